@@ -1,4 +1,4 @@
-"""Files and folders in, how much disk they take out, in bytes and in words.
+"""Files and folders in, how much disk they take out, in bytes and in words; and whether the disk is full.
 
 Its own module because several rooms list and remove what a run holds.
 """
@@ -6,9 +6,11 @@ Its own module because several rooms list and remove what a run holds.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_FULL_DISK_BYTES = 64 * 2**20  # with less free space, a failure is put down to the full disk
 
 
 def disk_bytes(file_or_folder: Path) -> int:
@@ -20,6 +22,13 @@ def disk_bytes(file_or_folder: Path) -> int:
             return sum(disk_bytes(Path(entry.path)) for entry in entries)
     except OSError:
         return 0
+
+
+def full_disk_message(folder: Path) -> str | None:
+    """The message where the disk of a folder is full, else None. Libraries raise many kinds of errors then."""
+    if shutil.disk_usage(folder).free >= _FULL_DISK_BYTES:
+        return None
+    return f"{folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
 def size_text(byte_count: float) -> str:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orca_bench.disk_space import full_disk_message
 from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
 from orca_bench.train.checkpoint_files import newest_checkpoint, read_manifest
@@ -50,7 +51,7 @@ def convert_newest(
 ) -> None:
     """Convert the newest checkpoint where another number of processes wrote it, and its parts are split over them.
 
-    What the converter prints goes to `log_file`. Raises UserError where it fails.
+    What the converter prints goes to `log_file`. Raises UserError where it fails or the disk is full.
     """
     checkpoint = newest_checkpoint(checkpoints_folder)
     if checkpoint is None:
@@ -77,13 +78,17 @@ def convert_newest(
         ).returncode
     (checkpoints_folder / "latest_universal").unlink(missing_ok=True)  # names the folder before it is renamed
     if exit_code:
+        disk_message = full_disk_message(checkpoints_folder)  # before the parts that may fill it are removed
         shutil.rmtree(unfinished_folder, ignore_errors=True)
+        if disk_message is not None:
+            raise UserError(disk_message)
         raise UserError(
             f"the checkpoint of {written_text} cannot be converted for {new_text}",
             where=checkpoint,
             hint=f"set train.processes to {written_count} to go on; DeepSpeed's messages are in {log_file}",
         )
-    unfinished_folder.rename(converted_folder(checkpoint))
+    with catch_write_errors(checkpoint):
+        unfinished_folder.rename(converted_folder(checkpoint))
 
 
 def _processes_text(process_count: int) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench import child_processes, hub, launcher_environment, library_settings
 from orca_bench.child_processes import find_free_port
+from orca_bench.disk_space import full_disk_message
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture
@@ -42,7 +43,7 @@ from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.example_preparation import PreparedExamples
 from orca_bench.train.rank_processes import LostRank, RankProcesses
 from orca_bench.train.run_folder import Run, environment_entries
-from orca_bench.train.training_process import full_disk_message, train_in_this_process
+from orca_bench.train.training_process import train_in_this_process
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -242,7 +243,7 @@ def launch_training(
     if lost_rank is not None and outcome_entry.get("status", "failed") == "failed":  # the others report that it is gone
         outcome_entry = {"status": "failed", "message": _lost_rank_message(lost_rank, run, recipe)}
     if (
-        exit_code and not outcome_entry and (disk_message := full_disk_message(run))
+        exit_code and not outcome_entry and (disk_message := full_disk_message(run.folder))
     ):  # not even the outcome could be written
         outcome_entry = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():

@@ -7,7 +7,6 @@ Where a launcher started the command itself, the command calls `train_in_this_pr
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orca_bench import child_processes, launcher_environment, library_settings, recipe_file, tokenizers
+from orca_bench.disk_space import full_disk_message
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
 from orca_bench.train import memory_errors, rank_processes
@@ -25,8 +25,6 @@ from orca_bench.train.run_folder import Run
 
 if TYPE_CHECKING:
     from orca_bench.train.step_metrics import StepMetrics
-
-_FULL_DISK_BYTES = 64 * 2**20  # with less free space, a failure is put down to the full disk
 
 
 def main() -> None:
@@ -64,18 +62,11 @@ def _train_and_write_outcome(run: Run, shows_steps: bool) -> int:
             message = memory_errors.memory_error_message(error, recipe, launcher_environment.rank())
             _write_outcome(run, "failed", message, 2)
             return 2
-        if disk_message := full_disk_message(run):
+        if disk_message := full_disk_message(run.folder):
             _write_outcome(run, "failed", disk_message, 2)
             return 2
         _write_outcome(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
         return 1
-
-
-def full_disk_message(run: Run) -> str | None:
-    """The message where the run's disk is full, else None. Libraries raise many kinds of errors then."""
-    if shutil.disk_usage(run.folder).free >= _FULL_DISK_BYTES:
-        return None
-    return f"{run.folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
 def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:

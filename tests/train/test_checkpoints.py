@@ -10,7 +10,7 @@ import pytest
 import torch
 from waiting import eventually
 
-from orca_bench import child_processes, library_settings
+from orca_bench import child_processes, disk_space, library_settings
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.train import checkpoint_conversion, checkpoint_files
@@ -206,6 +206,32 @@ def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_
         checkpoint_conversion.convert_newest(folder, *entries)
     assert "Traceback" in (tmp_path / "log").read_text()
     assert sorted(path.name for path in folder.glob("*step*")) == ["step-00000001"]
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_converted_is_named(new_engine, folder, tmp_path, monkeypatch):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    entries = (2, tmp_path / "log", {})
+    converted_folder = checkpoint_conversion.converted_folder(folder / "step-00000001")
+    converted_folder.write_text("")  # the folder cannot get this name, as on a full disk
+    with pytest.raises(UserError, match=r"converting\.tmp: cannot write: Not a directory"):
+        checkpoint_conversion.convert_newest(folder, *entries)
+    converted_folder.unlink()
+    monkeypatch.setattr(disk_space, "_FULL_DISK_BYTES", 2**63)  # what is free on this disk is too little
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, unlimited[1]))
+    try:
+        with pytest.raises(UserError, match=r"checkpoints: the disk is full; what was saved before is kept, free"):
+            checkpoint_conversion.convert_newest(folder, *entries)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    monkeypatch.undo()
+    assert [path.name for path in folder.glob("*step*")] == ["step-00000001"]
+    checkpoint_conversion.convert_newest(folder, *entries)
+    assert checkpoint_conversion.is_converted(folder)
 
 
 def test_a_copy_shares_nothing_with_its_original_and_has_the_same_types():
