@@ -5,11 +5,10 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, eventually
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
@@ -156,6 +155,7 @@ def test_two_processes_encode_once(cache, writer, tmp_path):
     script = """
 import sys, time
 from pathlib import Path
+begun, may_end = map(Path, sys.argv[1:])
 import numpy as np
 from orca_bench.train.token_cache import stored_examples
 from orca_bench.train.token_files import write_token_files
@@ -163,18 +163,26 @@ from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 one = np.ones(1, np.int64)
 chunk = EncodedExamples(one, one - 1, one, one, one), EncodingReport(1, 0, [])
 def write(folder):
-    Path(sys.argv[1]).write_text("")
-    time.sleep(1)
+    begun.write_text("")
+    while not may_end.exists():
+        time.sleep(0.01)
     write_token_files(folder, [chunk], lambda report: "k")
 stored_examples("k", write, print)
 """
-    begun, messages = tmp_path / "begun", []
-    process = subprocess.Popen([sys.executable, "-c", script, str(begun)])
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not begun.exists() and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    stored = stored_examples("k", writer, messages.append)
-    assert process.wait() == 0 and messages == ["another process encodes these records; this one waits for it"]
+    begun, may_end, messages = tmp_path / "begun", tmp_path / "may_end", []
+
+    def show_message(line):
+        messages.append(line)
+        may_end.write_text("")
+
+    process = subprocess.Popen([sys.executable, "-c", script, str(begun), str(may_end)])
+    try:
+        eventually(begun.exists)
+        stored = stored_examples("k", writer, show_message)
+    finally:
+        may_end.write_text("")
+        exit_code = process.wait(PATIENCE_S)
+    assert exit_code == 0 and messages == ["another process encodes these records; this one waits for it"]
     assert not writer.folders and len(stored.examples) == 1
 
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+import signal
 
 import pytest
 import torch
 from waiting import eventually
 
+from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run
 from orca_bench.train.token_files import load_run_examples
 from recipes import RECIPE
@@ -79,9 +81,10 @@ def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_lo
     words += ("-o", "train.processes=1", "-o", "train.micro_batch=4")
     run = Run(orca.folder / "runs" / "killed")
     command = orca.start(*words)
-    eventually(lambda: command.poll() is not None or (run.metrics_file.is_file() and len(metrics_of(run)) > 10))
+    eventually(lambda: command.poll() is not None or newest_checkpoint_step(run.checkpoints_folder) >= 5)
     command.kill()
     command.communicate()
+    assert command.returncode == -signal.SIGKILL
     done = orca(*words)
     assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
     held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
