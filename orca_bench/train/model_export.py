@@ -48,7 +48,7 @@ def export_model(
             round(train_section.export_shard_gb * _BYTES_PER_GB),
         )
     else:
-        for name in saved_weights.dtype_by_name:
+        for name in (name for group in saved_weights.groups for name in group):  # as `file_tensors` on process 0
             _whole_weight(engine, name, saved_weights.dtype_by_name[name])
     torch.distributed.barrier()
 

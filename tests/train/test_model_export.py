@@ -1,20 +1,26 @@
 """Model folders from real DeepSpeed engines: the engine's logits, the optimizer's float32 weights, in shards."""
 
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from exporting_engine import CASES, EXPORT_DTYPES, SHARD_GB, TOKEN_IDS
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from orca_bench import tokenizers
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.saved_weights import SavedWeights
+from orca_bench.recipe import Train
+from orca_bench.train import model_export
 from recipes import RECIPE
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -137,6 +143,33 @@ def test_a_weight_that_fp16_cannot_hold_is_named_and_no_infinity_is_written(tmp_
     assert done.returncode != 0
     assert "UserError: train.export_dtype: model.norm.weight has a number of magnitude 1e+06" in done.stderr
     assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_gathers_the_weights_in_the_order_in_which_they_are_written(tmp_path, mini, monkeypatch, rank):
+    tokenizer = tokenizers.load_tokenizer(mini["mini:tokenizer"])
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=300
+    )
+    model = LlamaForCausalLM(config)
+    plan = SavedWeights.plan(model, "float32")
+    plan = dataclasses.replace(plan, groups=(plan.groups[2] + plan.groups[0], plan.groups[1], *plan.groups[3:]))
+    monkeypatch.setattr(SavedWeights, "plan", lambda *args: plan)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    gathered_names = []
+
+    def whole_weight(engine, name, dtype):
+        gathered_names.append(name)
+        return engine.module.get_parameter_or_buffer(name).detach().to(dtype)
+
+    monkeypatch.setattr(model_export, "_whole_weight", whole_weight)
+    section = Train(precision="fp32")
+    model_export.export_model(
+        SimpleNamespace(module=model), section, tokenizer, tmp_path / "model", {"run": "r", "step": 1}
+    )
+    names = list(plan.dtype_by_name)
+    assert gathered_names == [names[2], names[0], names[1], *names[3:]]
 
 
 @pytest.fixture(scope="module")
