@@ -7,8 +7,8 @@ come to the same judgement; only the first one writes and shows something.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orca_bench.recipe import Recipe
 from orca_bench.train import model_flops, process_memory, step_metrics
@@ -50,19 +50,16 @@ class RunWatch:
         self._utilization = model_flops.engine_utilization(engine)
         history: list[tuple[list[float], float]] = [([], math.inf)]
         if self._is_first_rank:
+            # Also of a step that is done again: its model may be in exports/best already.
+            best = step_metrics.exported_held_out_loss(step_metrics.read_metrics(run.metrics_file), run.best_model)
             step_metrics.remove_later_steps(run.metrics_file, steps_done)
             earlier_metrics = step_metrics.read_metrics(run.metrics_file)
-            history = [self._read_history(earlier_metrics)]
+            recent_losses = [line["loss"] for line in earlier_metrics[-WINDOW_STEPS:] if line.get("loss") is not None]
+            history = [(recent_losses, math.inf if best is None else best[0])]
             trackers.start(steps_done, earlier_metrics)
         torch.distributed.broadcast_object_list(history)  # other machines may see the file late
-        recent_losses, self._best_held_out_loss = history[0]
-        self._spikes = LossSpikes(recent_losses)
-
-    def _read_history(self, metrics: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
-        """The losses of the last steps, and the lowest held-out loss of which the model is kept, infinity without one."""
-        recent_losses = [line["loss"] for line in metrics[-WINDOW_STEPS:] if line.get("loss") is not None]
-        lowest = step_metrics.lowest_held_out_loss(metrics)
-        return recent_losses, lowest[0] if lowest is not None and self._run.best_model.is_dir() else math.inf
+        losses_before, self._best_held_out_loss = history[0]
+        self._spikes = LossSpikes(losses_before)
 
     def spike_height(self, step_index: int, loss: float) -> float | None:
         """How high a spike the loss of `step_index` (from 0) is, in deviations; None during the warm-up and for no number."""
@@ -92,15 +89,16 @@ class RunWatch:
             self._report_metrics(metrics)
 
     def is_best(self, held_out_loss: float) -> bool:
-        """Whether this held-out loss is lower than all before; from then on it is the lowest."""
+        """Whether this held-out loss is lower than that of the model in exports/best; from then on it is the lowest."""
         if not held_out_loss < self._best_held_out_loss:
             return False
         self._best_held_out_loss = held_out_loss
         return True
 
     def prepare_checkpoint(self) -> None:
-        """A checkpoint is written next: trackers keep what came until now."""
+        """A checkpoint is written next: metrics and trackers keep what came until now."""
         if self._is_first_rank:
+            step_metrics.flush_metrics(self._run.metrics_file)
             self._trackers.flush()
 
     def redraw_curves(self) -> None:

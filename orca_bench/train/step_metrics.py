@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from orca_bench.files import catch_write_errors, write_text
+from orca_bench.errors import UserError
+from orca_bench.files import catch_write_errors, read_json, write_text
+from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.train import divergence
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.example_encoding import EncodedExamples
@@ -115,6 +118,25 @@ def lowest_held_out_loss(metrics: Iterable[dict[str, Any]]) -> tuple[float, int]
     """The lowest held-out loss of some lines and its step, the first one of equal ones; None where no line has one."""
     losses = [(line["held_out_loss"], line["step"]) for line in metrics if line.get("held_out_loss") is not None]
     return min(losses, default=None)
+
+
+def exported_held_out_loss(metrics: Iterable[dict[str, Any]], model_folder: Path) -> tuple[float, int] | None:
+    """The held-out loss of the step at which a model was exported, and that step; None without the model or the loss."""
+    try:
+        exported_step = read_json(model_folder / METADATA_FILE_NAME)["step"]
+    except (UserError, KeyError, TypeError):
+        return None
+    return lowest_held_out_loss(line for line in metrics if line["step"] == exported_step)
+
+
+def flush_metrics(metrics_file: Path) -> None:
+    """Wait until the disk has all lines, so that no checkpoint outlives the metrics of its steps, not in a power cut either.
+
+    Raises UserError where the disk does not take them.
+    """
+    if metrics_file.is_file():
+        with catch_write_errors(metrics_file), open(metrics_file, "rb") as handle:
+            os.fsync(handle.fileno())
 
 
 def remove_later_steps(metrics_file: Path, steps_done: int) -> None:

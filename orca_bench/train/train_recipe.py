@@ -112,11 +112,18 @@ def train_recipe(
 
 
 def _report_best_model(run: Run, recipe: Recipe, display: TrainingDisplay) -> None:
-    """Report the lowest held-out loss, and where its model is."""
-    lowest = step_metrics.lowest_held_out_loss(step_metrics.read_metrics(run.metrics_file))
-    if lowest is not None:
-        model_text = f": {run.best_model}" if recipe.train.keep_best else ""
-        display.message(f"lowest held-out loss {lowest[0]:.4f} at step {lowest[1]:,}{model_text}")
+    """Report the lowest held-out loss, and where the model of the lowest one since `keep_best` is."""
+    metrics = step_metrics.read_metrics(run.metrics_file)
+    lowest = step_metrics.lowest_held_out_loss(metrics)
+    if lowest is None:
+        return
+    message = f"lowest held-out loss {lowest[0]:.4f} at step {lowest[1]:,}"
+    exported = step_metrics.exported_held_out_loss(metrics, run.best_model) if recipe.train.keep_best else None
+    if exported is not None:
+        is_lowest = exported[0] == lowest[0]
+        message += "" if is_lowest else f"; {exported[0]:.4f} at step {exported[1]:,}, the lowest since train.keep_best"
+        message += f": {run.best_model}"
+    display.message(message)
 
 
 def _write_card(run: Run, display: TrainingDisplay) -> None:

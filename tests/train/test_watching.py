@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 
 import pytest
@@ -93,6 +94,21 @@ def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_lo
     assert held_out_losses[2] == pytest.approx(expected[2], rel=1e-4)  # so high a rate multiplies the rounding
     best_step = held_out_losses.index(min(loss for loss in held_out_losses if loss is not None)) + 1
     assert json.loads((run.best_model / "orca_bench.json").read_text())["step"] == best_step < 10
+
+
+@pytest.mark.slow
+def test_keep_best_that_is_switched_on_later_keeps_the_best_model_since(orca):
+    run = Run(orca.folder / "runs" / "late")
+    words = ("train", "r.yaml", "-o", "name=late", *HELD_OUT, *TOO_FAST)
+    assert orca(*words, "-o", "train.keep_best=false").returncode == 0 and not run.best_model.exists()
+    shutil.rmtree(run.model)
+    shutil.rmtree(run.checkpoints_folder / "step-00000015")
+    (run.checkpoints_folder / "latest").write_text("step-00000010")
+    done = orca(*words)
+    held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
+    best_step = json.loads((run.best_model / "orca_bench.json").read_text())["step"]
+    assert best_step in (12, 15) and held_out_losses[best_step - 1] == min(held_out_losses[11], held_out_losses[14])
+    assert f"at step 3; {held_out_losses[best_step - 1]:.4f} at step {best_step}, the lowest since" in done.stdout
 
 
 @pytest.mark.slow
