@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from orca_bench import child_processes, library_settings
+from orca_bench import child_processes, library_settings, recipe_file
+from orca_bench.mini import embedded_names
 from orca_bench.recipe import Recipe
 from orca_bench.train import run_setup, training_process
 from orca_bench.train.run_folder import Run
@@ -23,6 +26,11 @@ def import_libraries() -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
 
     from orca_bench.train import training_loop  # noqa: F401
+
+
+def read_recipe(recipe_path: Path, runs: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe with overrides; the embedded files that it names are written below `runs`."""
+    return embedded_names.resolve_recipe(recipe_file.read_recipe_file(recipe_path, overrides), runs, recipe_path)
 
 
 def start(run: Run, recipe: Recipe) -> list[int]:

@@ -2,8 +2,8 @@
 
     python tests/support/killed_trainings.py RECIPE RUNS KILLS [SEED]
 
-Trains RECIPE into RUNS/whole, and into RUNS/killed with KILLS SIGKILLs at random instants, half of them while a checkpoint is
-being written. Prints a JSON object.
+Trains RECIPE into RUNS/whole, and into RUNS/killed with KILLS SIGKILLs at random instants, half of which wait for a checkpoint
+that is being written. Further ones follow until three in ten were inside such a write. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from forked_trainings import import_libraries, is_alive, start, step_of, train_whole
+from forked_trainings import import_libraries, is_alive, read_recipe, start, step_of, train_whole
 
-from orca_bench import recipe_file
 from orca_bench.recipe import Recipe
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run
@@ -33,7 +32,8 @@ _MEASURED_KEYS = {
     "mfu",
     "memory_gib",
 }  # of metrics.jsonl: of the machine, not of the numbers
-_WRITTEN_PATTERN = ".step-*.tmp"
+_WRITTEN_PATTERN = ".step-????????.tmp"  # those that are being removed have other names
+_MIN_INSIDE_SHARE = 0.3  # of the kills, inside a write
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def kill_once(run: Run, recipe: Recipe, rng: random.Random, waits_for_save: bool
     while all(map(is_alive, process_ids)) and step_of(run) < step_before + steps_until_kill:
         time.sleep(0.002)
     if waits_for_save:
-        while all(map(is_alive, process_ids)) and not any(run.checkpoints_folder.glob(_WRITTEN_PATTERN)):
+        while all(map(is_alive, process_ids)) and not is_writing(run.checkpoints_folder):
             time.sleep(0.0005)
         time.sleep(rng.random() * _SAVE_S)
     else:
@@ -64,7 +64,7 @@ def kill_once(run: Run, recipe: Recipe, rng: random.Random, waits_for_save: bool
         return None
     for rank in ranks:
         os.kill(process_ids[rank], signal.SIGKILL)
-    kill = Kill(ranks, step_of(run), any(run.checkpoints_folder.glob(_WRITTEN_PATTERN)))
+    kill = Kill(ranks, step_of(run), is_writing(run.checkpoints_folder))
     deadline_s = time.monotonic() + _PEER_EXIT_S
     for process_id in process_ids:  # a launcher ends the others, too
         while is_alive(process_id):
@@ -72,6 +72,21 @@ def kill_once(run: Run, recipe: Recipe, rng: random.Random, waits_for_save: bool
                 os.kill(process_id, signal.SIGKILL)
             time.sleep(0.01)
     return kill
+
+
+def is_writing(checkpoints_folder: Path) -> bool:
+    """Whether a checkpoint is being written."""
+    return any(checkpoints_folder.glob(_WRITTEN_PATTERN))
+
+
+def are_enough(kills: list[Kill], kill_count: int) -> bool:
+    """Whether there were so many kills, and three in ten of so many inside a write."""
+    return len(kills) >= kill_count and count_inside(kills) >= _MIN_INSIDE_SHARE * kill_count
+
+
+def count_inside(kills: list[Kill]) -> int:
+    """How many of the kills came while a checkpoint was being written."""
+    return sum(kill.is_inside_save for kill in kills)
 
 
 def differences(whole: Run, killed: Run) -> list[str]:
@@ -95,12 +110,12 @@ def main() -> None:
     recipe_path, runs, kill_count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(int(sys.argv[4]) if len(sys.argv) > 4 else 0)
     import_libraries()
-    recipe = recipe_file.read_recipe_file(recipe_path)
+    recipe = read_recipe(recipe_path, runs)
     whole, killed = Run(runs / "whole"), Run(runs / "killed")
     train_whole(whole, recipe)
     kills: list[Kill] = []
-    while len(kills) < kill_count:
-        kill = kill_once(killed, recipe, rng, waits_for_save=len(kills) % 2 == 0)
+    while not are_enough(kills, kill_count):
+        kill = kill_once(killed, recipe, rng, waits_for_save=len(kills) % 2 == 0 or len(kills) >= kill_count)
         if kill is None:
             raise SystemExit(
                 f"the run ended after {len(kills)} kills: train more epochs. {killed.log_file.read_text()[-2000:]}"
@@ -111,7 +126,7 @@ def main() -> None:
     different_parts = differences(whole, killed)
     summary = {
         "kills": len(kills),
-        "inside_save": sum(kill.is_inside_save for kill in kills),
+        "inside_save": count_inside(kills),
         "hits_by_rank": [sum(rank in kill.ranks for kill in kills) for rank in range(recipe.train.processes)],
         "steps": step_of(whole),
         "differences": different_parts,

@@ -1,10 +1,10 @@
 """A recipe in; the same training undisturbed, and with other numbers of processes on the way, out: both runs' losses.
 
-    python tests/support/split_trainings.py RECIPE RUNS OVERRIDES...
+    python tests/support/split_trainings.py RECIPE RUNS [KEY=VALUE]... [STEPS]:[KEY=VALUE,...]...
 
-Trains RECIPE into RUNS/whole, and into RUNS/split in parts: each OVERRIDES is `STEPS:KEY=VALUE,...`, a number of steps after
-which the training is stopped and goes on with the next ones; the last part trains to the end. Prints the losses as a JSON
-object.
+Trains RECIPE with the first keys into RUNS/whole, and into RUNS/split in parts: each is a number of steps after which the
+training is stopped and goes on with the next part, and the keys of this one; the last part trains to the end. Prints a JSON
+object: the losses, and the largest relative difference of two.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from forked_trainings import import_libraries, start, step_of, train_whole
+from forked_trainings import import_libraries, read_recipe, start, step_of, train_whole
 
-from orca_bench import recipe_file
 from orca_bench.train.run_folder import Run
 
 
@@ -28,13 +27,14 @@ def losses(run: Run) -> list[float]:
 
 def main() -> None:
     """Run the script."""
-    recipe_path, runs, parts = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    recipe_path, runs, words = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    keys, parts = ([word for word in words if (":" in word) == is_part] for is_part in (False, True))
     import_libraries()
     whole, split = Run(runs / "whole"), Run(runs / "split")
-    train_whole(whole, recipe_file.read_recipe_file(recipe_path))
+    train_whole(whole, read_recipe(recipe_path, runs, keys))
     for part in parts:
         steps, overrides = part.split(":")
-        recipe = recipe_file.read_recipe_file(recipe_path, tuple(filter(None, overrides.split(","))))
+        recipe = read_recipe(recipe_path, runs, [*keys, *filter(None, overrides.split(","))])
         if not steps:
             train_whole(split, recipe)
             break
@@ -45,7 +45,9 @@ def main() -> None:
         for process_id in process_ids:
             if os.waitpid(process_id, 0)[1]:
                 raise SystemExit(split.log_file.read_text()[-2000:])
-    print(json.dumps({run.folder.name: losses(run) for run in (whole, split)}))
+    losses_by_run = {run.folder.name: losses(run) for run in (whole, split)}
+    difference = max(abs(b / a - 1) for a, b in zip(losses_by_run["whole"], losses_by_run["split"], strict=True))
+    print(json.dumps(losses_by_run | {"largest_relative_difference": difference}))
 
 
 if __name__ == "__main__":
