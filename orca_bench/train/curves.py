@@ -6,15 +6,15 @@ of results (report/pictures), which training does not import: white, thin grid l
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors, path_replacement
 from orca_bench.train import step_metrics
 
@@ -38,14 +38,29 @@ class CurvesPicture:
         self._next_s = time.monotonic()
 
     def redraw(self) -> None:
-        """Draw the curves, where it is time for it. A disk that does not take the picture is no reason to stop."""
+        """Draw the curves, where it is time for it. What keeps them from being drawn is a line on standard error."""
         start_s = time.monotonic()
         if start_s < self._next_s:
             return
-        with contextlib.suppress(UserError):
-            write_curves(self._metrics_file, self._picture_file, self._run_name)
+        draw_curves(
+            self._metrics_file,
+            self._picture_file,
+            self._run_name,
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
         end_s = time.monotonic()
         self._next_s = end_s + (end_s - start_s) / _MAX_DRAWING_SHARE
+
+
+def draw_curves(
+    metrics_file: Path, picture_file: Path, run_name: str, show_message: Callable[[str], None] = lambda line: None
+) -> None:
+    """As `write_curves`, except that what fails is a message: the training is what counts."""
+    try:
+        write_curves(metrics_file, picture_file, run_name)
+    except Exception as error:  # a full disk, or whatever matplotlib raises
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error, 300)}"
+        show_message(f"the curves were not drawn: {reason}")
 
 
 def write_curves(metrics_file: Path, picture_file: Path, run_name: str) -> bool:

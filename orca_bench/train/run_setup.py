@@ -248,8 +248,6 @@ def launch_training(
         outcome_entry = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.remove_unfinished_files()  # a half-written checkpoint may be what has filled the disk
-    with contextlib.suppress(UserError):  # a full disk: the training is what counts
-        curves.write_curves(run.metrics_file, run.curves_file, recipe.name)
     status = outcome_entry.get("status", "failed")
     total_seconds = run.manifest.get("seconds", 0) + time.time() - start_s
     run.update_manifest(
@@ -260,6 +258,7 @@ def launch_training(
     )
     run.outcome_file.unlink(missing_ok=True)
     run.stop_file.unlink(missing_ok=True)
+    curves.draw_curves(run.metrics_file, run.curves_file, recipe.name, show_message)
     if status == "interrupted":
         raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints_folder}, the same command continues from it")
     if status == "diverged":

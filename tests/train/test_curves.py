@@ -68,3 +68,13 @@ def test_a_run_that_trains_is_drawn_seldom_and_a_full_disk_does_not_stop_it(tmp_
     with pytest.raises(UserError, match="cannot write"):
         curves.write_curves(tmp_path / "m", elsewhere, "r")
     curves.CurvesPicture(tmp_path / "m", elsewhere, "r").redraw()
+
+
+def test_whatever_keeps_the_curves_from_being_drawn_is_one_line(tmp_path, capsys):
+    (tmp_path / "m").write_text(json.dumps({"step": 10**30, "loss": 1.0}) + "\n")  # more than NumPy's integers
+    with pytest.raises(OverflowError):
+        curves.write_curves(tmp_path / "m", tmp_path / "c.png", "r")
+    curves.CurvesPicture(tmp_path / "m", tmp_path / "c.png", "r").redraw()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the curves were not drawn: OverflowError: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]

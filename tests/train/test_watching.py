@@ -76,6 +76,17 @@ def test_a_finished_run_has_a_picture_of_its_curves_and_its_memory(watched):
     assert all(line["memory_gib"] > 0.1 and line["mfu"] is None for line in metrics_of(watched))
 
 
+def test_curves_that_cannot_be_drawn_end_no_training(orca):
+    run = Run(orca.folder / "runs" / "undrawn")
+    run.folder.mkdir(parents=True)
+    run.metrics_file.write_text(json.dumps({"step": -(10**30), "loss": 1.0}) + "\n")  # more than NumPy's integers
+    words = ("-o", "train.max_steps=2", "-o", "train.checkpoint_every=1", "-o", "train.processes=1")
+    done = orca("train", "r.yaml", "-o", "name=undrawn", *words, "-o", "train.micro_batch=4")
+    assert done.returncode == 0 and run.status == "finished", done.stderr
+    assert done.stdout.count("the curves were not drawn: OverflowError: ") == 1 and not run.curves_file.exists()
+    assert run.log_file.read_text().count("the curves were not drawn: OverflowError: ") == 1  # at the first checkpoint
+
+
 @pytest.mark.slow
 def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_losses(orca, watched):
     words = ("train", "r.yaml", "-o", "name=killed", *HELD_OUT, *TOO_FAST)
