@@ -29,6 +29,10 @@ class UserError(Exception):
         super().__init__(one_line(message))
 
 
+class WriteError(UserError):
+    """The operating system does not take a file: no permission, no space, no such folder."""
+
+
 class NotFinite(UserError):
     """A model gave NaN or infinity to the request of this number."""
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from orca_bench.errors import UserError, Where
+from orca_bench.errors import UserError, Where, WriteError
 
 #: How a Git LFS pointer begins: the content of a file that was cloned without git-lfs.
 LFS_POINTER_PREFIX = b"version https://git-lfs"
@@ -41,13 +41,13 @@ _UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
 @contextlib.contextmanager
 def catch_write_errors(file_or_folder: str | Path) -> Iterator[None]:
-    """Turn what the operating system raises while files are written (disk full, no permission) into a UserError."""
+    """Turn what the operating system raises while files are written (disk full, no permission) into a WriteError."""
     try:
         yield
     except BrokenPipeError:  # the program that reads the pipe has ended: no error of this one
         raise
     except OSError as error:
-        raise UserError(
+        raise WriteError(
             f"cannot write: {error.strerror or error}",
             where=error.filename or file_or_folder,
             hint=_WRITE_HINT_BY_ERRNO.get(error.errno or 0, "choose another folder"),

@@ -59,8 +59,11 @@ def prepare_examples(
     report_encoded_records: ReportEncodedRecords,
     show_message: hub.ShowMessage,
     run_tokens_folder: Path | None = None,
+    substitute_folder: Path | None = None,
 ) -> PreparedExamples:
     """The examples of records whose digest is known: from the cache or `run_tokens_folder`, else encoded.
+
+    `substitute_folder` takes the place of a cache that cannot be written.
 
     Raises UserError where no record has a response left, or they change while they are read.
     """
@@ -87,7 +90,7 @@ def prepare_examples(
         )
 
     try:
-        stored = token_cache.stored_examples(key, write_files, show_message, run_tokens_folder)
+        stored = token_cache.stored_examples(key, write_files, show_message, run_tokens_folder, substitute_folder)
     except encoding.NoResponseLeft as error:
         raise UserError(error.problem, where="data.max_length", hint="raise it") from None
     split = held_out.split_examples(

@@ -60,6 +60,8 @@ class Run:
         self.tokens_folder = folder / "tokens"
         #: Where runs of earlier versions have the encoded records.
         self.earlier_tokens_file = folder / "tokens.npz"
+        #: Where records are encoded if the user's cache cannot be written: beside the folder, which may be moved aside meanwhile.
+        self.encoding_folder = folder.with_name(f".{folder.name}.encoded")
         self.metrics_file = folder / "metrics.jsonl"
         self.curves_file = folder / "curves.png"
         self.checkpoints_folder = folder / "checkpoints"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,13 +87,14 @@ def compute_prepared_run(
     known_commit_by_key: Mapping[str, str] | None = None,
     show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
+    substitute_folder: Path | None = None,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take.
 
-    Writes nothing but tokens to the user's cache. `report_encoded_records(record_count, total)` counts records.
-    `known_commit_by_key` are those of the hub that a run has already (`resolved_sources.resolve_recipe_sources`). Without weights
-    a base of the hub is not fetched as a whole. Tokens of the same texts, tokenizer and cut are read from the cache, or from
-    `run_tokens_folder`.
+    Writes nothing but tokens to the user's cache, or to `substitute_folder` if that cannot be written (without one to a temporary
+    folder). `report_encoded_records(record_count, total)` counts records. `known_commit_by_key` are those of the hub that a run
+    has already (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Tokens
+    of the same texts, tokenizer and cut are read from the cache, or from `run_tokens_folder`.
 
     Raises UserError for all that is wrong with the recipe's input.
     """
@@ -112,7 +114,7 @@ def compute_prepared_run(
     )
     _check_examples_fit_window(recipe, model_config)
     prepared_examples = example_preparation.prepare_examples(
-        recipe, records, digest, tokenizer, report_encoded_records, show_message, run_tokens_folder
+        recipe, records, digest, tokenizer, report_encoded_records, show_message, run_tokens_folder, substitute_folder
     )
     examples = prepared_examples.training
     parameter_count = student_model.count_parameters(model_config)
@@ -170,6 +172,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
         )
     run.write_recipe(recipe, is_continued, show_message)
     prepared.prepared_examples.link_to(run.tokens_folder)
+    shutil.rmtree(run.encoding_folder, ignore_errors=True)
     run.earlier_tokens_file.unlink(missing_ok=True)
     run.update_manifest(
         status="prepared",

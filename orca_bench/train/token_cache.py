@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, WriteError
 from orca_bench.files import catch_write_errors, make_writable_folder
 from orca_bench.hub import ShowMessage
 from orca_bench.models.import_cache import cache_folder
@@ -24,15 +24,20 @@ from orca_bench.train.token_files import StoredExamples, load_token_files
 
 
 def stored_examples(
-    key: str, write_files: Callable[[Path], object], show_message: ShowMessage, run_tokens_folder: Path | None = None
+    key: str,
+    write_files: Callable[[Path], object],
+    show_message: ShowMessage,
+    run_tokens_folder: Path | None = None,
+    substitute_folder: Path | None = None,
 ) -> StoredExamples:
     """The examples of a key: from the cache, or the run's own folder of tokens, else written by `write_files(folder)`.
 
-    A cache that cannot be written, or is full, is reported, and a temporary folder takes its place until this process ends.
-    Raises what `write_files` raises.
+    A cache that cannot be written, or is full, is reported, and `substitute_folder` takes its place until this process ends:
+    without one a new folder among the system's temporary files, which may be in memory. Raises what `write_files` raises.
     """
     cache_entry = cache_folder("tokens") / key
-    for folder in (cache_entry, run_tokens_folder):
+    substitute_entry = None if substitute_folder is None else substitute_folder / key  # of a command that was killed
+    for folder in (cache_entry, run_tokens_folder, substitute_entry):
         if folder is not None and (stored := load_token_files(folder, key, checks_content=True)) is not None:
             return stored
     try:
@@ -41,13 +46,12 @@ def stored_examples(
             # Another process may have written the entry meanwhile.
             stored = load_token_files(cache_entry, key, checks_content=True)
             return stored or _write(cache_entry, key, write_files, show_message)
-    except UserError as error:
-        if not isinstance(error.__cause__, OSError):  # wrong input: not what the operating system says of the disk
-            raise
-        temporary_folder = Path(tempfile.mkdtemp(prefix="orca-bench-"))
-        atexit.register(shutil.rmtree, temporary_folder, ignore_errors=True)
+    except WriteError as error:
         show_message(f"the cache of tokens cannot be used ({error}): these are encoded for this run alone")
-    return _write(temporary_folder / key, key, write_files, show_message)
+    if substitute_folder is None:
+        substitute_folder = Path(tempfile.mkdtemp(prefix="orca-bench-"))
+    atexit.register(shutil.rmtree, substitute_folder, ignore_errors=True)
+    return _write(substitute_folder / key, key, write_files, show_message)
 
 
 def _write(folder: Path, key: str, write_files: Callable[[Path], object], show_message: ShowMessage) -> StoredExamples:

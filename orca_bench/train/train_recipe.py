@@ -201,6 +201,7 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
             None if starts_over else run.tokens_folder,  # of an earlier run, it is moved aside
             known_commits,
             display.message,
+            substitute_folder=run.encoding_folder,
         )
     if starts_over and (renamed_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {renamed_folder}")

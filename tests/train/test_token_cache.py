@@ -88,6 +88,43 @@ def test_a_cache_that_is_not_writable_is_said_and_a_temporary_folder_takes_its_p
     assert message.endswith("): these are encoded for this run alone")
 
 
+def test_the_folder_that_a_run_names_takes_the_place_of_the_cache_and_is_used_after_a_kill(cache, writer, tmp_path):
+    cache.parent.write_text("a file")
+    substitute, messages = tmp_path / "runs" / ".r.encoded", []
+    for _ in range(2):
+        stored = stored_examples("k", writer, messages.append, tmp_path / "runs" / "r" / "tokens", substitute)
+        assert stored.folder == substitute / "k" and len(writer.folders) == len(messages) == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("starts_over", [False, True])
+def test_a_run_is_prepared_on_its_own_disk_where_the_cache_cannot_be_written(cache, tmp_path, mini, starts_over):
+    from orca_bench import recipe_file
+    from orca_bench.train.run_folder import Run
+    from orca_bench.train.token_files import load_run_examples
+    from orca_bench.train.train_recipe import SilentTrainingDisplay, _prepare
+    from recipes import RECIPE
+
+    class Messages(SilentTrainingDisplay):
+        def message(self, line):
+            messages.append(line)
+
+    messages = []
+    cache.parent.write_text("a file")
+    rows = [{"system": "s", "instruction": f"i {number}", "response": "one two"} for number in range(8)]
+    write_json_lines(tmp_path / "records.jsonl", rows)
+    (tmp_path / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    recipe = recipe_file.read_recipe_file(tmp_path / "r.yaml", (f"data.records=[{tmp_path / 'records.jsonl'}]",))
+    run = Run(tmp_path / "runs" / "r")
+    _prepare(recipe, run, starts_over, Messages())
+    run.unlock()
+    assert "the cache of tokens cannot be used" in messages[0] and not list(
+        (tmp_path / "temporary").glob("orca-bench*")
+    )
+    assert [path.name for path in run.folder.parent.iterdir()] == ["r"]  # only the run is left
+    assert len(load_run_examples(run.tokens_folder, run.earlier_tokens_file).training) == 8
+
+
 @contextlib.contextmanager
 def no_room_for(byte_count):
     """Within it the system refuses to write more than so many bytes to a file."""
@@ -118,12 +155,13 @@ def test_where_no_disk_has_room_the_command_says_so(cache, writer, tmp_path):
     assert str(tmp_path / "temporary") in str(caught.value)
 
 
-def test_wrong_input_is_raised_and_not_tried_elsewhere(cache):
+@pytest.mark.parametrize("cause", [None, ConnectionError("the hub does not answer")])  # which is an OSError
+def test_wrong_input_is_raised_and_not_tried_elsewhere(cache, cause):
     folders = []
 
     def refuse(folder):
         folders.append(folder)
-        raise UserError("no records")
+        raise UserError("no records") from cause
 
     with pytest.raises(UserError, match="^no records$"):
         stored_examples("k", refuse, lambda line: None)
