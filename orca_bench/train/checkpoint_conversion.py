@@ -1,8 +1,8 @@
 """The newest checkpoint in; the same state for another number of processes out, in DeepSpeed's universal format.
 
 DeepSpeed splits weights and optimizer states over the processes and loads them in as many only. Its own converter puts the
-parts together again. Its own module because the command does it once, before the processes start, and they only look whether
-there is something converted.
+parts together again, in a process that ends with the command (checkpoint_converter.py). Its own module because the command does
+it once, before the training processes start, and they only look whether there is something converted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orca_bench import child_processes
 from orca_bench.disk_space import full_disk_message
 from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
+from orca_bench.train import checkpoint_converter
 from orca_bench.train.checkpoint_files import newest_checkpoint, read_manifest
 
-_CONVERTER_MODULE = "deepspeed.checkpoint.ds_to_universal"
+_UNFINISHED_SUFFIX = ".converting.tmp"
 _MAX_CONVERTER_PROCESSES = 4  # each holds one process's part of the optimizer states in memory
 
 
@@ -46,12 +49,14 @@ def convert_newest(
     checkpoints_folder: Path,
     process_count: int,
     log_file: Path,
+    process_purpose: str,
     environment: Mapping[str, str],
     show_message: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Convert the newest checkpoint where another number of processes wrote it, and its parts are split over them.
 
-    What the converter prints goes to `log_file`. Raises UserError where it fails or the disk is full.
+    What the converter prints goes to `log_file`. `process_purpose` marks its processes as those of the run, none of which
+    outlives this one, and what an earlier one left half-written is removed. Raises UserError where it fails or the disk is full.
     """
     checkpoint = newest_checkpoint(checkpoints_folder)
     if checkpoint is None:
@@ -62,19 +67,27 @@ def convert_newest(
         return
     written_text, new_text = _processes_text(written_count), _processes_text(process_count)
     show_message(f"converting {checkpoint.name}, which {written_text} wrote, for {new_text}")
-    unfinished_folder = converted_folder(checkpoint).with_name(f".{checkpoint.name}.converting.tmp")
-    shutil.rmtree(unfinished_folder, ignore_errors=True)
+    for earlier_folder in checkpoints_folder.glob(f".*{_UNFINISHED_SUFFIX}"):
+        shutil.rmtree(earlier_folder, ignore_errors=True)
+    with catch_write_errors(checkpoints_folder):
+        unfinished_folder = Path(
+            tempfile.mkdtemp(prefix=f".{checkpoint.name}.", suffix=_UNFINISHED_SUFFIX, dir=checkpoints_folder)
+        )
     worker_count = str(min(_MAX_CONVERTER_PROCESSES, written_count))
-    with catch_write_errors(log_file), open(log_file, "ab") as log:
+    with (
+        catch_write_errors(log_file),
+        open(log_file, "ab") as log,
+        child_processes.Lifeline(process_purpose) as lifeline,
+    ):
         exit_code = subprocess.run(
             [
-                *(sys.executable, "-m", _CONVERTER_MODULE, "--inject_missing_state"),
+                *(sys.executable, "-m", checkpoint_converter.__name__, "--inject_missing_state"),
                 *("--input_folder", str(checkpoint), "--output_folder", str(unfinished_folder)),
                 *("--num_extract_workers", worker_count, "--num_merge_workers", worker_count),
             ],
             stdout=log,
             stderr=log,
-            env=os.environ | environment,
+            env=os.environ | environment | lifeline.environment,
         ).returncode
     (checkpoints_folder / "latest_universal").unlink(missing_ok=True)  # names the folder before it is renamed
     if exit_code:

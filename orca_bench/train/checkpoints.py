@@ -37,11 +37,6 @@ class Checkpoints:
         self._write: _BackgroundWrite | None = None
         self._removal: threading.Thread | None = None
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether a checkpoint is being written and not yet marked as whole."""
-        return self._write is not None
-
     def load(self) -> int:
         """Load the newest checkpoint into the engine; returns the number of steps done, 0 where there is none.
 
@@ -152,17 +147,18 @@ class Checkpoints:
 
 
 def _separate_step_counts(engine: DeepSpeedEngine) -> None:
-    """Give each part of the optimizer's state its own step count.
+    """Give each part of the optimizer's state its own step count, on the device of its parameter.
 
     DeepSpeed 0.19.8 loads a converted checkpoint of stage 3 with one tensor for all parts, which AdamW then increases once for
-    each of them; models of more than 1e9 parameters have several.
+    each of them; models of more than 1e9 parameters have several. It leaves this tensor on the CPU, where torch's fused AdamW
+    for GPUs refuses it.
     """
     import torch
 
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    for state in optimizer.state.values():
+    for parameter, state in optimizer.state.items():
         if isinstance(state.get("step"), torch.Tensor):
-            state["step"] = state["step"].clone()
+            state["step"] = state["step"].to(parameter.device, copy=True)
 
 
 def _parameter_shapes(engine: DeepSpeedEngine) -> dict[str, list[int]]:

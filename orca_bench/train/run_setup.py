@@ -168,7 +168,12 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
     if is_continued:
         continuation_checks.check_same_input(run, tokenizer, prepared.sources, prepared.prepared_examples)
         checkpoint_conversion.convert_newest(
-            run.checkpoints_folder, recipe.train.processes, run.log_file, _launch_environment(), show_message
+            run.checkpoints_folder,
+            recipe.train.processes,
+            run.log_file,
+            run.process_purpose,
+            _launch_environment(),
+            show_message,
         )
     run.write_recipe(recipe, is_continued, show_message)
     prepared.prepared_examples.link_to(run.tokens_folder)

@@ -22,6 +22,7 @@ from typing import Any
 
 from orca_bench import child_processes, library_settings
 from orca_bench.recipe import Recipe
+from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.deepspeed_engine import deepspeed_config
 
@@ -90,7 +91,7 @@ def time_background(engine: Any, folder: Path, steps_between: int, save_count: i
     checkpoints, timing = Checkpoints(engine, folder, 2), Timing()
     for number in range(1, save_count + 1):
         for _ in range(steps_between):
-            is_writing = checkpoints.is_writing
+            is_writing = newest_checkpoint_step(folder) < number - 1
             (timing.busy_steps_s if is_writing else timing.free_steps_s).append(seconds_of(lambda: step(engine)))
             timing.waiting_s.append(seconds_of(checkpoints.mark_if_written))
         timing.waiting_s.append(seconds_of(lambda number=number: checkpoints.save(number)))

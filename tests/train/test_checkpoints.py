@@ -5,6 +5,7 @@ import resource
 import shutil
 import threading
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def new_engine():
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(hidden_size=hidden_size, intermediate_size=64, **shape))
         model = model.bfloat16() if precision == "bf16" else model
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
         config = deepspeed_config(recipe, is_converted)
         config["zero_optimization"]["sub_group_size"] = (
             10_000  # several parts, as models of more than 1e9 parameters have
@@ -172,9 +173,10 @@ def test_a_converted_checkpoint_goes_on_with_the_same_losses(new_engine, folder,
     checkpoints.save(2)
     checkpoints.wait()
     losses = [train(engine, seed) for seed in range(2, 8)]
+    (folder / ".step-00000002.abcd.converting.tmp").mkdir()  # left by a conversion that was killed
 
     def losses_after_conversion(process_count):
-        checkpoint_conversion.convert_newest(folder, process_count, tmp_path / "log", {}, messages.append)
+        checkpoint_conversion.convert_newest(folder, process_count, tmp_path / "log", "a test", {}, messages.append)
         engine = new_engine(is_converted=checkpoint_conversion.is_converted(folder))
         assert Checkpoints(engine, folder, 2).load() == 2
         assert not checkpoint_conversion.is_converted(folder)  # it is removed once it is loaded
@@ -190,6 +192,19 @@ def test_a_converted_checkpoint_goes_on_with_the_same_losses(new_engine, folder,
     assert losses_after_conversion(2) != pytest.approx(losses, rel=1e-4)
 
 
+def test_step_counts_are_separate_and_on_the_device_of_their_parameters():
+    parameters = [torch.nn.Parameter(torch.zeros(2, device=device)) for device in ("meta", "cpu", "cpu")]
+    optimizer, count = torch.optim.AdamW(parameters, fused=True), torch.tensor(7.0)
+    for parameter in parameters:
+        optimizer.state[parameter]["step"] = count
+    checkpoints_module._separate_step_counts(SimpleNamespace(optimizer=optimizer))
+    counts = [optimizer.state[parameter]["step"] for parameter in parameters]
+    assert [step_count.device.type for step_count in counts] == ["meta", "cpu", "cpu"]
+    count += 1
+    counts[1].add_(2)
+    assert (float(counts[1]), float(counts[2])) == (9, 7)
+
+
 def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_would_do(new_engine, folder, tmp_path):
     engine = new_engine()
     checkpoints = Checkpoints(engine, folder, 2)
@@ -198,7 +213,7 @@ def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_
     checkpoints.wait()
     for path in (folder / "step-00000001").glob("*_optim_states.pt"):
         shutil.copy(__file__, path)
-    entries = (2, tmp_path / "log", {})
+    entries = (2, tmp_path / "log", "a test", {})
     (folder / "step-00000001" / "manifest.json").unlink()  # as of a version before it, in which nothing is compared
     with pytest.raises(
         UserError, match=r"step-00000001: the checkpoint of 1 process cannot be converted for 2 .*s to 1 to go on"
@@ -214,7 +229,7 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_converted_is_named(new_engine
     train(engine, 0)
     checkpoints.save(1)
     checkpoints.wait()
-    entries = (2, tmp_path / "log", {})
+    entries = (2, tmp_path / "log", "a test", {})
     converted_folder = checkpoint_conversion.converted_folder(folder / "step-00000001")
     converted_folder.write_text("")  # the folder cannot get this name, as on a full disk
     with pytest.raises(UserError, match=r"converting\.tmp: cannot write: Not a directory"):
