@@ -31,13 +31,18 @@ def memory_error_message(error: BaseException, recipe: Recipe, rank: int) -> str
 
 
 def less_memory_advice(recipe: Recipe) -> str:
-    """The keys by which a run of this recipe needs less memory: those that it may continue with, and those of a new run."""
+    """The keys by which a run of this recipe needs less memory: those that it may continue with, and those of a new run.
+
+    More processes are advised where a process has more than one example a step to give away, and a GPU is left for each.
+    """
     train = recipe.train
-    continuing = [
-        f"raise train.processes (now {train.processes}) and lower train.accumulation or train.micro_batch as much"
-    ]
+    continuing = []
     if train.micro_batch > 1:
-        continuing.insert(0, f"lower train.micro_batch (now {train.micro_batch}) and raise train.accumulation as much")
+        continuing.append(f"lower train.micro_batch (now {train.micro_batch}) and raise train.accumulation as much")
+    if train.micro_batch * train.accumulation > 1 and _can_start_more_processes(train.processes):
+        continuing.append(
+            f"raise train.processes (now {train.processes}) and lower train.accumulation or train.micro_batch as much"
+        )
     starting_over = [f"a lower data.max_length (now {recipe.data.max_length})"]
     if not train.gradient_checkpointing:
         starting_over.insert(0, "train.gradient_checkpointing: true")
@@ -45,4 +50,12 @@ def less_memory_advice(recipe: Recipe) -> str:
         starting_over.append("train.zero_stage: 3")
     if train.offload == "none":
         starting_over.append("train.offload: cpu")
-    return f"{', or '.join(continuing)}; or start over (--fresh) with {' or '.join(starting_over)}"
+    new_run_advice = f"start over (--fresh) with {' or '.join(starting_over)}"
+    return f"{', or '.join(continuing)}; or {new_run_advice}" if continuing else new_run_advice
+
+
+def _can_start_more_processes(process_count: int) -> bool:
+    """Whether this machine can train in more processes; on GPUs each needs its own."""
+    import torch
+
+    return not torch.cuda.is_available() or torch.cuda.device_count() > process_count

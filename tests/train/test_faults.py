@@ -123,3 +123,20 @@ def test_the_advice_names_only_what_would_help():
     advice = memory_errors.less_memory_advice(recipe.model_copy(update={"train": train}))
     assert "train.micro_batch (now" not in advice and "train.zero_stage: 3" in advice
     assert "train.gradient_checkpointing: true" in advice
+
+
+def test_the_advice_can_be_followed(monkeypatch):
+    import torch
+
+    def advice_for(**train_keys):
+        train = {"micro_batch": 1, "accumulation": 1, "processes": 2, "global_batch": 2} | train_keys
+        sections = {"model": {"base": "b"}, "data": {"records": ["r"]}, "train": train}
+        return memory_errors.less_memory_advice(Recipe.model_validate({"name": "r"} | sections))
+
+    assert advice_for().startswith("start over (--fresh) with ")
+    assert advice_for(accumulation=2, global_batch=4).startswith("raise train.processes (now 2) and lower")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert advice_for(accumulation=2, global_batch=4).startswith("raise train.processes (now 2) and lower")
+    assert "train.processes" not in advice_for(accumulation=2, processes=4, global_batch=8)
+    assert "train.processes" not in advice_for(micro_batch=2, processes=4, global_batch=8)
