@@ -1,8 +1,9 @@
 """The metrics of each step in, TensorBoard's files or a run of Weights & Biases out.
 
 The recipe's `train.trackers` names them. Both are optional packages. What a tracker cannot do ends the tracker and not the
-training. After a resume every step is there once: TensorBoard is told from which step on its files are void, and Weights &
-Biases gets the steps that it lacks. Its own module because it alone needs these packages, and only the first process.
+training. After a resume every step is there once, also where a tracker is new to the run: each gets the earlier steps that it
+lacks, and TensorBoard is told from which step on its files are void. Its own module because it alone needs these packages, and
+only the first process.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _WANDB_PROJECT = "orca-bench"  # where WANDB_PROJECT names no other
 _STEP_KEYS = ("step", "steps")  # the axis, and a constant: no curves
+_STEP_MARK_KEY = "tokens"  # a number that every step has
 
 
 def check_packages(tracker_names: Iterable[str]) -> None:
@@ -120,17 +122,26 @@ class TensorBoardTracker:
         self._writer: SummaryWriter | None = None
 
     def start(self, steps_done: int, earlier_metrics: Sequence[dict[str, Any]]) -> None:
-        """Begin a file that makes the later steps of earlier files void."""
+        """Begin a file that makes the later steps of earlier files void, with the earlier steps that those lack."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self._folder), purge_step=steps_done + 1)
-        self._writer.add_text("recipe", f"```yaml\n{self._recipe.to_yaml()}```", global_step=steps_done + 1)
+        known_steps = _tensorboard_steps(self._folder) if earlier_metrics else set()
+        earlier_steps = [metrics["step"] for metrics in earlier_metrics]
+        first_step = next((step for step in earlier_steps if step not in known_steps), steps_done + 1)
+        self._writer = SummaryWriter(str(self._folder), purge_step=first_step)
+        self._writer.add_text("recipe", f"```yaml\n{self._recipe.to_yaml()}```", global_step=first_step)
+        for metrics in earlier_metrics:
+            if metrics["step"] >= first_step:
+                self._add(metrics)
 
     def log(self, metrics: StepMetrics) -> None:
         """Add each number of the step."""
+        self._add(asdict(metrics))
+
+    def _add(self, metrics: dict[str, Any]) -> None:
         if self._writer is not None:
-            for key, number in _tracked_numbers(asdict(metrics)).items():
-                self._writer.add_scalar(key, number, global_step=metrics.step)
+            for key, number in _tracked_numbers(metrics).items():
+                self._writer.add_scalar(key, number, global_step=metrics["step"])
 
     def flush(self) -> None:
         """Wait until the file has all events."""
@@ -141,6 +152,19 @@ class TensorBoardTracker:
         """Close the file."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _tensorboard_steps(folder: Path) -> set[int]:
+    """The steps whose metrics are in a folder of event files."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    if not folder.is_dir():
+        return set()
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})  # 0: all
+    events.Reload()
+    if _STEP_MARK_KEY not in events.Tags()[SCALARS]:
+        return set()
+    return {event.step for event in events.Scalars(_STEP_MARK_KEY)}
 
 
 class WandbTracker:

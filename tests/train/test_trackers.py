@@ -75,6 +75,37 @@ def test_each_tracker_has_each_step_once(tracked_folder):
     assert newest_run.name.endswith(f"-{(tracked_folder / 'wandb' / 'run-id').read_text()}")
 
 
+def test_tensorboard_that_is_switched_on_later_has_the_earlier_steps(tmp_path):
+    def train_steps(first_step, last_step, tracker_names):
+        recipe = RECIPE.model_copy(update={"train": RECIPE.train.model_copy(update={"trackers": tracker_names})})
+        run = Run(tmp_path)
+        with trackers.open_trackers(run, recipe) as opened:
+            opened.start(first_step - 1, step_metrics.read_metrics(run.metrics_file))
+            for step in range(first_step, last_step + 1):
+                opened.log(metrics_of(step, float(step)))
+                step_metrics.append_metrics_line(run.metrics_file, metrics_of(step, float(step)))
+
+    train_steps(1, 3, [])
+    train_steps(4, 5, ["tensorboard"])
+    assert scalars_of(tmp_path, "loss") == [(step, step) for step in range(1, 6)]
+    [first_file] = (tmp_path / "tensorboard").iterdir()
+    train_steps(6, 7, [])
+    train_steps(8, 8, ["tensorboard"])
+    assert scalars_of(tmp_path, "loss") == [(step, step) for step in range(1, 9)]
+    assert scalars_of(tmp_path, "held_out_loss") == [(2, 7.5)]
+    first_file.unlink()
+    assert scalars_of(tmp_path, "loss") == [(step, step) for step in (6, 7, 8)]  # only what the first file lacks
+
+
+def scalars_of(folder, key):
+    """(step, value) of each number under a key that TensorBoard shows for a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(key)]
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     trackers.check_packages(["tensorboard", "wandb"])
     monkeypatch.setitem(sys.modules, "wandb", None)  # as Python marks a module that cannot be imported
