@@ -187,7 +187,7 @@ class Train(_Section):
     )
     held_out_every: Annotated[PositiveInt | None, MAY_CHANGE_MARK] = Field(
         None,
-        description="Steps between computations of the loss on the held-out records. The last step always has one. Default: "
+        description="Steps between computations of the loss on the held-out examples. The last step always has one. Default: "
         "as `checkpoint_every`.",
     )
     keep_best: Annotated[bool, MAY_CHANGE_MARK] = Field(

@@ -59,7 +59,7 @@ def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
     _check_model_section(recipe, key_locations)
     _check_batch_product(recipe, key_locations)
     _check_offload_has_stage(recipe, key_locations)
-    _check_held_out_has_records(recipe, key_locations)
+    _check_held_out_has_examples(recipe, key_locations)
     return recipe
 
 
@@ -323,12 +323,12 @@ def _check_offload_has_stage(recipe: Recipe, key_locations: _KeyLocations) -> No
         )
 
 
-def _check_held_out_has_records(recipe: Recipe, key_locations: _KeyLocations) -> None:
-    """Raise UserError for keys about held-out records where none are held out."""
+def _check_held_out_has_examples(recipe: Recipe, key_locations: _KeyLocations) -> None:
+    """Raise UserError for keys about held-out examples where none are held out."""
     for key in ("keep_best", "held_out_every"):
         if getattr(recipe.train, key) and not recipe.data.held_out:
             raise UserError(
-                f"{key} needs records that are held out of training",
+                f"{key} needs examples that are held out of training",
                 where=key_locations.describe(("train", key)),
                 hint="set data.held_out to their number",
             )

@@ -132,7 +132,7 @@ def _draw_losses(axes: Axes, steps: np.ndarray, metrics: Sequence[dict[str, Any]
             marker="o",
             markersize=3.5,
             clip_on=False,
-            label=f"held-out records, lowest {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}",
+            label=f"held-out examples, lowest {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}",
         )
     axes.legend(
         loc="lower right",

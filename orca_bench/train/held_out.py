@@ -1,7 +1,7 @@
 """Which examples a run trains on, and which are held out of training so that a loss on them says what training does not see.
 
 Numbers in, numbers out. Its own module because the choice must not depend on anything but the examples and the seed: not on the
-processes, the batches or the order of training. A record with the prompt of a held-out record is trained neither: a loss on a
+processes, the batches or the order of training. A record with the prompt of a held-out example is trained neither: a loss on a
 prompt that was trained would be that of a text that the model knows by heart.
 """
 

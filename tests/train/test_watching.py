@@ -1,4 +1,4 @@
-"""The loss on held-out records, the best model and spikes, with a real DeepSpeed engine."""
+"""The loss on held-out examples, the best model and spikes, with a real DeepSpeed engine."""
 
 import json
 import re
