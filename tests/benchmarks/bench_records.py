@@ -119,12 +119,13 @@ def conditions(dtype: str = "float32") -> str:
     words = " ".join(word for word in sys.argv[1:])
     return (
         f"`python tests/benchmarks/{Path(sys.argv[0]).name}{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
-        f"{torch.get_num_threads()} threads of {_processor()}, {dtype}; torch {torch.__version__}, transformers "
+        f"{torch.get_num_threads()} threads of {processor_name()}, {dtype}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The name of the CPU as the system gives it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()

@@ -1,16 +1,18 @@
 """Time training beside transformers' Trainer and plain PyTorch loops, in one run; the record is results/bench/training.md.
 
-    make bench
+    make bench                                                                         # generated words
     python tests/benchmarks/bench_training.py --records alpaca.jsonl.gz dolly.jsonl.gz --tokenizer tokenizer.model
     python tests/benchmarks/bench_training.py --tables 15m --repeats 1 --steps 3        # a quick look
     python tests/benchmarks/bench_training.py --device cuda --budget-seconds 500 --out DIR
 
-Real tokens a second, padding not counted, of random LLaMAs in the lengths of Alpaca and Dolly (--records: of those files).
+Real tokens a second, padding not counted, of random LLaMAs on generated words in the lengths of Alpaca and Dolly
+(training_lengths.json), or with --records and --tokenizer on the records of those files.
 Each contender runs in a process of its own; start-up and the first steps are not timed. The Trainer runs at every micro batch
 and way of sampling once, and its best row of each number type is the rival. The rivals and orca-bench then run in turns, and
 the median of each counts.
 
-With --measurements FILE every measurement is appended to that file, and a run that finds some there goes on after them.
+With --measurements FILE every measurement is appended to that file with the revision, the libraries, the machine, the records and
+the warm-up. A run takes from there what was measured under the same conditions, at a revision without uncommitted changes.
 """
 
 import argparse
@@ -26,17 +28,17 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 import bench_training_gpu
-from bench_records import conditions
+from bench_records import conditions, processor_name
 from bench_training_contenders import Contender, Task
 from bench_training_process import ContenderFailed, run_process
 from bench_training_report import Entry, best_trainer, loss_section, table_section, training_goals
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
 
+from orca_bench.files import file_sha256
 from orca_bench.library_settings import core_count
+from orca_bench.train.run_folder import environment_entries
 
-_INSTRUCTIONS = ROOT.parent / "shared" / "data" / "instructions"
-_TOKENIZER = ROOT.parent / "shared" / "data" / "tokenizer" / "tokenizer.model"
 _EXPECTED_TOKENS_OF_EXAMPLE = 165  # of Alpaca and Dolly: 8,192 tokens are 50 examples
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
 _LOSS_POSITIONS = 8192
@@ -71,9 +73,8 @@ def main(words: list[str] | None = None) -> None:
 
 def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [_INSTRUCTIONS / name / "train.jsonl.gz" for name in ("alpaca", "dolly")]
-    parser.add_argument("--records", type=Path, nargs="+", default=[path for path in known if path.is_file()])
-    parser.add_argument("--tokenizer", type=Path, default=_TOKENIZER if _TOKENIZER.is_file() else None)
+    parser.add_argument("--records", type=Path, nargs="+", default=[], help="files of instructions; with --tokenizer")
+    parser.add_argument("--tokenizer", type=Path, help="of the records")
     parser.add_argument("--tables", default="15m,8k,135m,loss")
     parser.add_argument("--repeats", type=int, default=3, help="of each contender")
     parser.add_argument("--steps", type=int, default=8, help="timed optimizer steps of 16 examples of the small model")
@@ -86,6 +87,8 @@ def _options(words: list[str] | None) -> argparse.Namespace:
         "--budget-seconds", type=float, default=500, help="with --device cuda: what does not fit is left out"
     )
     options = parser.parse_args(words)
+    if bool(options.records) != bool(options.tokenizer):
+        parser.error("--records and --tokenizer belong together")
     options.out = options.out or ROOT / "results" / "bench" / (
         "training.md" if options.device == "cpu" else "training-gpu"
     )
@@ -102,6 +105,7 @@ class Bench:
         self._file: Path | None = options.measurements
         lines = self._file.read_text(encoding="utf-8").splitlines() if self._file and self._file.is_file() else []
         self._earlier = [json.loads(line) for line in lines]
+        self._conditions = measurement_conditions(options.warmup)
 
     def task(self, shape_name: str, example_count: int, table: str) -> Task:
         """The task of a table: `example_count` examples a step."""
@@ -124,6 +128,7 @@ class Bench:
     def measure(self, table: str, contender: Contender, task: Task) -> Entry:
         """One process's measurement as an entry of `table`."""
         what = {"table": table, "contender": asdict(contender), "steps": task.timed_steps, "shape": task.shape}
+        what["records_sha256"] = file_sha256(Path(task.records_file))
         try:
             entry = self._run(what, {"task": asdict(task)})
         except ContenderFailed as error:
@@ -137,18 +142,33 @@ class Bench:
         return self._run({"table": "loss", "loss": arguments}, {})
 
     def _run(self, what: dict[str, Any], further: dict[str, Any]) -> Entry:
-        """Measure, or take a measurement of the same that an earlier run made."""
-        match = next((entry for entry in self._earlier if what.items() <= entry.items()), None)
+        """Measure, or take a measurement of the same that an earlier run made under the same conditions."""
+        entry = what | {"conditions": self._conditions}
+        is_reproducible = not (self._conditions["revision"] or "+").endswith("+")
+        matches = (earlier for earlier in self._earlier if is_reproducible and entry.items() <= earlier.items())
+        match = next(matches, None)
         if match is not None:
             self._earlier.remove(match)
             self.entries.append(match)
             return match
-        entry = what | {"measurement": run_process(what | further)}
+        entry["measurement"] = run_process(what | further)
         self.entries.append(entry)
         if self._file:
             with open(self._file, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(entry) + "\n")
         return entry
+
+
+def measurement_conditions(warmup_steps: int) -> dict[str, Any]:
+    """What a measurement depends on beside its contender and task: revision, libraries, machine and warm-up."""
+    environment = environment_entries()
+    return {
+        "revision": environment["git"],  # ends with + where files differ from it
+        "python": environment["python"],
+        "libraries": environment["libraries"],
+        "machine": f"{core_count()} cores of {processor_name()}",
+        "warmup_steps": warmup_steps,
+    }
 
 
 def small_table(bench: Bench) -> list[str]:

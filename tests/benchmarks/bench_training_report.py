@@ -1,4 +1,4 @@
-"""The Markdown of bench_training.py's record: measurements in, tables and the goals of issue 16 out."""
+"""The Markdown of bench_training.py's record: measurements in, tables and the goals for the speed and memory of training out."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from bench_training_contenders import Contender
 
-#: A line of the file of measurements: `table`, `contender` (or `loss`) and `measurement`.
+#: A line of the file of measurements: `table`, `contender` (or `loss`), `measurement` and the conditions it was made under.
 Entry = dict[str, Any]
 
 #: What was expected before the first run, from a prototype of one process without ZeRO: packed, 1,752 tokens/s in float32 and

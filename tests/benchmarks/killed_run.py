@@ -3,7 +3,8 @@
     python tests/benchmarks/killed_run.py RECIPE --runs runs --kill-at 300 --kill-at 700 -o data.held_out=500
 
 The kill is SIGKILL to the command and all its processes, as soon as metrics.jsonl has that step; then the same command goes on.
-Prints a JSON object, and writes it to --out. Run folders stay, with metrics, curves and the model.
+Prints a JSON object, and writes it to --out. Run folders stay, with metrics, curves and the model; where there is one already,
+the script ends with a message, because a run that goes on would be measured as a whole one.
 """
 
 import argparse
@@ -34,6 +35,9 @@ def main() -> None:
     options = parser.parse_args()
     name = recipe_file.read_recipe_file(options.recipe, tuple(options.overrides)).name
     whole, killed = Run(options.runs / name), Run(options.runs / f"{name}-killed")
+    for run in (whole, killed) if options.kill_at else (whole,):
+        if run.folder.exists():
+            raise SystemExit(f"{run.folder} exists already; remove it, or give another -o name=… or --runs")
     seconds = train(options, whole)
     for step in options.kill_at:
         kill_after(options, killed, step)

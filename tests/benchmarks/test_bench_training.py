@@ -3,11 +3,14 @@
 import argparse
 import json
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import bench_training
 import bench_training_gpu
 import bench_training_report as report
+import killed_run
 import numpy as np
 import pytest
 from bench_training_attention import AttentionCheck
@@ -181,6 +184,8 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
             raise ContenderFailed("out of memory")
         return entry("", Contender(**specification["contender"]), 1000)["measurement"]
 
+    conditions = {"revision": "abc", "libraries": {"torch": "2"}, "machine": "m", "warmup_steps": 2}
+    monkeypatch.setattr(bench_training, "measurement_conditions", lambda warmup_steps: dict(conditions))
     monkeypatch.setattr(bench_training, "run_process", measure_nothing)
     words = ["--repeats", "2", "--steps", "4", "--measurements", str(tmp_path / "measurements.jsonl")]
     with pytest.raises(SystemExit, match="plain PyTorch, packed, fp32: out of memory"):
@@ -194,3 +199,29 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
     assert text.count("| Trainer, micro batch") == 24 + 2
     assert "## Memory of the output head" in text
     assert (first_count, len(specifications)) == (24 + 2 * 14, 4)
+    other_conditions = [{"warmup_steps": 3}, {"libraries": {"torch": "3"}}]
+    uncommitted = [{"revision": "abc+"}] * 2  # which says nothing of the changes: not even the second takes the first's
+    for changed in [*other_conditions, *uncommitted]:
+        del specifications[:]
+        conditions |= changed
+        bench_training.main([*words, "--tables", "loss", "--out", str(tmp_path / "c.md")])
+        assert len(specifications) == 4
+
+
+def test_a_measurement_has_its_conditions_and_records_need_their_tokenizer(capsys):
+    conditions = bench_training.measurement_conditions(3)
+    assert conditions["warmup_steps"] == 3 and "cores of" in conditions["machine"]
+    assert {"torch", "transformers", "deepspeed"} <= set(conditions["libraries"]) and "revision" in conditions
+    with pytest.raises(SystemExit):
+        bench_training.main(["--records", "r.jsonl"])
+    assert "--records and --tokenizer belong together" in capsys.readouterr().err
+
+
+def test_a_run_that_is_killed_and_one_that_is_not_begin_in_new_folders(tmp_path, monkeypatch):
+    recipe_path = Path(killed_run.__file__).parents[2] / "recipes" / "mini.yaml"
+    (tmp_path / "runs" / "mini-killed").mkdir(parents=True)
+    words = ["killed_run.py", str(recipe_path), "--runs", str(tmp_path / "runs"), "--kill-at", "3", "-o", "name=mini"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="mini-killed exists already; remove it"):
+        killed_run.main()
+    assert not (tmp_path / "runs" / "mini").exists()
