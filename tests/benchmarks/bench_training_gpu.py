@@ -2,7 +2,8 @@
 
 In: the shapes to train and a budget. Out: measurements.jsonl and training-gpu.md in a folder, written anew after every
 measurement, so that nothing is lost where the machine is taken away. The most telling contenders run first; one that is not
-expected to fit in what is left of the budget is left out, and the record says so. MFU is 6 N tokens/s over the GPU's peak rate.
+expected to fit in what is left of the budget is left out, and the record says so. MFU is 6 N tokens/s over the GPU's peak rate,
+where N counts all parameters.
 """
 
 import argparse
@@ -20,8 +21,8 @@ from bench_training_process import ContenderFailed, run_process
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
 
-#: TFLOP/s of dense bfloat16 products without sparsity, by a part of the name that CUDA gives; from NVIDIA's data sheets.
-_PEAK_TFLOPS = {"H100 PCIe": 756.0, "H100": 989.4, "H200": 989.4, "A100": 312.0}
+from orca_bench.train.model_flops import peak_flops_per_second
+
 _WARMUP_STEPS, _TIMED_STEPS = 3, 10
 _CARD_BATCH = 16
 _DENSE_EXAMPLES_PER_ROW = 7  # of Alpaca and Dolly in 1,024 tokens: 6.2, and some to spare
@@ -136,7 +137,8 @@ def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict
     import transformers
 
     device_name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-    peak_tflops = next((peak for name, peak in _PEAK_TFLOPS.items() if name in device_name), None)
+    peak_rate = peak_flops_per_second(device_name)
+    peak_text = "an unknown number of" if peak_rate is None else f"{peak_rate / 1e12:,.0f}"
     lines = [
         "# Training on one GPU",
         "",
@@ -144,7 +146,7 @@ def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict
         f"weights and generated words in the lengths of Alpaca and Dolly (`training_lengths.json`), longest example {MAX_LENGTH} "
         f"tokens, {_TIMED_STEPS} steps after {_WARMUP_STEPS}, one process each. Real tokens: padding is not counted. "
         "The Trainer computes in bfloat16 by autocast over float32 weights; orca-bench has ZeRO-3 with one process. MFU is 6 N × "
-        f"real tokens/s over {peak_tflops or 'an unknown number of'} TFLOP/s.",
+        f"real tokens/s over {peak_text} TFLOP/s; N counts all parameters, the input embedding too.",
         "",
         "| model | contender | examples or rows a step | tokens a step | tokens/s | × card's way | MFU | padding | s a step "
         "| memory |",
@@ -154,7 +156,7 @@ def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict
         measurement, contender = entry["measurement"], Contender(**entry["contender"])
         rate = measurement["tokens"] / measurement["seconds"]
         card_rate = _card_rate(entries, entry["shape"])
-        mfu = "" if peak_tflops is None else f"{6 * measurement['parameters'] * rate / peak_tflops / 1e12:.1%}"
+        mfu = "" if peak_rate is None else f"{6 * measurement['parameters'] * rate / peak_rate:.1%}"
         ratio = "" if card_rate is None else f"{rate / card_rate:.2f}"
         computed = measurement["computed_tokens"]
         padding = "" if not computed else f"{1 - measurement['tokens'] / computed:.1%}"
