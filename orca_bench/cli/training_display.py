@@ -71,7 +71,7 @@ def show_plan(prepared: PreparedRun) -> None:
     train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
     batch_units = "records"
     if train.packing == "dense":
-        records_per_step = len(lengths) * train.epochs / plan.step_count
+        records_per_step = len(lengths) * plan.epoch(plan.step_count - 1) / plan.step_count
         batch_units = f"rows of {prepared.recipe.data.max_length} tokens (about {records_per_step:,.0f} records)"
     console.print(
         f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {counted(plan.step_count, 'step')} of "
@@ -86,8 +86,10 @@ def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) ->
     from rich.table import Table
 
     table = Table(title=f"memory per process, ZeRO-{zero_stage}, GiB (estimate)", title_justify="left")
-    for heading in ("rank", "model states", "activations", "logits", "total"):
+    for heading in ("rank", "model states", "activations", "output head", "total"):
         table.add_column(heading, justify="right")
-    cells = [f"{gib:.2f}" for gib in (memory.states_gib, memory.activations_gib, memory.logits_gib, memory.total_gib)]
+    cells = [
+        f"{gib:.2f}" for gib in (memory.states_gib, memory.activations_gib, memory.output_head_gib, memory.total_gib)
+    ]
     table.add_row("0" if process_count == 1 else f"0–{process_count - 1}, each", *cells)
     console.print(table)

@@ -17,6 +17,7 @@ from orca_bench.recipe import Recipe, Train
 from orca_bench.train import packing
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.micro_batches import EMPTY_PLACE
+from orca_bench.train.output_head import positions_per_part
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -41,7 +42,9 @@ class BatchPlan:
     @classmethod
     def of_recipe(cls, recipe: Recipe, examples: EncodedExamples, model_config: PretrainedConfig) -> BatchPlan:
         """The plan of a training run: of its examples, for a student of this configuration."""
-        costs = packing.example_costs(examples.lengths, examples.trained_token_counts, model_config)
+        costs = None
+        if recipe.train.packing == "exact":
+            costs = packing.example_costs(examples.lengths, examples.trained_token_counts, model_config)
         return cls(examples.lengths, recipe.train, recipe.data.max_length, costs)
 
     @property
@@ -171,28 +174,32 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """An estimate of one process's memory in GiB: model states, activations, and the logits of the output head."""
+    """An estimate of one process's memory in GiB: model states, activations, and the output head's logits and gradient."""
 
     states_gib: float
     activations_gib: float
-    logits_gib: float
+    output_head_gib: float
 
     @property
     def total_gib(self) -> float:
         """GiB per process."""
-        return self.states_gib + self.activations_gib + self.logits_gib
+        return self.states_gib + self.activations_gib + self.output_head_gib
 
 
 def estimate_memory(
-    parameter_count: int, hidden_size: int, layer_count: int, vocab_size: int, train_section: Train, max_length: int
+    parameter_count: int, hidden_size: int, layer_count: int, vocab_size: int, train_section: Train, row_length: int
 ) -> MemoryEstimate:
     """What one process needs in GiB, without the framework's own memory and fragmentation.
 
-    Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
-    4 + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and
-    figure 1: stage 1 shards the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing
-    the input of each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022,
-    arXiv 2205.05198, equation 2 without the attention scores), else those of every layer. Logits: fp32 values and gradient.
+    `row_length` is the length of the longest example, or of a dense row, in tokens.
+
+    Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32: 4
+    + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and figure
+    1: stage 1 shards the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing the input of
+    each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022, arXiv 2205.05198,
+    equation 2 without the attention scores), else those of every layer. Output head (`output_head.py`, if all positions are
+    scored): the logits of a part in float32, and in mixed precision their copy; the gradient of its weights in float32, and
+    in mixed precision its copy.
     """
     is_mixed_precision = train_section.precision != "fp32"
     weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
@@ -204,7 +211,7 @@ def estimate_memory(
         + gradient_bytes / (process_count if zero_stage >= 2 else 1)
         + optimizer_bytes / (process_count if zero_stage >= 1 else 1)
     )
-    tokens_per_micro_batch = train_section.micro_batch * max_length
+    tokens_per_micro_batch = train_section.micro_batch * row_length
     layer_activation_bytes = 34 * tokens_per_micro_batch * hidden_size * (1 if is_mixed_precision else 2)
     activation_bytes_per_number = 2 if is_mixed_precision else 4
     if train_section.gradient_checkpointing:
@@ -213,9 +220,10 @@ def estimate_memory(
         )
     else:
         activation_bytes = layer_activation_bytes * layer_count
+    part_size, bytes_with_copy = positions_per_part(tokens_per_micro_batch), 6 if is_mixed_precision else 4
     bytes_per_gib = 2**30
     return MemoryEstimate(
         parameter_count * bytes_per_parameter / bytes_per_gib,
         activation_bytes / bytes_per_gib,
-        2 * 4 * tokens_per_micro_batch * vocab_size / bytes_per_gib,
+        bytes_with_copy * (part_size + hidden_size) * vocab_size / bytes_per_gib,
     )

@@ -96,7 +96,7 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
         model=student, optimizer=_build_optimizer(recipe, student), config=deepspeed_configuration
     )
     engine.loss_head = loss_head
-    packing_check.check_engine(engine, packs=recipe.train.packing != "none")
+    packing_check.check_engine(engine, recipe.train.packing != "none", recipe.data.max_length)
     engine.train()
     return engine
 
@@ -173,9 +173,14 @@ def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Opti
     return torch.optim.AdamW(model.parameters(), fused=True, **optimizer_options)
 
 
-def sum_of_losses(engine: DeepSpeedEngine, micro_batch: MicroBatch) -> torch.Tensor:
-    """The sum of the negative log-likelihoods (nats) of a micro batch's targets; a scalar, float64."""
-    loss: torch.Tensor = engine.loss_head.sum_of_losses(engine, micro_batch)
+def sum_of_losses(engine: DeepSpeedEngine, micro_batch: MicroBatch, backward_factor: float = 1.0) -> torch.Tensor:
+    """The sum of the negative log-likelihoods (nats) of a micro batch's targets; a scalar, float64.
+
+    `backward_factor` is what the sum is multiplied by before `engine.backward` gets it.
+    """
+    loss_scale = float(engine.optimizer.loss_scale) if engine.fp16_enabled() else 1.0
+    factor = backward_factor * loss_scale / engine.gradient_accumulation_steps()  # DeepSpeed divides by these
+    loss: torch.Tensor = engine.loss_head.sum_of_losses(engine, micro_batch, factor)
     return loss
 
 

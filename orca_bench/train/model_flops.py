@@ -86,9 +86,14 @@ def engine_utilization(engine: DeepSpeedEngine) -> FlopsUtilization:
 def flops_utilization(
     model_config: PretrainedConfig, parameter_count: int, peak_flops_per_second: float | None
 ) -> FlopsUtilization:
-    """The utilization for a model of this configuration with so many parameters in all, on devices of this peak rate."""
+    """The utilization for a model of this configuration with so many parameters in all, on devices of this peak rate.
+
+    Unknown for a model that has no attention heads of one number.
+    """
     text_config = model_config.get_text_config()
-    hidden_size, head_count = text_config.hidden_size, text_config.num_attention_heads
+    hidden_size, head_count = (getattr(text_config, name, None) for name in ("hidden_size", "num_attention_heads"))
+    if not isinstance(hidden_size, int) or not isinstance(head_count, int):  # a model without attention heads
+        return FlopsUtilization(parameter_count, 0, None)
     is_tied = getattr(text_config, "tie_word_embeddings", False)
     head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
     return FlopsUtilization(

@@ -41,39 +41,69 @@ class LossHead:
         self.computes_loss = isinstance(self.head, torch.nn.Linear) and self.head.bias is None
         self._own_forward = self.head.forward
         self._micro_batch: MicroBatch | None = None
+        self._gradient_factor = 1.0
         self.head.forward = self._forward
 
-    def sum_of_losses(self, model: Callable[..., Any], micro_batch: MicroBatch) -> torch.Tensor:
+    def sum_of_losses(
+        self, model: Callable[..., Any], micro_batch: MicroBatch, gradient_factor: float = 1.0
+    ) -> torch.Tensor:
         """The sum of the negative log-likelihoods (nats) of a micro batch's targets; a scalar, float64.
 
-        `model` is the model itself or the engine around it: what is called for a forward pass.
+        `model` is the model itself or the engine around it: what is called for a forward pass. `gradient_factor` is the
+        gradient that this loss will get in the backward pass, as far as it is known: see `sum_of_losses`.
         """
         import torch
 
-        self._micro_batch = micro_batch
+        self._micro_batch, self._gradient_factor = micro_batch, gradient_factor
         logits = model(input_ids=micro_batch.token_ids, use_cache=False, **micro_batch.forward_arguments).logits
         if self.computes_loss:
             loss: torch.Tensor = logits.sum()
             return loss
-        losses = torch.nn.functional.cross_entropy(logits[0].float(), micro_batch.targets, reduction="none")
-        return losses.sum(dtype=torch.float64)
+        return _losses_of_logits(logits[0], micro_batch.targets).sum(dtype=torch.float64)
+
+    def losses_by_own_logits(self, model: Callable[..., Any], micro_batch: MicroBatch) -> torch.Tensor:
+        """The negative log-likelihood (nats) of each of a micro batch's targets, by the model's own logits; float32 [scored]."""
+        computes_loss, self.computes_loss = self.computes_loss, False
+        self._micro_batch = micro_batch
+        try:
+            logits = model(input_ids=micro_batch.token_ids, use_cache=False, **micro_batch.forward_arguments).logits
+        finally:
+            self.computes_loss = computes_loss
+        return _losses_of_logits(logits[0], micro_batch.targets)
 
     def _forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         assert self._micro_batch is not None, "a forward pass in training is one of `sum_of_losses`"
         scored_states = hidden_states.flatten(0, 1).index_select(0, self._micro_batch.scored_positions)
         if self.computes_loss:
-            return sum_of_losses(scored_states, self.head.weight, self._micro_batch.targets)[None, None, None]
+            return sum_of_losses(scored_states, self.head.weight, self._micro_batch.targets, self._gradient_factor)[
+                None, None, None
+            ]
         return self._own_forward(scored_states[None])
 
 
-def sum_of_losses(hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _losses_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def sum_of_losses(
+    hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, gradient_factor: float = 1.0
+) -> torch.Tensor:
     """The sum of the negative log-likelihoods (nats) of the targets, a scalar in float64.
 
     hidden_states: [positions, hidden]; weight: [vocabulary, hidden]; targets: int64 [positions]. Differentiable in the first two.
+
+    The gradients are computed here, before the backward pass says what the loss is multiplied by. `gradient_factor` is that
+    number, if it is known. In fp16 the gradient of the logits gets it before it is rounded, so that small ones do not vanish
+    and DeepSpeed's loss scale has its effect. Otherwise the products get it, in float32: rounded to bfloat16 the factor alone
+    would be up to 0.4 % wrong, the same for all of a step.
     """
     import torch
 
-    loss: torch.Tensor = _loss_function().apply(hidden_states, weight, targets, torch.is_grad_enabled())
+    loss: torch.Tensor = _loss_function().apply(
+        hidden_states, weight, targets, gradient_factor, torch.is_grad_enabled()
+    )
     return loss
 
 
@@ -109,7 +139,12 @@ def _define_loss_function() -> Any:
 
         @staticmethod
         def forward(
-            ctx: Any, hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, has_gradients: bool
+            ctx: Any,
+            hidden_states: torch.Tensor,
+            weight: torch.Tensor,
+            targets: torch.Tensor,
+            gradient_factor: float,
+            has_gradients: bool,
         ) -> torch.Tensor:
             needs_states_gradient, needs_weight_gradient = (
                 has_gradients and is_needed for is_needed in ctx.needs_input_grad[:2]
@@ -122,6 +157,8 @@ def _define_loss_function() -> Any:
                 part = slice(start, start + part_size)
                 logits = (hidden_states[part] @ weight.t()).float()
                 loss += _losses_to_gradient(logits, targets[part, None]).sum(dtype=torch.float64)
+                if weight.dtype == torch.float16:
+                    logits.mul_(gradient_factor)
                 gradient = logits.to(weight.dtype)
                 del logits  # or it would lie beside those of the next part
                 if states_gradient is not None:
@@ -131,6 +168,11 @@ def _define_loss_function() -> Any:
                 elif weight_gradient is not None:
                     weight_gradient += gradient.t() @ hidden_states[part]
                 del gradient
+            if weight.dtype != torch.float16:
+                for product in (states_gradient, weight_gradient):
+                    if product is not None:
+                        product.mul_(gradient_factor)
+            ctx.gradient_factor = gradient_factor
             ctx.save_for_backward(
                 states_gradient, None if weight_gradient is None else weight_gradient.to(weight.dtype)
             )
@@ -139,11 +181,12 @@ def _define_loss_function() -> Any:
         @staticmethod
         def backward(
             ctx: Any, loss_gradient: torch.Tensor
-        ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+            remaining_factor = loss_gradient / ctx.gradient_factor  # 1, to rounding, where the factor was announced
             states_gradient, weight_gradient = (  # multiplied in place: a loss is differentiated once
-                None if gradient is None else gradient.mul_(loss_gradient.to(gradient.dtype))
+                None if gradient is None else gradient.mul_(remaining_factor.to(gradient.dtype))
                 for gradient in ctx.saved_tensors
             )
-            return states_gradient, weight_gradient, None, None
+            return states_gradient, weight_gradient, None, None, None
 
     return SumOfLosses

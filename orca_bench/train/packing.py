@@ -8,12 +8,14 @@ into rows of nearly the full length (`fill_rows`). Its own module because every 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+_SIZE_NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def share_out(
@@ -87,16 +89,19 @@ def example_costs(
 
     2 a parameter and token in the layers, 2 a parameter and trained token in the output head, and in each layer's causal
     attention 2 × tokens² × the width of all query heads: half of what the full square takes. Source: Chowdhery et al. 2022
-    (PaLM, arXiv 2204.02311), appendix B, for the forward pass alone.
+    (PaLM, arXiv 2204.02311), appendix B, for the forward pass alone. For a model whose configuration does not say its sizes in
+    LLaMA's names, the cost of an example is its tokens.
     """
-    hidden_size, head_count = model_config.hidden_size, model_config.num_attention_heads
-    head_size = getattr(model_config, "head_dim", None) or hidden_size // head_count
-    key_head_count = getattr(model_config, "num_key_value_heads", None) or head_count
-    attention_width = head_count * head_size
-    layer_parameters = hidden_size * (
-        2 * attention_width + 2 * key_head_count * head_size + 3 * model_config.intermediate_size
-    )
     tokens = np.asarray(token_counts, dtype=np.float64)
-    return 2.0 * model_config.num_hidden_layers * (
+    text_config = model_config.get_text_config()
+    sizes: list[Any] = [getattr(text_config, name, None) for name in _SIZE_NAMES]
+    if not all(isinstance(size, int) for size in sizes):
+        return tokens
+    hidden_size, intermediate_size, layer_count, head_count, vocab_size = sizes
+    head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
+    key_head_count = getattr(text_config, "num_key_value_heads", None) or head_count
+    attention_width = head_count * head_size
+    layer_parameters = hidden_size * (2 * attention_width + 2 * key_head_count * head_size + 3 * intermediate_size)
+    return 2.0 * layer_count * (
         layer_parameters * tokens + attention_width * tokens**2
-    ) + 2.0 * hidden_size * model_config.vocab_size * np.asarray(trained_token_counts, dtype=np.float64)
+    ) + 2.0 * hidden_size * vocab_size * np.asarray(trained_token_counts, dtype=np.float64)

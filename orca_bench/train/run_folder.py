@@ -219,7 +219,7 @@ class Run:
 
     def recipe_to_continue(self, recipe: Recipe) -> Recipe:
         """This recipe, with the packing of the run in the folder where the recipe itself names none."""
-        if not self.recipe_file.is_file() or "packing" in recipe.train.model_fields_set:
+        if "packing" in recipe.train.model_fields_set or not self.recipe_file.is_file() or not self.has_trained:
             return recipe
         return _with_packing(recipe, self.read_recipe().train.packing)
 

@@ -124,7 +124,7 @@ def compute_prepared_run(
         model_config.num_hidden_layers,
         model_config.vocab_size,
         recipe.train,
-        int(examples.lengths.max()),
+        recipe.data.max_length if recipe.train.packing == "dense" else int(examples.lengths.max()),
     )
     commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
     plan = BatchPlan.of_recipe(recipe, examples, model_config)

@@ -206,13 +206,12 @@ def _train_step(
     for parameter_group in engine.optimizer.param_groups:
         parameter_group["lr"] = plan.learning_rate(step_index)
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
+    factor = plan.train_section.processes * plan.train_section.accumulation / trained_token_count
     for sequences in itertools.islice(passes, plan.train_section.accumulation):
-        micro_batch_loss = engines.sum_of_losses(engine, _lay_out(engine, plan, sequences))
+        micro_batch_loss = engines.sum_of_losses(engine, _lay_out(engine, plan, sequences), factor)
         loss_sum += micro_batch_loss.detach()
-        # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
-        engine.backward(
-            micro_batch_loss * (plan.train_section.processes * plan.train_section.accumulation / trained_token_count)
-        )
+        engine.backward(micro_batch_loss * factor)
         engine.step()
     loss_and_stop_sums = torch.stack(
         [loss_sum, torch.tensor(float(bool(stop_request)), dtype=torch.float64, device=engine.device)]

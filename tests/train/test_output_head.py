@@ -1,5 +1,7 @@
 """The loss of the scored positions, computed in parts."""
 
+import math
+
 import pytest
 import torch
 from live_tensors import LiveTensors
@@ -18,6 +20,11 @@ def head_inputs(positions, dtype=torch.float32, hidden=32, vocabulary=700):
 
 def plain_loss(states, weight, targets):
     return torch.nn.functional.cross_entropy((states @ weight.t()).float(), targets, reduction="sum")
+
+
+def plain_loss_in(states, weight, targets):
+    """In the numbers' own type."""
+    return torch.nn.functional.cross_entropy(states @ weight.t(), targets, reduction="sum")
 
 
 @pytest.mark.parametrize("positions", [1, 255, 256, 257, 1000, 6000])
@@ -42,6 +49,44 @@ def test_in_bfloat16_loss_and_gradients_are_as_near_as_its_numbers_are():
     for gradient, exact_gradient in zip(torch.autograd.grad(loss, (states, weight)), exact_gradients, strict=True):
         assert gradient.dtype == torch.bfloat16
         assert (gradient - exact_gradient).norm() <= 1e-2 * exact_gradient.norm()
+
+
+def test_a_factor_that_is_announced_reaches_the_gradients_before_they_are_rounded():
+    """In fp16 a gradient of 1e-9 would be 0; a loss scale must come before the rounding."""
+    states, weight, targets = head_inputs(600, torch.float16)
+    exact_states, exact_weight = (t.detach().double().requires_grad_() for t in (states, weight))
+    factor = 2.0**14 / 600
+    loss = sum_of_losses(states, weight, targets, factor)
+    gradients = torch.autograd.grad(loss * factor, (states, weight))
+    exact = torch.autograd.grad(
+        plain_loss_in(exact_states, exact_weight, targets) * factor, (exact_states, exact_weight)
+    )
+    for gradient, exact_gradient in zip(gradients, exact, strict=True):
+        assert (gradient.double() - exact_gradient).norm() <= 2e-3 * exact_gradient.norm()
+    few_states, few_weight, _ = head_inputs(1, torch.float16, vocabulary=3)
+    with torch.no_grad():
+        few_weight.copy_(torch.tensor([[2.2], [0.0], [0.0]]).repeat(1, 32) / 4)
+        few_states.fill_(1.0)
+    target = torch.tensor([0])  # nearly certain: its gradient is about 1e-7
+    small = [
+        torch.autograd.grad(sum_of_losses(few_states, few_weight, target, f) * 2.0**14, few_weight)[0].abs().max()
+        for f in (2.0**14, 1.0)
+    ]
+    exact_small = 2.0**14 / (2 + math.exp(2.2 / 4 * 32))  # at each of the two other words
+    assert float(small[0]) == pytest.approx(exact_small, rel=0.02) and float(small[1]) == 0
+
+
+def test_a_factor_is_not_rounded_to_bfloat16():
+    """8 / 510 in bfloat16 is 0.4 % wrong, and the gradient of a whole step would be."""
+    states, weight, targets = head_inputs(510, torch.bfloat16)
+    factor = 8 / 510
+    with_factor, without = (
+        torch.autograd.grad(sum_of_losses(states, weight, targets, f) * f, weight)[0].double().flatten()
+        for f in (factor, 1.0)
+    )
+    assert float(with_factor @ without / (without @ without)) == pytest.approx(factor, rel=2e-4)
+    rounded = float(torch.tensor(factor, dtype=torch.bfloat16))
+    assert rounded != pytest.approx(factor, rel=2e-3)
 
 
 def test_no_position_gives_no_loss_and_gradients_of_zero():

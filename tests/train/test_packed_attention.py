@@ -49,6 +49,7 @@ class Engine:
             model.set_attn_implementation(packed_attention.PACKED_ATTENTION)
         self.module, self.loss_head, self.device = model, LossHead(model), torch.device("cpu")
         self.eval, self.train = model.eval, model.train
+        self.fp16_enabled, self.gradient_accumulation_steps = lambda: False, lambda: 1
 
     def __call__(self, **arguments):
         return self.module(**arguments)
@@ -96,18 +97,64 @@ def test_attention_that_crosses_examples_is_refused(dtype, scale, monkeypatch):
     packed_attention_of_one = packed_attention._attend_one_by_one
     engine = Engine(build("llama", scale).to(dtype))
     monkeypatch.setattr(packed_attention, "_attend_one_by_one", attend_to_all)
-    with pytest.raises(UserError, match=r"packed examples see one another: .* \(train.packing\)|train.packing"):
+    monkeypatch.setattr(packing_check, "_check_attention", lambda engine: None)
+    with pytest.raises(UserError, match=r"^train.packing: .*packed examples see one another"):
         packing_check.check_engine(engine, packs=True)
 
 
 def test_attention_that_is_separate_and_wrong_is_refused(monkeypatch):
     def attend_to_nothing(query, key, value, scaling, sliding_window, sequence_lengths):
-        return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1).transpose(1, 2)
+        copies = query.shape[1] // value.shape[1]
+        return (value.repeat_interleave(copies, dim=1) + 0 * query + 0 * key.sum()).transpose(1, 2)
 
-    engine = Engine(build("llama"))
-    monkeypatch.setattr(packed_attention, "_attend_one_by_one", attend_to_nothing)
-    with pytest.raises(UserError, match="computes a packed example otherwise than alone"):
+    for scale, dtype in ((1, torch.bfloat16), (1, torch.float32), (6, torch.bfloat16)):
+        engine = Engine(build("llama", scale).to(dtype))
+        with monkeypatch.context() as patch:
+            patch.setattr(packed_attention, "_attend_one_by_one", attend_to_nothing)
+            with pytest.raises(UserError, match="packed attention differs from masked attention by"):
+                packing_check.check_engine(engine, packs=True)
+            patch.setattr(packing_check, "_check_attention", lambda engine: None)
+            with pytest.raises(UserError, match="computes a packed example otherwise than alone"):
+                packing_check.check_engine(engine, packs=True)
+
+
+def test_attention_with_a_wrong_gradient_or_window_is_refused(monkeypatch):
+    own_attention = packed_attention._attend_one_by_one
+
+    def stop_key_gradient(query, key, value, *arguments):
+        return own_attention(query, key.detach() + 0 * key, value, *arguments)
+
+    def ignore_window(query, key, value, scaling, sliding_window, sequence_lengths):
+        return own_attention(query, key, value, scaling, None, sequence_lengths)
+
+    for fault, name in ((stop_key_gradient, "llama"), (ignore_window, "mistral with a window")):
+        engine = Engine(build(name))
+        with monkeypatch.context() as patch:
+            patch.setattr(packed_attention, "_attend_one_by_one", fault)
+            with pytest.raises(UserError, match="packed attention differs from masked attention by"):
+                packing_check.check_engine(engine, packs=True)
+
+
+def test_dropout_in_a_models_attention_is_refused_before_training():
+    engine = Engine(LlamaForCausalLM(LlamaConfig(**SHAPE, attention_dropout=0.1)))
+    with pytest.raises(UserError, match="train.packing: this model has attention with a soft cap or dropout"):
         packing_check.check_engine(engine, packs=True)
+
+
+def test_positions_that_depend_on_the_longest_example_are_refused_above_the_window():
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, max_position_embeddings=64, rope_parameters=rope))
+    with pytest.raises(UserError, match="rope_type dynamic.* above 64 tokens; set data.max_length to 64 or less"):
+        packing_check.check_engine(Engine(model), packs=True, max_length=65)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, max_position_embeddings=64, rope_parameters=rope))
+    packing_check.check_engine(Engine(model), packs=True, max_length=64)
+
+
+def test_experts_do_not_make_a_model_look_as_if_its_examples_saw_one_another():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    model = MixtralForCausalLM(MixtralConfig(**SHAPE, num_local_experts=4, num_experts_per_tok=2))
+    packing_check.check_engine(Engine(model.to(torch.bfloat16)), packs=True)
 
 
 def test_the_trap_of_transformers_own_packing_would_be_found():

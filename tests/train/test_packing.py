@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from orca_bench.train.model_flops import flops_utilization
 from orca_bench.train.packing import example_costs, fill_rows, share_out
 
 
@@ -76,3 +77,15 @@ def test_costs_are_the_operations_that_a_real_model_makes(key_heads):
     (cost,) = example_costs(np.array([length]), np.array([trained]), config)
     masked_half = 2 * 3 * 64 * length**2  # the counter has the whole square of attention
     assert cost + masked_half == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "architecture", ["gpt2", "opt", "bloom", "falcon", "gptj", "mpt", "mamba", "gpt_neo", "gemma3"]
+)
+def test_a_model_without_llamas_sizes_costs_its_tokens(architecture):
+    config = AutoConfig.for_model(architecture)
+    costs = example_costs(np.array([3, 7]), np.array([1, 2]), config)
+    assert costs[1] > costs[0] > 0
+    if not hasattr(config.get_text_config(), "intermediate_size"):
+        assert costs.tolist() == [3, 7]
+    assert flops_utilization(config, 10**9, 1e12).step_flops(np.array([3])) > 0
