@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="of each contender")
     parser.add_argument("--steps", type=int, default=8, help="timed optimizer steps of 16 examples of the small model")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument(
+        "--micro-batches",
+        type=lambda text: tuple(map(int, text.split(","))),
+        default=_MICRO_BATCHES,
+        help="of the Trainer: those among which its best row is looked for",
+    )
     parser.add_argument("--out", type=Path, help="results/bench/training.md; with --device cuda a folder")
     parser.add_argument("--measurements", type=Path, help="file to go on from")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -174,7 +181,7 @@ def measurement_conditions(warmup_steps: int) -> dict[str, Any]:
 def small_table(bench: Bench) -> list[str]:
     """15M, 16 examples a step: the Trainer at every micro batch, then the rivals and orca-bench in turns."""
     screening_task, task = (bench.task("15m", 16, table) for table in ("15m screening", "15m"))
-    for contender in trainer_grid():
+    for contender in trainer_grid(bench.options.micro_batches):
         bench.measure("15m screening", contender, screening_task)
     rivals = [best_trainer(bench.entries, precision) for precision in ("fp32", "bf16")]
     padded = [Contender("padded", precision, micro_batch=2) for precision in ("fp32", "bf16")]
@@ -186,7 +193,7 @@ def small_table(bench: Bench) -> list[str]:
     _run_in_turns(bench, "15m", [*rivals, *padded, *packed_loops(16), *ours], task)
     return [
         *_section("15M parameters, 16 examples a step", "15m", bench),
-        *_section("The Trainer at every micro batch, 15M parameters, one process each", "15m screening", bench),
+        *_section("The Trainer by micro batch and sampling, 15M parameters, one process each", "15m screening", bench),
     ]
 
 
@@ -235,8 +242,8 @@ def loss_table(bench: Bench) -> list[str]:
 _TABLES = {"15m": small_table, "8k": large_step_table, "135m": real_shape_table, "loss": loss_table}
 
 
-def trainer_grid() -> list[Contender]:
-    """The Trainer in both number types at every micro batch; ways of sampling only where they differ.
+def trainer_grid(micro_batches: Sequence[int] = _MICRO_BATCHES) -> list[Contender]:
+    """The Trainer in both number types at each micro batch; ways of sampling only where they differ.
 
     A micro batch of one has no padding to save, and `batch_rebalance` orders the micro batches of a step, of which 16 has one.
     """
@@ -244,7 +251,7 @@ def trainer_grid() -> list[Contender]:
     return [
         Contender("trainer", precision, micro_batch=micro_batch, sampling=sampling)
         for precision in ("fp32", "bf16")
-        for micro_batch in _MICRO_BATCHES
+        for micro_batch in micro_batches
         for sampling in samplings.get(micro_batch, ("random", "group_by_length", "batch_rebalance"))
     ]
 

@@ -195,7 +195,7 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
     del specifications[:]
     bench_training.main([*words, "--tables", "15m,loss", "--out", str(tmp_path / "b.md")])
     text = (tmp_path / "b.md").read_text(encoding="utf-8")
-    assert "## 15M parameters, 16 examples a step" in text and "at every micro batch" in text
+    assert "## 15M parameters, 16 examples a step" in text and "by micro batch and sampling" in text
     assert text.count("| Trainer, micro batch") == 24 + 2
     assert "## Memory of the output head" in text
     assert (first_count, len(specifications)) == (24 + 2 * 14, 4)
