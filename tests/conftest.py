@@ -67,10 +67,18 @@ NOT_HERE = ("on this machine", "no such device here", "names no checkout of lm-e
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory):
-    """An empty user's cache for all tests, removed at the end: no test reads or fills that of the person who runs them."""
+    """A user's cache for all tests, removed at the end: no test reads or fills that of the person who runs them.
+
+    Only the real model is in it, if `make real-model` has put it into the user's own.
+    """
     folder = tmp_path_factory.mktemp("user_cache")
+    real_model_folder = real_model.cached_path(real_model.REAL_MODEL).parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORCA_BENCH_CACHE", str(folder))
+        if real_model_folder.is_dir():
+            link = real_model.cached_path(real_model.REAL_MODEL).parent
+            link.parent.mkdir(parents=True)
+            link.symlink_to(real_model_folder, target_is_directory=True)
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -132,7 +132,8 @@ def test_a_disk_that_is_full_leaves_the_model_as_it_was_and_is_named(tmp_path, m
     done = run_engines("full_disk", 2, tmp_path, mini)
     assert done.returncode != 0
     assert (
-        f"UserError: {tmp_path}/model: cannot write: File too large; free space or choose another folder" in done.stderr
+        f"WriteError: {tmp_path}/model: cannot write: File too large; free space or choose another folder"
+        in done.stderr
     )
     assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
     assert {path.name for path in tmp_path.iterdir()} == {"model", "r.yaml"}
