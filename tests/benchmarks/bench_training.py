@@ -36,8 +36,8 @@ from bench_training_report import Entry, best_trainer, loss_section, table_secti
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
 
+from orca_bench import library_settings
 from orca_bench.files import file_sha256
-from orca_bench.library_settings import core_count
 from orca_bench.train.run_folder import environment_entries
 
 _EXPECTED_TOKENS_OF_EXAMPLE = 165  # of Alpaca and Dolly: 8,192 tokens are 50 examples
@@ -129,7 +129,7 @@ class Bench:
             max_length=MAX_LENGTH,
             warmup_steps=self.options.warmup,
             timed_steps=steps,
-            threads=core_count(),
+            threads=library_settings.core_count(),
         )
 
     def measure(self, table: str, contender: Contender, task: Task) -> Entry:
@@ -173,7 +173,7 @@ def measurement_conditions(warmup_steps: int) -> dict[str, Any]:
         "revision": environment["git"],  # ends with + where files differ from it
         "python": environment["python"],
         "libraries": environment["libraries"],
-        "machine": f"{core_count()} cores of {processor_name()}",
+        "machine": f"{library_settings.core_count()} cores of {processor_name()}",
         "warmup_steps": warmup_steps,
     }
 
