@@ -10,6 +10,8 @@ import real_model
 from command_line import Command
 from tiny_llamas import make_model
 
+from recipes import RECIPE
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -236,6 +238,16 @@ def command(tmp_path):
 def command_in():
     """A factory of commands in a given folder, for tests that share one."""
     return Command
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, mini, mini_records, command_in):
+    """Runs `orca-bench` in a folder with 92 records and a recipe, r.yaml, for two processes."""
+    folder = tmp_path_factory.mktemp("trainings")
+    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return command_in(folder)
 
 
 @pytest.fixture(scope="session")

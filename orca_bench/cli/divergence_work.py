@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orca_bench.report.comparison import Comparison
     from orca_bench.report.divergence_report import DivergenceReport, MeasuredModel
     from orca_bench.report.grid import Grid
+    from orca_bench.train.example_encoding import EncodedExamples
     from orca_bench.train.record_files import Record, RecordSource
 
 #: The endings of files that a report can be written to.
@@ -72,6 +73,22 @@ def read_record_files(words: Sequence[str]) -> RecordFiles:
         for remark in source.remarks:
             progress_message(remark)
     return RecordFiles(records, sources)
+
+
+def sample_record_file(records: str, option: str, folder: ModelFolder, token_count: int) -> EncodedExamples:
+    """Some `token_count` tokens of the records that an option names, in a model's own ids, each within its window.
+
+    Raises UserError, which names the option, where no record keeps a response.
+    """
+    from orca_bench.train.record_sample import sample_examples
+
+    return sample_examples(
+        read_record_files([records]).records,
+        folder.tokenizer,
+        folder.window_tokens,
+        token_count,
+        where=f"{option} {records}",
+    )
 
 
 def check_report_paths(paths: Sequence[Path]) -> None:

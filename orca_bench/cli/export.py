@@ -199,19 +199,12 @@ def _measure_importance(
 ) -> ImportanceMatrix:
     """The importance matrix over records in the Orca prompt, encoded as training encodes them."""
     from orca_bench.cli.console import counting
-    from orca_bench.cli.divergence_work import read_record_files
+    from orca_bench.cli.divergence_work import sample_record_file
     from orca_bench.models.gguf import importance_matrix
-    from orca_bench.train.record_sample import sample_examples
 
     wanted_count = importance_matrix.DEFAULT_TOKEN_COUNT if token_count is None else token_count
     importance_matrix.check_token_count(wanted_count, "--imatrix-tokens")
-    examples = sample_examples(
-        read_record_files([records]).records,
-        folder.tokenizer,
-        folder.window_tokens,
-        wanted_count,
-        where=f"--imatrix {records}",
-    )
+    examples = sample_record_file(records, "--imatrix", folder, wanted_count)
     importance_matrix.check_token_count(len(examples.ids), records)
     show_message(f"importance matrix: {len(examples):,} records of {records}, {len(examples.ids):,} tokens")
     sequences = [examples.example(index).tolist() for index in range(len(examples))]

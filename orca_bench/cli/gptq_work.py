@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli.console import progress_message
-from orca_bench.cli.divergence_work import read_record_files
+from orca_bench.cli.divergence_work import sample_record_file
 from orca_bench.errors import UserError
 from orca_bench.models.gptq.gptq_export import (
     BITS,
@@ -38,18 +38,10 @@ def export_gptq_folder(
     `records` None are none, which needs 0 iterations; `iterations` None are the default number. Raises UserError for what are no
     records, or too few.
     """
-    from orca_bench.train.record_sample import sample_examples
-
     iteration_count = DEFAULT_ITERATIONS if iterations is None else iterations
     token_ids: list[int] = []
     if records is not None:
-        examples = sample_examples(
-            read_record_files([records]).records,
-            folder.tokenizer,
-            folder.window_tokens,
-            CALIBRATION_TOKENS,
-            where=f"--records {records}",
-        )
+        examples = sample_record_file(records, "--records", folder, CALIBRATION_TOKENS)
         token_ids = examples.ids.tolist()
         progress_message(
             f"calibration: {len(examples):,} records of {records} in the Orca prompt, {len(token_ids):,} tokens, "

@@ -12,6 +12,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
@@ -53,27 +55,33 @@ class StopRequest:
         return self._has_signal or self._run.stop_file.exists()
 
 
-def train_to_end(
-    run: Run,
-    recipe: Recipe,
-    engine: DeepSpeedEngine,
-    examples: EncodedExamples,
-    plan: BatchPlan,
-    held_out: HeldOutPlan | None,
-    tokenizer: Tokenizer,
-    report_metrics: Callable[[StepMetrics], None],
-    trackers: Trackers,
-) -> Literal["finished", "interrupted"]:
+@dataclass(frozen=True)
+class Training:
+    """What a training is made of.
+
+    `held_out` is None where the recipe asks for no held-out loss. `report_metrics` gets each step's metrics on process 0.
+    """
+
+    run: Run
+    recipe: Recipe
+    engine: DeepSpeedEngine
+    examples: EncodedExamples
+    plan: BatchPlan
+    held_out: HeldOutPlan | None
+    tokenizer: Tokenizer
+    report_metrics: Callable[[StepMetrics], None]
+    trackers: Trackers
+
+
+def train_to_end(training: Training) -> Literal["finished", "interrupted"]:
     """Train to the end of the plan or until a stop request; returns `finished` or `interrupted`.
 
-    Continues from the newest checkpoint. `report_metrics` gets each step's metrics on process 0. Raises Diverged, on every
-    process, where a step's loss or gradient is useless, and then writes neither checkpoint nor model. A collective.
+    Continues from the newest checkpoint. Raises Diverged, on every process, where a step's loss or gradient is useless, and then
+    writes neither checkpoint nor model. A collective.
     """
-    checkpoints = Checkpoints(engine, run.checkpoints_folder, recipe.train.keep_checkpoints)
+    checkpoints = Checkpoints(training.engine, training.run.checkpoints_folder, training.recipe.train.keep_checkpoints)
     try:
-        training_status = _train_steps(
-            run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers, checkpoints
-        )
+        training_status = _train_steps(training, checkpoints)
     except divergence.Diverged:  # on every process; a checkpoint of an earlier step may still be on its way to the disk
         checkpoints.wait()
         raise
@@ -81,27 +89,19 @@ def train_to_end(
     return training_status
 
 
-def _train_steps(
-    run: Run,
-    recipe: Recipe,
-    engine: DeepSpeedEngine,
-    examples: EncodedExamples,
-    plan: BatchPlan,
-    held_out: HeldOutPlan | None,
-    tokenizer: Tokenizer,
-    report_metrics: Callable[[StepMetrics], None],
-    trackers: Trackers,
-    checkpoints: Checkpoints,
-) -> Literal["finished", "interrupted"]:
+def _train_steps(training: Training, checkpoints: Checkpoints) -> Literal["finished", "interrupted"]:
     """The steps from the newest checkpoint on, and the model at the end.
 
     Where it is interrupted, the last checkpoint may still be being written.
     """
     import torch
 
+    run, engine, examples, plan = training.run, training.engine, training.examples, training.plan
     stop_request = StopRequest(run)
     steps_done = checkpoints.load()
-    watch = RunWatch(run, recipe, engine, examples, plan, steps_done, report_metrics, trackers)
+    watch = RunWatch(
+        run, training.recipe, engine, examples, plan, steps_done, training.report_metrics, training.trackers
+    )
     remaining_steps = range(steps_done, plan.step_count)
     with ReadAhead(
         _read_passes(examples, plan, remaining_steps, torch.distributed.get_rank()), _PASSES_AHEAD
@@ -109,43 +109,66 @@ def _train_steps(
         for step_index in remaining_steps:
             start_s = time.perf_counter()
             loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, passes, stop_request)
-            seconds, steps_done = time.perf_counter() - start_s, step_index + 1
-            is_last_step = steps_done == plan.step_count
-            step_problem = divergence.step_problem(loss, gradient_norm, recipe.train)
+            seconds = time.perf_counter() - start_s
+            step_problem = divergence.step_problem(loss, gradient_norm, plan.train_section)
             spike_height = None if step_problem else watch.spike_height(step_index, loss)
-            problem = step_problem or divergence.spike_problem(spike_height, loss, recipe.train)
-            held_out_loss = None
-            if problem is None and held_out is not None and held_out.is_due(steps_done, plan.step_count):
-                held_out_batches = range(held_out.batch_plan.step_count)
-                held_out_loss = _mean_loss(engine, held_out.examples, held_out.batch_plan, held_out_batches)
+            problem = step_problem or divergence.spike_problem(spike_height, loss, plan.train_section)
+            held_out_loss = _held_out_loss(training, step_index) if problem is None else None
+            if held_out_loss is not None:
                 problem = divergence.held_out_problem(held_out_loss)
             metrics = watch.record_step(step_index, loss, gradient_norm, seconds, held_out_loss)
             _raise_if_diverged(problem, examples, plan, step_index, loss, gradient_norm, spike_height)
             watch.show_step(metrics)
             checkpoints.mark_if_written()
-            is_best = held_out_loss is not None and recipe.train.keep_best and watch.is_best(held_out_loss)
-            must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
-            must_save_checkpoint = must_stop or is_last_step or steps_done % recipe.train.checkpoint_every == 0
-            if must_export_model or must_save_checkpoint or is_best:
-                _check_model_after_step(engine, examples, plan, step_index)
-            origin: dict[str, str | int] = {"run": run.folder.name, "step": steps_done}
-            # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-            if must_export_model or is_best:
-                checkpoints.wait()  # a disk that is full of the export costs no checkpoint
-            if must_export_model:
-                export_model(engine, recipe.train, tokenizer, run.exports_folder / f"step-{steps_done}", origin)
-            if is_best:
-                export_model(engine, recipe.train, tokenizer, run.best_model, origin)
-            if must_save_checkpoint:
-                watch.prepare_checkpoint()
-                checkpoints.save(steps_done)
-                if not (must_stop or is_last_step):
-                    watch.redraw_curves()  # at the end the command draws them
-            if must_stop and not is_last_step:
+            is_best = held_out_loss is not None and plan.train_section.keep_best and watch.is_best(held_out_loss)
+            _write_after_step(training, checkpoints, watch, step_index, must_stop, is_best)
+            if must_stop and step_index + 1 < plan.step_count:
                 return "interrupted"
     checkpoints.wait()
-    export_model(engine, recipe.train, tokenizer, run.model, {"run": run.folder.name, "step": plan.step_count})
+    _export(training, run.model, plan.step_count)
     return "finished"
+
+
+def _held_out_loss(training: Training, step_index: int) -> float | None:
+    """The loss of the held-out examples (nats a response token) if it is due after `step_index` (from 0). A collective."""
+    held_out = training.held_out
+    if held_out is None or not held_out.is_due(step_index + 1, training.plan.step_count):
+        return None
+    batches = range(held_out.batch_plan.step_count)
+    return _mean_loss(training.engine, held_out.examples, held_out.batch_plan, batches)
+
+
+def _write_after_step(
+    training: Training, checkpoints: Checkpoints, watch: RunWatch, step_index: int, must_stop: bool, is_best: bool
+) -> None:
+    """Write what is due after `step_index` (from 0): a model folder, the best model, a checkpoint. A collective."""
+    train_section, steps_done = training.plan.train_section, step_index + 1
+    is_last_step = steps_done == training.plan.step_count
+    must_export_model = (
+        train_section.export_every is not None and steps_done % train_section.export_every == 0 and not is_last_step
+    )
+    must_save_checkpoint = must_stop or is_last_step or steps_done % train_section.checkpoint_every == 0
+    if not (must_export_model or must_save_checkpoint or is_best):
+        return
+    _check_model_after_step(training.engine, training.examples, training.plan, step_index)
+    # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
+    if must_export_model or is_best:
+        checkpoints.wait()  # a disk that is full of the export costs no checkpoint
+    if must_export_model:
+        _export(training, training.run.exports_folder / f"step-{steps_done}", steps_done)
+    if is_best:
+        _export(training, training.run.best_model, steps_done)
+    if must_save_checkpoint:
+        watch.prepare_checkpoint()
+        checkpoints.save(steps_done)
+        if not (must_stop or is_last_step):
+            watch.redraw_curves()  # at the end the command draws them
+
+
+def _export(training: Training, folder: Path, steps_done: int) -> None:
+    """Write the student as it is after `steps_done` steps as a model folder. A collective."""
+    origin: dict[str, str | int] = {"run": training.run.folder.name, "step": steps_done}
+    export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin)
 
 
 def _check_model_after_step(

@@ -77,7 +77,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     from orca_bench.train.progress_display import training_progress
     from orca_bench.train.token_files import load_run_examples
     from orca_bench.train.trackers import Trackers, open_trackers
-    from orca_bench.train.training_loop import train_to_end
+    from orca_bench.train.training_loop import Training, train_to_end
 
     library_settings.prepare_libraries()
     recipe, _ = resolved_sources.resolve_recipe_sources(
@@ -104,7 +104,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         )
         with progress_display as report_metrics:
             training_status = train_to_end(
-                run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers
+                Training(run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers)
             )
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import bench_contender
-from bench_records import Records, conditions, score_section, text_section, turned_section
+from bench_records import Records, conditions, score_section, text_section, turned_section, write_record
 
 #: LLaMA configurations by size.
 SHAPES = {
@@ -71,9 +71,7 @@ def main() -> None:
     else:
         lines, name = log_likelihoods(options, batches, rows), "evaluation.md"
     out = options.out or ROOT / "results" / "bench" / name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(lines), encoding="utf-8")
-    print(f"record: {out}")
+    write_record(out, lines)
 
 
 def log_likelihoods(options: argparse.Namespace, batches: list[int], rows: str) -> list[str]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import real_model
-from bench_records import conditions
+from bench_records import conditions, write_record
 
 #: What one would write to have the model and the tokenizer by transformers alone.
 _TRANSFORMERS_PROGRAM = """
@@ -61,9 +61,7 @@ def main() -> None:
         "",
         *sections,
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(lines), encoding="utf-8")
-    print(f"record: {options.out}")
+    write_record(options.out, lines)
 
 
 def import_section(gguf_file: Path, repeats: int) -> list[str]:

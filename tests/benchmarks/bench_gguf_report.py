@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from bench_evaluation import make_model
 from bench_gguf import Measurement, run_timed
-from bench_records import conditions
+from bench_records import conditions, write_record
 
 _SHARED = ROOT.parent / "shared" / "data"
 _GOAL_SECONDS = 90
@@ -61,9 +61,7 @@ def main() -> None:
         f"{os.getloadavg()[0]:.1f} after.",
         "",
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join([*heading, *lines]), encoding="utf-8")
-    print(f"record: {options.out}")
+    write_record(options.out, [*heading, *lines])
 
 
 def _compare(folder: Path, options: argparse.Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ def _turned(one: dict[str, Any], other: dict[str, Any]) -> tuple[int, float]:
             best[place][document] = max(best[place].get(document, (float("-inf"), 0)), (logprob, -number))
     gap = max(abs(a[0] - b[0]) for a, b in zip(one["answers"], other["answers"], strict=True))
     return sum(best[0][d][1] != best[1][d][1] for d in best[0]), gap
+
+
+def write_record(path: Path, lines: Sequence[str]) -> None:
+    """Write the lines of a record, and print where it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    print(f"record: {path}")
 
 
 def conditions(dtype: str = "float32") -> str:

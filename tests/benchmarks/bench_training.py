@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 import bench_training_gpu
-from bench_records import conditions, processor_name
+from bench_records import conditions, processor_name, write_record
 from bench_training_contenders import Contender, Task
 from bench_training_process import ContenderFailed, run_process
 from bench_training_report import Entry, best_trainer, loss_section, table_section, training_goals
@@ -67,9 +67,7 @@ def main(words: list[str] | None = None) -> None:
             *training_goals(bench.entries),
             *sections,
         ]
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines), encoding="utf-8")
-        print(f"record: {options.out}")
+        write_record(options.out, lines)
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:

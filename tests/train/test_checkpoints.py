@@ -79,6 +79,15 @@ def halted_writes(monkeypatch):
         event.set()
 
 
+def trained_one_step(engine, folder):
+    """The engine after a step, and its checkpoints, of which that of the step is whole."""
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    return engine, checkpoints
+
+
 @pytest.mark.parametrize(("zero_stage", "precision"), [(3, "fp32"), (3, "bf16"), (2, "bf16"), (1, "fp32"), (0, "fp32")])
 def test_steps_that_follow_do_not_get_into_a_checkpoint_and_it_is_marked_once_it_is_written(
     new_engine, folder, monkeypatch, zero_stage, precision
@@ -118,11 +127,7 @@ def test_a_second_save_waits_for_the_first_and_the_newest_few_stay(new_engine, f
 
 
 def test_the_checkpoint_of_another_model_is_refused_by_the_parameter_that_differs(new_engine, folder):
-    engine = new_engine()
-    checkpoints = Checkpoints(engine, folder, 2)
-    train(engine, 0)
-    checkpoints.save(1)
-    checkpoints.wait()
+    engine, checkpoints = trained_one_step(new_engine(), folder)
     with pytest.raises(
         UserError, match=r"another model: model.embed_tokens.weight has shape \[300, 32\] there and \[300,"
     ):
@@ -130,11 +135,7 @@ def test_the_checkpoint_of_another_model_is_refused_by_the_parameter_that_differ
 
 
 def test_a_full_disk_is_said_at_the_next_step_and_the_checkpoint_before_can_be_loaded(new_engine, folder):
-    engine = new_engine()
-    checkpoints = Checkpoints(engine, folder, 2)
-    train(engine, 0)
-    checkpoints.save(1)
-    checkpoints.wait()
+    engine, checkpoints = trained_one_step(new_engine(), folder)
     loss = train(engine, 1)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     # a file-size limit fails a write the way a full disk does, without filling one
@@ -154,11 +155,7 @@ def test_a_full_disk_is_said_at_the_next_step_and_the_checkpoint_before_can_be_l
 
 
 def test_a_file_that_torch_cannot_load_is_named(new_engine, folder):
-    engine = new_engine()
-    checkpoints = Checkpoints(engine, folder, 2)
-    train(engine, 0)
-    checkpoints.save(1)
-    checkpoints.wait()
+    engine, checkpoints = trained_one_step(new_engine(), folder)
     (folder / "step-00000001" / "manifest.json").unlink()  # as of a version before it
     shutil.copy(__file__, next((folder / "step-00000001").glob("*model_states.pt")))
     with pytest.raises(UserError, match=r"step-00000001: the checkpoint cannot be loaded \(.*delete step-00000001"):
@@ -206,11 +203,7 @@ def test_step_counts_are_separate_and_on_the_device_of_their_parameters():
 
 
 def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_would_do(new_engine, folder, tmp_path):
-    engine = new_engine()
-    checkpoints = Checkpoints(engine, folder, 2)
-    train(engine, 0)
-    checkpoints.save(1)
-    checkpoints.wait()
+    engine, checkpoints = trained_one_step(new_engine(), folder)
     for path in (folder / "step-00000001").glob("*_optim_states.pt"):
         shutil.copy(__file__, path)
     entries = (2, tmp_path / "log", "a test", {})
@@ -224,11 +217,7 @@ def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_
 
 
 def test_a_disk_that_is_full_while_a_checkpoint_is_converted_is_named(new_engine, folder, tmp_path, monkeypatch):
-    engine = new_engine()
-    checkpoints = Checkpoints(engine, folder, 2)
-    train(engine, 0)
-    checkpoints.save(1)
-    checkpoints.wait()
+    engine, checkpoints = trained_one_step(new_engine(), folder)
     entries = (2, tmp_path / "log", "a test", {})
     converted_folder = checkpoint_conversion.converted_folder(folder / "step-00000001")
     converted_folder.write_text("")  # the folder cannot get this name, as on a full disk

@@ -13,17 +13,6 @@ from orca_bench import child_processes
 from orca_bench.recipe import Recipe
 from orca_bench.train import memory_errors
 from orca_bench.train.run_folder import Run
-from recipes import RECIPE
-
-
-@pytest.fixture(scope="module")
-def orca(tmp_path_factory, mini, mini_records, command_in):
-    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
-    folder = tmp_path_factory.mktemp("faults")
-    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
-    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
-    return command_in(folder)
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,9 @@ from waiting import PATIENCE_S, eventually
 
 from orca_bench import child_processes, recipe_file
 from orca_bench.train.run_folder import Run
-from recipes import RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDLESS = ("-o", "train.epochs=500", "-o", "train.export_every=null")
-
-
-@pytest.fixture(scope="module")
-def orca(tmp_path_factory, mini, mini_records, command_in):
-    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
-    folder = tmp_path_factory.mktemp("stopping")
-    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
-    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
-    return command_in(folder)
 
 
 @pytest.fixture

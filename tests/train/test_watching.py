@@ -12,21 +12,10 @@ from waiting import eventually
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run
 from orca_bench.train.token_files import load_run_examples
-from recipes import RECIPE
 
 HELD_OUT = ("-o", "data.held_out=11", "-o", "train.held_out_every=3", "-o", "train.keep_best=true")
 #: A learning rate that rises until the model is worse than it was: the best model is not the last one.
 TOO_FAST = ("-o", "train.epochs=2", "-o", "train.max_steps=15", "-o", "train.lr=4.0", "-o", "train.warmup_min_steps=30")
-
-
-@pytest.fixture(scope="module")
-def orca(tmp_path_factory, mini, mini_records, command_in):
-    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
-    folder = tmp_path_factory.mktemp("watching")
-    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
-    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
-    return command_in(folder)
 
 
 def metrics_of(run):
