@@ -5,7 +5,6 @@ Its own module because here orca-bench is another process, which is read through
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from bench_training_contenders import (
     Task,
     encode,
 )
+from bench_training_process import kill_with_children
 
 _POLL_INTERVAL_S = 0.01
 
@@ -79,7 +79,7 @@ def measure_command(contender: Contender, task: Task) -> Measurement:
         try:
             arrivals = _wait_for_lines(folder / "runs" / "bench" / "metrics.jsonl", step_count, process)
         finally:
-            _end(process)
+            kill_with_children(process)
         if len(arrivals) < step_count:
             run_log = folder / "runs" / "bench" / "train.log"
             further = run_log.read_text(errors="replace")[-3000:] if run_log.is_file() else ""
@@ -134,23 +134,6 @@ def _wait_for_lines(metrics_file: Path, line_count: int, process: subprocess.Pop
             whole_lines = text[: text.rfind("\n") + 1].splitlines()
             arrivals += [(moment, line) for line in whole_lines[len(arrivals) :]]
     return arrivals
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command and the processes that it started, and wait until they are gone."""
-    import psutil
-
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
-    for member in family:
-        try:
-            os.kill(member.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait()
-    psutil.wait_procs(family, timeout=30)
 
 
 def _command_environment() -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Run a contender of bench_training.py, or a check beside them, in a process of its own: specification in, measurement out.
 
 Its own module because it is both ends: `run_process` starts `python bench_training_process.py SPECIFICATION.json`, which prints
-the measurement as JSON in its last line. Neither it nor what it starts outlives the benchmark.
+the measurement as JSON in its last line. Neither it nor what it starts outlives the benchmark. `kill_with_children` ends a
+command of which enough was measured.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +62,24 @@ def measure_here(specification: dict[str, Any]) -> dict[str, Any]:
     from bench_training_contenders import Contender, Task, measure
 
     return asdict(measure(Contender(**specification["contender"]), Task(**specification["task"])))
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process and all that it started by SIGKILL, and wait until they are gone; returns how many there were."""
+    import psutil
+
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            os.kill(member.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
+    return len(family)
 
 
 def main() -> None:

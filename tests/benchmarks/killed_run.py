@@ -9,18 +9,18 @@ the script ends with a message, because a run that goes on would be measured as 
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+from bench_training_process import kill_with_children
 
 from orca_bench import recipe_file
 from orca_bench.files import file_sha256
 from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import read_metrics
 
 _POLL_S = 0.05
 
@@ -68,28 +68,17 @@ def train(options: argparse.Namespace, run: Run) -> float:
 def kill_after(options: argparse.Namespace, run: Run, step: int) -> None:
     """Start or continue a run and kill everything of it after `step`."""
     process = subprocess.Popen(command(options, run))
-    while not (steps_done := len(read_metrics(run))) or steps_done < step:
+    while len(read_metrics(run.metrics_file)) < step:
         if process.poll() is not None:
             raise SystemExit(f"{run.folder}: the training ended before step {step}")
         time.sleep(_POLL_S)
-    victims = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for victim in victims:
-        victim.send_signal(signal.SIGKILL)
-    process.wait()
-    print(f"killed after step {len(read_metrics(run))}: {len(victims)} processes", flush=True)
-
-
-def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
-    if not run.metrics_file.is_file():
-        return []
-    lines = run.metrics_file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    process_count = kill_with_children(process)
+    print(f"killed after step {len(read_metrics(run.metrics_file))}: {process_count} processes", flush=True)
 
 
 def describe(run: Run, seconds: float) -> dict[str, Any]:
     """Size and speed of a finished run; tokens a second without the first tenth of its steps, where caches are cold."""
-    lines = read_metrics(run)
+    lines = read_metrics(run.metrics_file)
     warm = lines[len(lines) // 10 :]
     manifest = run.manifest
     return {
@@ -101,28 +90,38 @@ def describe(run: Run, seconds: float) -> dict[str, Any]:
         "seconds_of_command": round(seconds, 1),
         "tokens_per_second": sum(line["tokens"] for line in warm) / sum(line["seconds"] for line in warm),
         "loss": [lines[0]["loss"], lines[-1]["loss"]],
-        "held_out_loss": held_out_losses(run),
+        "held_out_loss": values_by_step(run, "held_out_loss"),
     }
 
 
-def held_out_losses(run: Run) -> dict[int, float]:
-    """The held-out loss by step, where the recipe has one."""
-    return {line["step"]: line["held_out_loss"] for line in read_metrics(run) if line.get("held_out_loss") is not None}
+def values_by_step(run: Run, key: str) -> dict[int, float]:
+    """The values of one key of metrics.jsonl by step, without the steps that have none."""
+    return {line["step"]: line[key] for line in read_metrics(run.metrics_file) if line.get(key) is not None}
 
 
 def compare(whole: Run, killed: Run, kill_steps: list[int]) -> dict[str, Any]:
-    """How a run that was killed differs from the undisturbed one."""
-    lines, killed_lines = read_metrics(whole), read_metrics(killed)
-    held_out, killed_held_out = held_out_losses(whole), held_out_losses(killed)
+    """How a run that was killed differs from the undisturbed one, in the steps that both have: it may have ended earlier."""
+    killed_steps = [line["step"] for line in read_metrics(killed.metrics_file)]
     weights = [[file_sha256(path) for path in sorted(run.model.glob("*.safetensors"))] for run in (whole, killed)]
+    loss_differences, held_out_differences = (
+        differences_by_step(whole, killed, key) for key in ("loss", "held_out_loss")
+    )
     return {
         "kills_after": kill_steps,
-        "steps_without_gap_or_double": [line["step"] for line in killed_lines] == [line["step"] for line in lines],
-        "same_weights": weights[0] == weights[1],
-        "largest_loss_difference": max(abs(a["loss"] - b["loss"]) for a, b in zip(lines, killed_lines, strict=True)),
-        "largest_held_out_difference": max((abs(held_out[s] - killed_held_out[s]) for s in held_out), default=None),
-        "held_out_loss": killed_held_out,
+        "steps": len(killed_steps),
+        "common_steps": len(loss_differences),
+        "steps_without_gap_or_double": killed_steps == list(range(1, len(killed_steps) + 1)),
+        "same_weights": bool(weights[0]) and weights[0] == weights[1],
+        "largest_loss_difference": max(loss_differences.values(), default=None),
+        "largest_held_out_difference": max(held_out_differences.values(), default=None),
+        "held_out_loss": values_by_step(killed, "held_out_loss"),
     }
+
+
+def differences_by_step(whole: Run, killed: Run, key: str) -> dict[int, float]:
+    """The absolute difference of one key of metrics.jsonl, for the steps that both runs have."""
+    values, killed_values = (values_by_step(run, key) for run in (whole, killed))
+    return {step: abs(values[step] - killed_values[step]) for step in sorted(values.keys() & killed_values.keys())}
 
 
 if __name__ == "__main__":

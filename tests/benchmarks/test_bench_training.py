@@ -19,6 +19,7 @@ from bench_training_process import ContenderFailed, run_process
 from bench_training_rows import LENGTHS_FILE, MAX_LENGTH, length_table, prepare_rows
 
 from orca_bench.tokenizers import load_tokenizer
+from orca_bench.train.run_folder import Run
 
 TINY_SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
@@ -225,3 +226,19 @@ def test_a_run_that_is_killed_and_one_that_is_not_begin_in_new_folders(tmp_path,
     with pytest.raises(SystemExit, match="mini-killed exists already; remove it"):
         killed_run.main()
     assert not (tmp_path / "runs" / "mini").exists()
+
+
+def test_a_killed_run_that_ended_earlier_is_compared_in_the_steps_that_both_have(tmp_path):
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    for run, steps, loss in ((whole, [1, 2, 3], 4.0), (killed, [1, 2], 4.5)):
+        run.folder.mkdir()
+        lines = [{"step": step, "loss": loss, "held_out_loss": 5.0 if step != 2 else loss} for step in steps]
+        run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "lo')
+    (whole.model).mkdir()
+    (whole.model / "model.safetensors").write_text("weights")
+    comparison = killed_run.compare(whole, killed, [1])
+    assert (comparison["steps"], comparison["common_steps"]) == (2, 2)
+    assert comparison["steps_without_gap_or_double"] and not comparison["same_weights"]
+    assert (comparison["largest_loss_difference"], comparison["largest_held_out_difference"]) == (0.5, 0.5)
+    killed.metrics_file.write_text(killed.metrics_file.read_text() * 2)
+    assert not killed_run.compare(whole, killed, [1])["steps_without_gap_or_double"]

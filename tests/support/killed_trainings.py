@@ -8,7 +8,6 @@ that is being written. Further ones follow until three in ten were inside such a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -20,9 +19,11 @@ from pathlib import Path
 
 from forked_trainings import import_libraries, is_alive, read_recipe, start, step_of, train_whole
 
+from orca_bench.files import file_sha256
 from orca_bench.recipe import Recipe
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import read_metrics
 
 _PEER_EXIT_S = 5.0  # what a process takes to notice that another one is gone
 _SAVE_S = 0.03  # seconds after the first sign of a checkpoint within which the kill comes
@@ -92,13 +93,12 @@ def count_inside(kills: list[Kill]) -> int:
 def differences(whole: Run, killed: Run) -> list[str]:
     """In what two finished runs differ."""
     texts = []
-    hashes = [
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.model.glob("*.safetensors")}
-        for run in (whole, killed)
-    ]
+    hashes = [{path.name: file_sha256(path) for path in run.model.glob("*.safetensors")} for run in (whole, killed)]
     if not hashes[0] or hashes[0] != hashes[1]:
         texts.append("the weights")
-    lines = [[json.loads(line) for line in run.metrics_file.read_text().splitlines()] for run in (whole, killed)]
+    lines = [read_metrics(run.metrics_file) for run in (whole, killed)]
+    if [len(metrics) for metrics in lines] != [step_of(run) for run in (whole, killed)]:
+        texts.append("text that is no line of metrics.jsonl")
     for key in set(lines[0][0]) - _MEASURED_KEYS:
         if [line[key] for line in lines[0]] != [line[key] for line in lines[1]]:
             texts.append(f"{key} in metrics.jsonl")

@@ -18,11 +18,12 @@ from pathlib import Path
 from forked_trainings import import_libraries, read_recipe, start, step_of, train_whole
 
 from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import read_metrics
 
 
 def losses(run: Run) -> list[float]:
     """The loss of each step."""
-    return [json.loads(line)["loss"] for line in run.metrics_file.read_text(encoding="utf-8").splitlines()]
+    return [metrics["loss"] for metrics in read_metrics(run.metrics_file)]
 
 
 def main() -> None:
