@@ -7,7 +7,6 @@ it once, before the training processes start, and they only look whether there i
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def convert_newest(
     """Convert the newest checkpoint where another number of processes wrote it, and its parts are split over them.
 
     What the converter prints goes to `log_file`. `process_purpose` marks its processes as those of the run, none of which
-    outlives this one, and what an earlier one left half-written is removed. Raises UserError where it fails or the disk is full.
+    outlives this one; `environment` is all of theirs. Raises UserError where the converter fails or the disk is full.
     """
     checkpoint = newest_checkpoint(checkpoints_folder)
     if checkpoint is None:
@@ -67,41 +66,52 @@ def convert_newest(
         return
     written_text, new_text = _processes_text(written_count), _processes_text(process_count)
     show_message(f"converting {checkpoint.name}, which {written_text} wrote, for {new_text}")
-    for earlier_folder in checkpoints_folder.glob(f".*{_UNFINISHED_SUFFIX}"):
-        shutil.rmtree(earlier_folder, ignore_errors=True)
     with catch_write_errors(checkpoints_folder):
         unfinished_folder = Path(
             tempfile.mkdtemp(prefix=f".{checkpoint.name}.", suffix=_UNFINISHED_SUFFIX, dir=checkpoints_folder)
         )
+    try:
+        exit_code = _run_converter(checkpoint, unfinished_folder, written_count, log_file, process_purpose, environment)
+        (checkpoints_folder / "latest_universal").unlink(missing_ok=True)  # names the folder before it is renamed
+        if exit_code:
+            if disk_message := full_disk_message(checkpoints_folder):  # before the parts that may fill it are removed
+                raise UserError(disk_message)
+            raise UserError(
+                f"the checkpoint of {written_text} cannot be converted for {new_text}",
+                where=checkpoint,
+                hint=f"set train.processes to {written_count} to go on; DeepSpeed's messages are in {log_file}",
+            )
+        with catch_write_errors(checkpoint):
+            unfinished_folder.rename(converted_folder(checkpoint))
+    finally:
+        shutil.rmtree(unfinished_folder, ignore_errors=True)  # where it has not been renamed
+
+
+def _run_converter(
+    checkpoint: Path,
+    output_folder: Path,
+    written_count: int,
+    log_file: Path,
+    process_purpose: str,
+    environment: Mapping[str, str],
+) -> int:
+    """Convert a checkpoint that `written_count` processes wrote into `output_folder`; returns the converter's exit code."""
     worker_count = str(min(_MAX_CONVERTER_PROCESSES, written_count))
     with (
         catch_write_errors(log_file),
         open(log_file, "ab") as log,
         child_processes.Lifeline(process_purpose) as lifeline,
     ):
-        exit_code = subprocess.run(
+        return subprocess.run(
             [
                 *(sys.executable, "-m", checkpoint_converter.__name__, "--inject_missing_state"),
-                *("--input_folder", str(checkpoint), "--output_folder", str(unfinished_folder)),
+                *("--input_folder", str(checkpoint), "--output_folder", str(output_folder)),
                 *("--num_extract_workers", worker_count, "--num_merge_workers", worker_count),
             ],
             stdout=log,
             stderr=log,
-            env=os.environ | environment | lifeline.environment,
+            env={**environment, **lifeline.environment},
         ).returncode
-    (checkpoints_folder / "latest_universal").unlink(missing_ok=True)  # names the folder before it is renamed
-    if exit_code:
-        disk_message = full_disk_message(checkpoints_folder)  # before the parts that may fill it are removed
-        shutil.rmtree(unfinished_folder, ignore_errors=True)
-        if disk_message is not None:
-            raise UserError(disk_message)
-        raise UserError(
-            f"the checkpoint of {written_text} cannot be converted for {new_text}",
-            where=checkpoint,
-            hint=f"set train.processes to {written_count} to go on; DeepSpeed's messages are in {log_file}",
-        )
-    with catch_write_errors(checkpoint):
-        unfinished_folder.rename(converted_folder(checkpoint))
 
 
 def _processes_text(process_count: int) -> str:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from waiting import eventually
 
-from orca_bench import child_processes
+from orca_bench import child_processes, files
 from orca_bench.errors import UserError
 from orca_bench.train import checkpoint_conversion
 
@@ -29,14 +29,14 @@ sys.modules["deepspeed.checkpoint"] = SimpleNamespace(ds_to_universal=slow)
 checkpoint_converter.main()
 """
 COMMAND = """
-import pathlib, sys
+import os, pathlib, sys
 from types import SimpleNamespace
 
 from orca_bench.train import checkpoint_conversion
 
 checkpoint_conversion.checkpoint_converter = SimpleNamespace(__name__="slow_converter")
 folder = pathlib.Path(sys.argv[1])
-checkpoint_conversion.convert_newest(folder, 2, folder / "log", "a test of conversion", {})
+checkpoint_conversion.convert_newest(folder, 2, folder / "log", "a test of conversion", os.environ)
 """
 
 
@@ -57,8 +57,10 @@ def test_after_a_kill_no_converter_is_left_and_the_next_one_has_a_folder_of_its_
         command.wait()
     eventually(lambda: not process_ids(), seconds=20)
     with pytest.raises(UserError, match="the checkpoint of 1 process cannot be converted for 2 processes"):
-        checkpoint_conversion.convert_newest(tmp_path, 2, tmp_path / "log", "a test of conversion", {})
+        checkpoint_conversion.convert_newest(tmp_path, 2, tmp_path / "log", "a test of conversion", os.environ)
     assert str(folder) not in (tmp_path / "log").read_text()
+    assert unfinished_folders(tmp_path) == [folder]  # the training that continues removes it before it converts
+    files.remove_temporary_files(tmp_path)
     assert not unfinished_folders(tmp_path)
 
 

@@ -1,7 +1,7 @@
 """Checkpoints of a real DeepSpeed engine in this process: what is written while training goes on, and what is loaded."""
 
 import contextlib
-import resource
+import os
 import shutil
 import threading
 from collections import OrderedDict
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from file_sizes import no_room_for
 from waiting import eventually
 
 from orca_bench import child_processes, disk_space, library_settings
@@ -137,17 +138,12 @@ def test_the_checkpoint_of_another_model_is_refused_by_the_parameter_that_differ
 def test_a_full_disk_is_said_at_the_next_step_and_the_checkpoint_before_can_be_loaded(new_engine, folder):
     engine, checkpoints = trained_one_step(new_engine(), folder)
     loss = train(engine, 1)
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # a file-size limit fails a write the way a full disk does, without filling one
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
-    try:
+    with no_room_for(100_000):
         checkpoints.save(2)
         with pytest.raises(
             UserError, match=r"checkpoints/.step-00000002.tmp/.*_states.pt: cannot write: File too large; free"
         ):
             eventually(lambda: checkpoints.mark_if_written() or newest_checkpoint(folder).name == "step-00000002")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert newest_checkpoint(folder).name == "step-00000001"
     continued_engine = new_engine()
     assert Checkpoints(continued_engine, folder, 2).load() == 1
@@ -170,10 +166,10 @@ def test_a_converted_checkpoint_goes_on_with_the_same_losses(new_engine, folder,
     checkpoints.save(2)
     checkpoints.wait()
     losses = [train(engine, seed) for seed in range(2, 8)]
-    (folder / ".step-00000002.abcd.converting.tmp").mkdir()  # left by a conversion that was killed
 
     def losses_after_conversion(process_count):
-        checkpoint_conversion.convert_newest(folder, process_count, tmp_path / "log", "a test", {}, messages.append)
+        entries = (process_count, tmp_path / "log", "a test", os.environ)
+        checkpoint_conversion.convert_newest(folder, *entries, messages.append)
         engine = new_engine(is_converted=checkpoint_conversion.is_converted(folder))
         assert Checkpoints(engine, folder, 2).load() == 2
         assert not checkpoint_conversion.is_converted(folder)  # it is removed once it is loaded
@@ -206,7 +202,7 @@ def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_
     engine, checkpoints = trained_one_step(new_engine(), folder)
     for path in (folder / "step-00000001").glob("*_optim_states.pt"):
         shutil.copy(__file__, path)
-    entries = (2, tmp_path / "log", "a test", {})
+    entries = (2, tmp_path / "log", "a test", os.environ)
     (folder / "step-00000001" / "manifest.json").unlink()  # as of a version before it, in which nothing is compared
     with pytest.raises(
         UserError, match=r"step-00000001: the checkpoint of 1 process cannot be converted for 2 .*s to 1 to go on"
@@ -218,20 +214,18 @@ def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_
 
 def test_a_disk_that_is_full_while_a_checkpoint_is_converted_is_named(new_engine, folder, tmp_path, monkeypatch):
     engine, checkpoints = trained_one_step(new_engine(), folder)
-    entries = (2, tmp_path / "log", "a test", {})
+    entries = (2, tmp_path / "log", "a test", os.environ)
     converted_folder = checkpoint_conversion.converted_folder(folder / "step-00000001")
     converted_folder.write_text("")  # the folder cannot get this name, as on a full disk
     with pytest.raises(UserError, match=r"converting\.tmp: cannot write: Not a directory"):
         checkpoint_conversion.convert_newest(folder, *entries)
     converted_folder.unlink()
     monkeypatch.setattr(disk_space, "_FULL_DISK_BYTES", 2**63)  # what is free on this disk is too little
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, unlimited[1]))
-    try:
-        with pytest.raises(UserError, match=r"checkpoints: the disk is full; what was saved before is kept, free"):
-            checkpoint_conversion.convert_newest(folder, *entries)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    with (
+        no_room_for(10_000),
+        pytest.raises(UserError, match=r"checkpoints: the disk is full; what was saved before is kept, free"),
+    ):
+        checkpoint_conversion.convert_newest(folder, *entries)
     monkeypatch.undo()
     assert [path.name for path in folder.glob("*step*")] == ["step-00000001"]
     checkpoint_conversion.convert_newest(folder, *entries)

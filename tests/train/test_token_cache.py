@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from file_sizes import no_room_for
 from waiting import PATIENCE_S, eventually
 
 from orca_bench import tokenizers
@@ -123,17 +123,6 @@ def test_a_run_is_prepared_on_its_own_disk_where_the_cache_cannot_be_written(cac
     )
     assert [path.name for path in run.folder.parent.iterdir()] == ["r"]  # only the run is left
     assert len(load_run_examples(run.tokens_folder, run.earlier_tokens_file).training) == 8
-
-
-@contextlib.contextmanager
-def no_room_for(byte_count):
-    """Within it the system refuses to write more than so many bytes to a file."""
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (byte_count, unlimited[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
 
 def test_a_disk_that_is_full_in_the_middle_is_said_and_a_temporary_folder_takes_its_place(cache, writer, tmp_path):
