@@ -97,6 +97,7 @@ class RecordReader:
         self._refuses_incomplete_rows = refuses_incomplete_rows
         self._commit_by_source = dict(commit_by_source or {})
         self.sources: list[RecordSource] = []
+        self._sha256_by_file: dict[Path, str] = {}
 
     def __iter__(self) -> Iterator[Record]:
         sources: list[RecordSource] = []
@@ -105,7 +106,7 @@ class RecordReader:
             if path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path):
                 for file in row_files.data_files_of(path):
                     source = yield from _read_source(
-                        str(file), row_files.read_rows(file), file_sha256(file), self._refuses_incomplete_rows
+                        str(file), row_files.read_rows(file), self._sha256(file), self._refuses_incomplete_rows
                     )
                     sources.append(source)
             else:
@@ -116,6 +117,12 @@ class RecordReader:
         self.sources = sources
         # Another iteration reads the same commits, whatever is pushed to the hub meanwhile.
         self._commit_by_source |= {source.name: source.commit for source in sources if source.commit is not None}
+
+    def _sha256(self, file: Path) -> str:
+        """The SHA-256 of a file at its first reading; whoever reads it again compares its records (`RecordsDigest`)."""
+        if file not in self._sha256_by_file:
+            self._sha256_by_file[file] = file_sha256(file)
+        return self._sha256_by_file[file]
 
 
 def read_records(

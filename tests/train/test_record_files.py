@@ -6,6 +6,7 @@ import pytest
 from containers import CONTAINERS, PACKINGS, TABLES
 from published_instructions import PUBLISHED
 
+from orca_bench import files
 from orca_bench.errors import UserError
 from orca_bench.files import write_json_lines
 from orca_bench.train import record_files
@@ -62,6 +63,15 @@ def test_training_reads_folders_and_patterns_file_by_file(tmp_path):
         records, sources = record_files.read_records([str(name)])
         assert [r.instruction for r in records] == ["0", "1"]
         assert [s.name for s in sources] == sorted(map(str, tmp_path.glob("*.parquet")))
+
+
+def test_a_file_that_is_read_twice_is_hashed_once(tmp_path, monkeypatch):
+    write_json_lines(tmp_path / "a.jsonl", [{"instruction": "i", "output": "o"}])
+    hashed_files = []
+    monkeypatch.setattr(record_files, "file_sha256", lambda path: hashed_files.append(path) or files.file_sha256(path))
+    reader = record_files.RecordReader([str(tmp_path / "a.jsonl")])
+    assert list(reader) == list(reader) and hashed_files == [tmp_path / "a.jsonl"]
+    assert reader.sources[0].sha256 == files.file_sha256(tmp_path / "a.jsonl")
 
 
 def test_records_are_counted_by_their_source_and_their_teachers_named(tmp_path):
