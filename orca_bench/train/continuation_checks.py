@@ -49,20 +49,19 @@ def _check_same_sources(run: Run, sources: list[RecordSource]) -> None:
 
 def _check_same_examples(run: Run, prepared: PreparedExamples) -> None:
     """Raise UserError where the run trains on other tokens; a run whose own tokens cannot be read is not compared."""
-    earlier_key = token_files.read_key(run.tokens_folder)
-    if earlier_key is not None and earlier_key != prepared.stored.key:
-        problem = f"these records are encoded in another way than when the run in {run.folder} began"
-        raise _other_input("data.records", problem, "use the version of orca-bench that it began with")
     try:
         earlier = token_files.load_run_examples(run.tokens_folder, run.earlier_tokens_file)
     except UserError:
         return
+    if earlier.key is not None and earlier.key != prepared.stored.key:
+        problem = f"these records are encoded in another way than when the run in {run.folder} began"
+        raise _other_input("data.records", problem, "use the version of orca-bench that it began with")
     for where, earlier_examples, examples in (
         ("data.held_out", earlier.held_out, prepared.held_out),
         ("data.records", earlier.training, prepared.training),
     ):
         is_same = np.array_equal(earlier_examples.records, examples.records)
-        if is_same and earlier_key is None:  # tokens of an earlier version, which have no key
+        if is_same and earlier.key is None:  # tokens of an earlier version, which have no key
             is_same = _have_same_tokens(earlier_examples, examples)
         if not is_same:
             raise _other_input(where, f"these are not the examples that the run in {run.folder} began with")

@@ -51,10 +51,14 @@ class StoredExamples:
 
 @dataclass(frozen=True)
 class RunExamples:
-    """The examples of a run: those it trains on, and those that it only computes a loss on, which may be none."""
+    """The examples of a run: those it trains on, and those that it only computes a loss on, which may be none.
+
+    `key` is what they were encoded under; None in runs of earlier versions, which have no key.
+    """
 
     training: EncodedExamples
     held_out: EncodedExamples
+    key: str | None
 
 
 def write_token_files(
@@ -146,12 +150,6 @@ def load_token_files(folder: Path, key: str | None = None, checks_content: bool 
         return None
 
 
-def read_key(folder: Path) -> str | None:
-    """The key that the tokens of a folder were encoded under; None where it has no tokens that can be read."""
-    stored = load_token_files(folder)
-    return None if stored is None else stored.key
-
-
 def _map_array(path: Path) -> np.ndarray:
     array = np.load(path, mmap_mode="r")
     return np.asarray(array)  # a plain array over the same memory: slices of a memmap take microseconds each
@@ -187,21 +185,21 @@ def load_run_examples(tokens_folder: Path, earlier_tokens_file: Path) -> RunExam
     """
     stored = load_token_files(tokens_folder)
     if stored is None:
-        return _without_held_out(_load_earlier_file(tokens_folder, earlier_tokens_file))
+        return _without_held_out(_load_earlier_file(tokens_folder, earlier_tokens_file), None)
     try:
         training, held_out = (
             stored.examples.subset(np.load(tokens_folder / name))
             for name in (TRAINING_INDICES_FILE, HELD_OUT_INDICES_FILE)
         )
     except FileNotFoundError:
-        return _without_held_out(stored.examples)
+        return _without_held_out(stored.examples, stored.key)
     except (OSError, ValueError, IndexError, EOFError):
         raise _unreadable(tokens_folder) from None
-    return RunExamples(training, held_out)
+    return RunExamples(training, held_out, stored.key)
 
 
-def _without_held_out(examples: EncodedExamples) -> RunExamples:
-    return RunExamples(examples, examples.subset(np.zeros(0, np.int64)))
+def _without_held_out(examples: EncodedExamples, key: str | None) -> RunExamples:
+    return RunExamples(examples, examples.subset(np.zeros(0, np.int64)), key)
 
 
 def _load_earlier_file(tokens_folder: Path, tokens_file: Path) -> EncodedExamples:
