@@ -117,18 +117,15 @@ def sections(
 def _summary(facts: ModelFacts, conclusion: str | None) -> str:
     training, name = facts.training, f"**{markdown.plain(facts.name)}**"
     parameters = facts.parameters or (None if training is None else training.parameters)
-    size_text = "" if parameters is None else f" of {_parameters_text(parameters)} parameters"
+    parameters_text = "" if parameters is None else f" of {_parameters_text(parameters)} parameters"
+    model_text = f"{name} is a language model{parameters_text}"
     if facts.is_untrained:
-        sentence = (
-            f"{name} is a language model{size_text} with the weights that its training starts from: it is not trained."
-        )
+        sentence = f"{model_text} with the weights that its training starts from: it is not trained."
     elif training is None:
-        sentence = f"{name} is a language model{size_text}; how it was trained is not known here."
+        sentence = f"{model_text}; how it was trained is not known here."
     else:
         prompt_text = " in the Orca prompt" if facts.is_trained_in_orca_prompt else ""
-        sentence = (
-            f"{name} is a language model{size_text}, {_start_text(training)} on {_records_text(training)}{prompt_text}."
-        )
+        sentence = f"{model_text}, {_start_text(training)} on {_records_text(training)}{prompt_text}."
     if facts.gguf is not None:
         sentence += f" It is {facts.gguf.description}."
     if facts.is_demonstration:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from orca_bench.cli.console import console, counting
-from orca_bench.counts import counted
+from orca_bench.counts import ReportProgress, counted
 from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class TrainingConsole:
         """Print one line."""
         console.print(printable_text(line))
 
-    def encoding_progress(self) -> AbstractContextManager[Callable[[int, int], None]]:
+    def encoding_progress(self) -> AbstractContextManager[ReportProgress]:
         """A block in which a bar shows how many records are encoded."""
         return counting("encoding records")
 

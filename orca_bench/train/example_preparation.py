@@ -6,11 +6,12 @@ encodes them. Neither holds the records in memory. Its own module because run_se
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from orca_bench import hub
+from orca_bench.counts import ReportProgress
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
@@ -18,9 +19,6 @@ from orca_bench.train import example_encoding as encoding
 from orca_bench.train import held_out, token_cache, token_files
 from orca_bench.train.example_encoding import EncodedExamples, RecordsDigest
 from orca_bench.train.record_files import RecordReader
-
-#: Called with the number of records that are encoded and that of all.
-ReportEncodedRecords = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,12 @@ class PreparedExamples:
     stored: token_files.StoredExamples
     split: held_out.HeldOutSplit
 
-    @property
+    @cached_property
     def training(self) -> EncodedExamples:
         """The examples that the run trains on."""
         return self.stored.examples.subset(self.split.training) if self._is_split else self.stored.examples
 
-    @property
+    @cached_property
     def held_out(self) -> EncodedExamples:
         """The examples of `data.held_out`, which may be none."""
         return self.stored.examples.subset(self.split.held_out)
@@ -56,7 +54,7 @@ def prepare_examples(
     records: RecordReader,
     digest: RecordsDigest,
     tokenizer: Tokenizer,
-    report_encoded_records: ReportEncodedRecords,
+    report_encoded_records: ReportProgress,
     show_message: hub.ShowMessage,
     run_tokens_folder: Path | None = None,
     substitute_folder: Path | None = None,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench import child_processes, hub, launcher_environment, library_settings
 from orca_bench.child_processes import find_free_port
+from orca_bench.counts import ReportProgress
 from orca_bench.disk_space import full_disk_message
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
@@ -82,7 +83,7 @@ class PreparedRun:
 
 def compute_prepared_run(
     recipe: Recipe,
-    report_encoded_records: example_preparation.ReportEncodedRecords = lambda record_count, total: None,
+    report_encoded_records: ReportProgress = lambda record_count, total: None,
     run_tokens_folder: Path | None = None,
     known_commit_by_key: Mapping[str, str] | None = None,
     show_message: hub.ShowMessage = lambda line: None,

@@ -7,13 +7,13 @@ order of the steps, the launcher's other processes and the messages are a matter
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from orca_bench import child_processes, hub, launcher_environment, tokenizers
 from orca_bench.cards import run_card
+from orca_bench.counts import ReportProgress
 from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import catch_write_errors, read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
@@ -26,9 +26,6 @@ from orca_bench.train.run_setup import PreparedRun
 #: The programs that start the processes of a training.
 LAUNCHERS = ("torchrun", "deepspeed")
 
-#: Called with the records that are encoded and all of them.
-ReportEncodingProgress = Callable[[int, int], None]
-
 
 class TrainingDisplay(Protocol):
     """What a training reports while it runs. With `shows_steps` its first process prints each step's metrics."""
@@ -38,7 +35,7 @@ class TrainingDisplay(Protocol):
     def message(self, line: str) -> None:
         """A line for the person."""
 
-    def encoding_progress(self) -> AbstractContextManager[ReportEncodingProgress]:
+    def encoding_progress(self) -> AbstractContextManager[ReportProgress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
     def show_prepared_run(self, prepared: PreparedRun) -> None:
@@ -53,7 +50,7 @@ class SilentTrainingDisplay:
     def message(self, line: str) -> None:
         """Ignore the event."""
 
-    def encoding_progress(self) -> AbstractContextManager[ReportEncodingProgress]:
+    def encoding_progress(self) -> AbstractContextManager[ReportProgress]:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
