@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import real_model
-from bench_records import conditions, write_record
+from bench_records import conditions, load_sentence, write_record
 
 #: What one would write to have the model and the tokenizer by transformers alone.
 _TRANSFORMERS_PROGRAM = """
@@ -56,8 +56,7 @@ def main() -> None:
         "# GGUF files: in and out",
         "",
         f"{conditions()}. {options.file.name}, {options.file.stat().st_size:,} bytes. The least of {options.repeats} times of a "
-        "whole process, in turns. Processes that wanted to run, mean of a minute (the machine's load): "
-        f"{load_before:.1f} before and {os.getloadavg()[0]:.1f} after.",
+        f"whole process, in turns. {load_sentence(load_before)}",
         "",
         *sections,
     ]

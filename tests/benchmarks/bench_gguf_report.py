@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from bench_evaluation import make_model
 from bench_gguf import Measurement, run_timed
-from bench_records import conditions, write_record
+from bench_records import conditions, load_sentence, write_record
 
 _SHARED = ROOT.parent / "shared" / "data"
 _GOAL_SECONDS = 90
@@ -57,8 +57,7 @@ def main() -> None:
     heading = [
         "# The report of an export",
         "",
-        f"{conditions()}. Processes that wanted to run, mean of a minute (the machine's load): {load_before:.1f} before and "
-        f"{os.getloadavg()[0]:.1f} after.",
+        f"{conditions()}. {load_sentence(load_before)}",
         "",
     ]
     write_record(options.out, [*heading, *lines])

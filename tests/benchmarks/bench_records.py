@@ -1,5 +1,6 @@
 """The Markdown of bench_evaluation.py's records, by model or protocol; the conditions of any benchmark."""
 
+import os
 import platform
 import sys
 import time
@@ -129,6 +130,14 @@ def conditions(dtype: str = "float32") -> str:
         f"`python tests/benchmarks/{Path(sys.argv[0]).name}{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
         f"{torch.get_num_threads()} threads of {processor_name()}, {dtype}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
+    )
+
+
+def load_sentence(load_before: float) -> str:
+    """How busy the machine was: `os.getloadavg()[0]` before the measurements, and now."""
+    return (
+        "Processes that wanted to run, mean of a minute (the machine's load): "
+        f"{load_before:.1f} before and {os.getloadavg()[0]:.1f} after, with the last measurement in it."
     )
 
 

@@ -2,8 +2,7 @@
 
     make bench                                                                         # generated words
     python tests/benchmarks/bench_training.py --records alpaca.jsonl.gz dolly.jsonl.gz --tokenizer tokenizer.model
-    python tests/benchmarks/bench_training.py --tables 15m --repeats 1 --steps 3        # a quick look
-    python tests/benchmarks/bench_training.py --device cuda --budget-seconds 500 --out DIR
+    python tests/benchmarks/bench_training.py --tables tiny --repeats 1 --steps 1 --out FILE   # whether all of it runs
 
 Real tokens a second, padding not counted, of random LLaMAs on generated words in the lengths of Alpaca and Dolly
 (training_lengths.json), or with --records and --tokenizer on the records of those files.
@@ -11,16 +10,20 @@ Each contender runs in a process of its own; start-up and the first steps are no
 and way of sampling once, and its best row of each number type is the rival. The rivals and orca-bench then run in turns, and
 the median of each counts.
 
-With --measurements FILE every measurement is appended to that file with the revision, the libraries, the machine, the records and
-the warm-up. A run takes from there what was measured under the same conditions, at a revision without uncommitted changes.
+Every measurement is appended to the file of --measurements with the source files' hash, the libraries, the machine, the records
+and the warm-up. A run takes from there what was measured under the same conditions: so one that was interrupted goes on, and one
+that is to measure everything again needs another file. The record is written at the end. bench_training_gpu.py is the same on a
+GPU.
 """
 
 import argparse
+import contextlib
+import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,41 +31,45 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-import bench_training_gpu
-from bench_records import conditions, processor_name, write_record
+from bench_records import conditions, load_sentence, processor_name, write_record
 from bench_training_contenders import Contender, Task
 from bench_training_process import ContenderFailed, run_process
-from bench_training_report import Entry, best_trainer, loss_section, table_section, training_goals
+from bench_training_report import Entry, best_trainer, loss_section, rate, table_section, training_goals
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
 
 from orca_bench import library_settings
 from orca_bench.files import file_sha256
-from orca_bench.train.run_folder import environment_entries
+from orca_bench.train.run_folder import checkout_revision, environment_entries
 
 _EXPECTED_TOKENS_OF_EXAMPLE = 165  # of Alpaca and Dolly: 8,192 tokens are 50 examples
+_BATCH = 16  # examples a step, of all tables but one
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
 _LOSS_POSITIONS = 8192
-_STEPS_OF_TABLE = {"15m": 1.0, "15m screening": 0.5, "8k": 0.5, "135m": 0.375}  # of --steps
+_STEPS_OF_TABLE = {"15m": 1.0, "15m screening": 0.5, "8k": 0.5, "135m": 0.375, "tiny": 1.0}  # of --steps
+#: What a measurement runs: a change of another file, a document or a record leaves earlier measurements valid.
+_MEASURED_SOURCES = (
+    "orca_bench/*.py",
+    "orca_bench/train/**/*.py",
+    "orca_bench/models/**/*.py",
+    "orca_bench/tokenizers/**/*.py",
+    *(f"tests/benchmarks/bench_training_{name}.py" for name in ("contenders", "command", "process", "loss")),
+)
 
 
 def main(words: list[str] | None = None) -> None:
     options = _options(words)
-    if options.device == "cuda":
-        bench_training_gpu.main(options)
-        return
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
-        sections = [section for name in options.tables.split(",") for section in _TABLES[name](bench)]
+        sections = [section for name in options.tables for section in _TABLES[name](bench)]
         lines = [
             "# Training: orca-bench beside transformers' Trainer and plain PyTorch",
             "",
             f"{conditions(dtype='number types as each row says')}. Real tokens a second: padding is computed and not counted. "
             f"Medians of {options.repeats} processes each, in turns; start-up and {options.warmup} steps are not timed. AdamW "
             "with the same settings everywhere; bf16 is autocast over float32 weights in the Trainer and the plain loops, and "
-            "bfloat16 weights with float32 copies for the optimizer in orca-bench. Processes that wanted to run, mean of a "
-            f"minute: {load_before:.1f} before and {os.getloadavg()[0]:.1f} after, with the last contender.",
+            f"bfloat16 weights with float32 copies for the optimizer in orca-bench. {load_sentence(load_before)}",
             "",
             *training_goals(bench.entries),
             *sections,
@@ -74,30 +81,49 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, nargs="+", default=[], help="files of instructions; with --tokenizer")
     parser.add_argument("--tokenizer", type=Path, help="of the records")
-    parser.add_argument("--tables", default="15m,8k,135m,loss")
-    parser.add_argument("--repeats", type=int, default=3, help="of each contender")
-    parser.add_argument("--steps", type=int, default=8, help="timed optimizer steps of 16 examples of the small model")
-    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument(
+        "--tables", type=list_of(list(_TABLES)), default="15m,8k,135m,loss", help=f"of {', '.join(_TABLES)}"
+    )
+    parser.add_argument("--repeats", type=positive_integer, default=3, help="of each contender")
+    parser.add_argument(
+        "--steps", type=positive_integer, default=8, help="timed optimizer steps of 16 examples of the small model"
+    )
+    parser.add_argument("--warmup", type=positive_integer, default=2, help="steps before them")
     parser.add_argument(
         "--micro-batches",
-        type=lambda text: tuple(map(int, text.split(","))),
+        type=list_of(_MICRO_BATCHES),
         default=_MICRO_BATCHES,
         help="of the Trainer: those among which its best row is looked for",
     )
-    parser.add_argument("--out", type=Path, help="results/bench/training.md; with --device cuda a folder")
-    parser.add_argument("--measurements", type=Path, help="file to go on from")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--shapes", default="1b,3b", help="with --device cuda")
-    parser.add_argument(
-        "--budget-seconds", type=float, default=500, help="with --device cuda: what does not fit is left out"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "training.md")
+    parser.add_argument("--measurements", type=Path, help="file to go on from; created where it is absent")
     options = parser.parse_args(words)
     if bool(options.records) != bool(options.tokenizer):
         parser.error("--records and --tokenizer belong together")
-    options.out = options.out or ROOT / "results" / "bench" / (
-        "training.md" if options.device == "cpu" else "training-gpu"
-    )
+    for path in [*options.records, *([options.tokenizer] if options.tokenizer else [])]:
+        if not path.exists():
+            parser.error(f"{path}: no such file")
     return options
+
+
+def positive_integer(text: str) -> int:
+    """The number that an option has, 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def list_of(values: Sequence[Any]) -> Callable[[str], list[Any]]:
+    """The type of an option that has some of these values, with commas between them."""
+    value_by_text = {str(value): value for value in values}
+
+    def parse(text: str) -> list[Any]:
+        for part in text.split(","):
+            if part not in value_by_text:
+                raise argparse.ArgumentTypeError(f"{part!r} is not one of {', '.join(value_by_text)}")
+        return list(dict.fromkeys(value_by_text[part] for part in text.split(",")))
+
+    return parse
 
 
 class Bench:
@@ -108,9 +134,10 @@ class Bench:
         self.entries: list[Entry] = []
         self.origins: dict[str, str] = {}  # of the records, by table
         self._file: Path | None = options.measurements
-        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file and self._file.is_file() else []
-        self._earlier = [json.loads(line) for line in lines]
+        self._earlier = read_measurements(self._file) if self._file else []
         self._conditions = measurement_conditions(options.warmup)
+        if self._file:
+            print(f"measurements: {self._file}, which has {len(self._earlier)} already", flush=True)
 
     def task(self, shape_name: str, example_count: int, table: str) -> Task:
         """The task of a table: `example_count` examples a step."""
@@ -134,41 +161,56 @@ class Bench:
         """One process's measurement as an entry of `table`."""
         what = {"table": table, "contender": asdict(contender), "steps": task.timed_steps, "shape": task.shape}
         what["records_sha256"] = file_sha256(Path(task.records_file))
-        try:
-            entry = self._run(what, {"task": asdict(task)})
-        except ContenderFailed as error:
-            sys.exit(f"{table} {contender.name}, {contender.precision}: {error}")
-        rate = entry["measurement"]["tokens"] / entry["measurement"]["seconds"]
-        print(f"{table} {contender.name}, {contender.precision}: {rate:,.0f} tokens/s", flush=True)
+        name = f"{table} {contender.name}, {contender.precision}"
+        entry = self._run(name, what, {"task": asdict(task)})
+        print(f"{name}: {rate(entry['measurement']):,.0f} tokens/s", flush=True)
         return entry
 
     def measure_loss(self, **arguments: Any) -> Entry:
         """One process's measurement of the memory of a form of the loss."""
-        return self._run({"table": "loss", "loss": arguments}, {})
+        return self._run(f"loss, {arguments['form']}", {"table": "loss", "loss": arguments}, {})
 
-    def _run(self, what: dict[str, Any], further: dict[str, Any]) -> Entry:
+    def _run(self, name: str, what: dict[str, Any], further: dict[str, Any]) -> Entry:
         """Measure, or take a measurement of the same that an earlier run made under the same conditions."""
         entry = what | {"conditions": self._conditions}
-        is_reproducible = not (self._conditions["revision"] or "+").endswith("+")
-        matches = (earlier for earlier in self._earlier if is_reproducible and entry.items() <= earlier.items())
-        match = next(matches, None)
+        match = next((earlier for earlier in self._earlier if entry.items() <= earlier.items()), None)
         if match is not None:
             self._earlier.remove(match)
             self.entries.append(match)
             return match
-        entry["measurement"] = run_process(what | further)
+        try:
+            entry["measurement"] = run_process(what | further)
+        except ContenderFailed as error:
+            sys.exit(f"{name}: {error}")
+        entry["revision"] = checkout_revision()
         self.entries.append(entry)
         if self._file:
-            with open(self._file, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(entry) + "\n")
+            append_measurement(self._file, entry)
         return entry
 
 
+def read_measurements(file: Path) -> list[Entry]:
+    """The entries of a file of measurements, none without the file; half a line of a killed run is left out."""
+    entries: list[Entry] = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return entries
+
+
+def append_measurement(file: Path, entry: Entry) -> None:
+    """Write an entry as a line of its own, also after half a line."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    with open(file, "a", encoding="utf-8") as handle:
+        handle.write("\n" * (text[-1:] not in ("", "\n")) + json.dumps(entry) + "\n")
+
+
 def measurement_conditions(warmup_steps: int) -> dict[str, Any]:
-    """What a measurement depends on beside its contender and task: revision, libraries, machine and warm-up."""
+    """What a measurement depends on beside its contender and task: source files, libraries, machine and warm-up."""
     environment = environment_entries()
     return {
-        "revision": environment["git"],  # ends with + where files differ from it
+        "sources_sha256": sources_sha256(),
         "python": environment["python"],
         "libraries": environment["libraries"],
         "machine": f"{library_settings.core_count()} cores of {processor_name()}",
@@ -176,9 +218,28 @@ def measurement_conditions(warmup_steps: int) -> dict[str, Any]:
     }
 
 
+def sources_sha256(root: Path = ROOT) -> str:
+    """One hash over the names and contents of the source files that a measurement runs, committed or not."""
+    paths = sorted(path for pattern in _MEASURED_SOURCES for path in root.glob(pattern))
+    files = [[path.relative_to(root).as_posix(), file_sha256(path)] for path in paths]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def tiny_table(bench: Bench) -> list[str]:
+    """A tiny LLaMA, one contender of each program: whether everything runs, in a minute. Its speeds mean nothing."""
+    contenders = [
+        Contender("trainer", "fp32"),
+        Contender("padded", "fp32"),
+        Contender("packed", "fp32"),
+        Contender("orca", "fp32", packing="exact"),
+    ]
+    _run_in_turns(bench, "tiny", contenders, bench.task("tiny", _BATCH, "tiny"))
+    return _section("A tiny model, 16 examples a step: speeds mean nothing", "tiny", bench)
+
+
 def small_table(bench: Bench) -> list[str]:
     """15M, 16 examples a step: the Trainer at every micro batch, then the rivals and orca-bench in turns."""
-    screening_task, task = (bench.task("15m", 16, table) for table in ("15m screening", "15m"))
+    screening_task, task = (bench.task("15m", _BATCH, table) for table in ("15m screening", "15m"))
     for contender in trainer_grid(bench.options.micro_batches):
         bench.measure("15m screening", contender, screening_task)
     rivals = [best_trainer(bench.entries, precision) for precision in ("fp32", "bf16")]
@@ -188,7 +249,7 @@ def small_table(bench: Bench) -> list[str]:
         for precision in ("fp32", "bf16")
         for packing, processes, micro_batch in (("none", 1, 4), ("none", 2, 4), ("exact", 1, 16), ("exact", 2, 8))
     ]
-    _run_in_turns(bench, "15m", [*rivals, *padded, *packed_loops(16), *ours], task)
+    _run_in_turns(bench, "15m", [*rivals, *padded, *packed_loops(_BATCH), *ours], task)
     return [
         *_section("15M parameters, 16 examples a step", "15m", bench),
         *_section("The Trainer by micro batch and sampling, 15M parameters, one process each", "15m screening", bench),
@@ -217,8 +278,8 @@ def real_shape_table(bench: Bench) -> list[str]:
     trainers = [
         Contender("trainer", precision, micro_batch=2, sampling="group_by_length") for precision in ("fp32", "bf16")
     ]
-    contenders = [*trainers, *packed_loops(16, row_tokens=1024), *ours]
-    _run_in_turns(bench, "135m", contenders, bench.task("135m", 16, "135m"), min(2, bench.options.repeats))
+    contenders = [*trainers, *packed_loops(_BATCH, row_tokens=1024), *ours]
+    _run_in_turns(bench, "135m", contenders, bench.task("135m", _BATCH, "135m"), min(2, bench.options.repeats))
     return _section("135M parameters (SmolLM2's shape), 16 examples a step", "135m", bench)
 
 
@@ -237,7 +298,13 @@ def loss_table(bench: Bench) -> list[str]:
     return loss_section(bench.entries)
 
 
-_TABLES = {"15m": small_table, "8k": large_step_table, "135m": real_shape_table, "loss": loss_table}
+_TABLES = {
+    "15m": small_table,
+    "8k": large_step_table,
+    "135m": real_shape_table,
+    "loss": loss_table,
+    "tiny": tiny_table,
+}
 
 
 def trainer_grid(micro_batches: Sequence[int] = _MICRO_BATCHES) -> list[Contender]:

@@ -1,4 +1,4 @@
-"""The kernel for packed examples against each example alone, on a GPU: for bench_training.py, since CI has none.
+"""The kernel for packed examples against each example alone, on a GPU: for bench_training_gpu.py, since CI has none.
 
 In: sizes of heads. Out: the largest differences of outputs and gradients, and the milliseconds of forward and backward of both.
 The reference is the way of the CPU, computed in float32 from the same bfloat16 numbers.

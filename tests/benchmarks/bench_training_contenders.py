@@ -84,11 +84,6 @@ class Measurement:
     peak_gib: float | None = None
     step_seconds: list[float] = field(default_factory=list)
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Real tokens: padding does not count."""
-        return self.tokens / self.seconds
-
 
 def measure(contender: Contender, task: Task) -> Measurement:
     """Run the contender in this process, or orca-bench's command under it."""
@@ -158,11 +153,12 @@ def _run_trainer(contender: Contender, task: Task) -> Measurement:
     examples, tokenizer = encode(task)
     batches = _batches(len(examples), examples.lengths, contender, task)
     model = _build_model(task, tokenizer)
-    computed_tokens = [0]
+    token_counts = {"real": 0, "computed": 0}  # of the batches that the Trainer takes, not of the plan
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = _pad([row["input_ids"] for row in rows], [row["labels"] for row in rows])
-        computed_tokens[0] += batch["input_ids"].numel()
+        token_counts["real"] += int(batch["attention_mask"].sum())
+        token_counts["computed"] += batch["input_ids"].numel()
         return batch
 
     class StepClock(transformers.TrainerCallback):
@@ -182,7 +178,7 @@ def _run_trainer(contender: Contender, task: Task) -> Measurement:
     for steps in (batches[: task.warmup_steps], batches[task.warmup_steps :]):
         numbers = [number for batch in steps for number in batch]
         rows = [{"input_ids": examples.example(n).tolist(), "labels": _labels(examples, n)} for n in numbers]
-        computed_tokens[0] = 0
+        token_counts.update(real=0, computed=0)
         with tempfile.TemporaryDirectory() as folder:
             arguments = transformers.TrainingArguments(
                 output_dir=folder,
@@ -210,8 +206,7 @@ def _run_trainer(contender: Contender, task: Task) -> Measurement:
                 model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]
             )
             trainer.train()
-    tokens = int(examples.lengths[numbers].sum())
-    return Measurement(clock.end - clock.start, tokens, computed_tokens[0], _count(model))
+    return Measurement(clock.end - clock.start, token_counts["real"], token_counts["computed"], _count(model))
 
 
 def _run_plain_loop(contender: Contender, task: Task) -> Measurement:

@@ -1,4 +1,6 @@
-"""bench_training.py on one GPU, within a budget of seconds: the card's way of training beside orca-bench, in bfloat16.
+"""Time training on one GPU, within a budget of seconds: the card's way of training beside orca-bench, in bfloat16.
+
+    python tests/benchmarks/bench_training_gpu.py --shapes 1b --budget-seconds 258 --out DIR
 
 In: the shapes to train and a budget. Out: measurements.jsonl and training-gpu.md in a folder, written anew after every
 measurement, so that nothing is lost where the machine is taken away. The most telling contenders run first; one that is not
@@ -8,22 +10,28 @@ where N counts all parameters.
 
 import argparse
 import json
-import platform
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+
+from bench_records import processor_name
 from bench_training_contenders import Contender, Task
 from bench_training_process import ContenderFailed, run_process
+from bench_training_report import padding_share, rate
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
 
 from orca_bench.train.model_flops import peak_flops_per_second
 
 _WARMUP_STEPS, _TIMED_STEPS = 3, 10
+_SHAPE_NAMES = ("1b", "3b")
 _CARD_BATCH = 16
 _DENSE_EXAMPLES_PER_ROW = 7  # of Alpaca and Dolly in 1,024 tokens: 6.2, and some to spare
 
@@ -36,17 +44,39 @@ class Attempt:
     contender: Contender
 
 
-def main(options: argparse.Namespace) -> None:
+def main(words: list[str] | None = None) -> None:
+    options = _options(words)
+    run(options.shapes, options.budget_seconds, options.out)
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default=",".join(_SHAPE_NAMES), help="with commas between them")
+    parser.add_argument("--budget-seconds", type=float, default=500, help="what does not fit is left out")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "training-gpu", help="a folder")
+    options = parser.parse_args(words)
+    options.shapes = options.shapes.split(",")
+    for name in options.shapes:
+        if name not in _SHAPE_NAMES:
+            parser.error(f"argument --shapes: {name!r} is not one of {', '.join(_SHAPE_NAMES)}")
+    import torch
+
+    if not torch.cuda.is_available():
+        parser.error("torch sees no GPU here; bench_training.py is for CPUs")
+    return options
+
+
+def run(shape_names: list[str], budget_seconds: float, out_folder: Path) -> None:
     """Run the attempts in order until the budget is spent."""
     start = time.monotonic()
-    options.out.mkdir(parents=True, exist_ok=True)
+    out_folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     left_out: list[str] = []
     checks = attention_checks(left_out)
     with tempfile.TemporaryDirectory() as folder:
-        for attempt in attempts(options.shapes.split(",")):
+        for attempt in attempts(shape_names):
             name = f"{attempt.shape_name}, {attempt.contender.name}, batch {attempt.contender.batch}"
-            left_s = options.budget_seconds - (time.monotonic() - start)
+            left_s = budget_seconds - (time.monotonic() - start)
             if left_s < _expected_seconds(attempt.shape_name, attempt.contender):
                 left_out.append(f"{name}: {left_s:.0f} s were left")
                 continue
@@ -57,8 +87,7 @@ def main(options: argparse.Namespace) -> None:
                 left_out.append(f"{name}: {problem}")
                 print(f"{name}: FAILED after {seconds:.0f} s: {problem}", flush=True)
             else:
-                rate = measurement["tokens"] / measurement["seconds"]
-                print(f"{name}: {rate:,.0f} tokens/s; {seconds:.0f} s in all", flush=True)
+                print(f"{name}: {rate(measurement):,.0f} tokens/s; {seconds:.0f} s in all", flush=True)
                 entries.append(
                     {
                         "shape": attempt.shape_name,
@@ -68,10 +97,10 @@ def main(options: argparse.Namespace) -> None:
                     }
                 )
             text = "".join(json.dumps(entry) + "\n" for entry in entries)
-            (options.out / "measurements.jsonl").write_text(text, encoding="utf-8")
-            (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
-    (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
-    print(f"record: {options.out / 'training-gpu.md'}; {time.monotonic() - start:.0f} s", flush=True)
+            (out_folder / "measurements.jsonl").write_text(text, encoding="utf-8")
+            (out_folder / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
+    (out_folder / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
+    print(f"record: {out_folder / 'training-gpu.md'}; {time.monotonic() - start:.0f} s", flush=True)
 
 
 def attempts(shape_names: list[str]) -> list[Attempt]:
@@ -136,7 +165,7 @@ def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict
     import torch
     import transformers
 
-    device_name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    device_name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
     peak_rate = peak_flops_per_second(device_name)
     peak_text = "an unknown number of" if peak_rate is None else f"{peak_rate / 1e12:,.0f}"
     lines = [
@@ -154,16 +183,16 @@ def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict
     ]
     for entry in entries:
         measurement, contender = entry["measurement"], Contender(**entry["contender"])
-        rate = measurement["tokens"] / measurement["seconds"]
+        tokens_per_s = rate(measurement)
         card_rate = _card_rate(entries, entry["shape"])
-        mfu = "" if peak_rate is None else f"{6 * measurement['parameters'] * rate / peak_rate:.1%}"
-        ratio = "" if card_rate is None else f"{rate / card_rate:.2f}"
-        computed = measurement["computed_tokens"]
-        padding = "" if not computed else f"{1 - measurement['tokens'] / computed:.1%}"
+        mfu = "" if peak_rate is None else f"{6 * measurement['parameters'] * tokens_per_s / peak_rate:.1%}"
+        ratio = "" if card_rate is None else f"{tokens_per_s / card_rate:.2f}"
+        share = padding_share(measurement)
+        padding = "" if share is None else f"{share:.1%}"
         memory = "" if measurement["peak_gib"] is None else f"{measurement['peak_gib']:.1f} GiB"
         lines.append(
             f"| {entry['shape']}, {measurement['parameters'] / 1e9:.2f} B | {contender.name} | {contender.batch} "
-            f"| {measurement['tokens'] / _TIMED_STEPS:,.0f} | **{rate:,.0f}** | {ratio} | {mfu} | {padding} "
+            f"| {measurement['tokens'] / _TIMED_STEPS:,.0f} | **{tokens_per_s:,.0f}** | {ratio} | {mfu} | {padding} "
             f"| {measurement['seconds'] / _TIMED_STEPS:.3f} | {memory} |"
         )
     if checks:
@@ -190,5 +219,9 @@ def _card_rate(entries: list[dict[str, Any]], shape_name: str) -> float | None:
     for entry in entries:
         contender = entry["contender"]
         if (entry["shape"], contender["program"], contender["micro_batch"]) == (shape_name, "trainer", 2):
-            return entry["measurement"]["tokens"] / entry["measurement"]["seconds"]
+            return rate(entry["measurement"])
     return None
+
+
+if __name__ == "__main__":
+    main()

@@ -21,14 +21,17 @@ _PREDICTED = {
 }
 
 
+def rate(measurement: dict[str, Any]) -> float:
+    """Real tokens a second: padding does not count."""
+    return measurement["tokens"] / measurement["seconds"]
+
+
 def rates(entries: Sequence[Entry], table: str) -> dict[Contender, list[float]]:
     """Real tokens a second of every process, by contender."""
     rates_by_contender: dict[Contender, list[float]] = {}
     for entry in entries:
         if entry["table"] == table and "contender" in entry:
-            measurement = entry["measurement"]
-            rate = measurement["tokens"] / measurement["seconds"]
-            rates_by_contender.setdefault(Contender(**entry["contender"]), []).append(rate)
+            rates_by_contender.setdefault(Contender(**entry["contender"]), []).append(rate(entry["measurement"]))
     return rates_by_contender
 
 

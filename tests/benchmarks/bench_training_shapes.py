@@ -24,6 +24,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_theta": 100000.0,
         "rms_norm_eps": 1e-5,
     },
+    # for a look at whether everything runs
+    "tiny": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 2048,
+    },
     # for a GPU: near TinyLlama-1.1B, with as many key heads as query heads
     "1b": {
         "hidden_size": 2048,
@@ -42,4 +50,4 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 
-VOCAB_SIZES = {"15m": 32_000, "135m": 49_152, "1b": 32_000, "3b": 32_000}
+VOCAB_SIZES = {"15m": 32_000, "135m": 49_152, "tiny": 300, "1b": 32_000, "3b": 32_000}

@@ -1,6 +1,5 @@
 """The benchmark of training: the lengths of its records, that its contenders train the same, and what its record says."""
 
-import argparse
 import json
 import subprocess
 import sys
@@ -138,10 +137,6 @@ def test_a_table_has_the_ratio_to_the_rival_of_the_same_number_type():
     assert "2 × 2 | **150** | 150 | 1.50 |  | 0.0% |" in rows[1]
 
 
-def gpu_options(folder, budget_seconds: float) -> argparse.Namespace:
-    return argparse.Namespace(out=folder, shapes="1b,3b", budget_seconds=budget_seconds)
-
-
 def test_on_a_gpu_what_does_not_fit_the_budget_or_fails_is_named_and_the_rest_is_written(tmp_path, monkeypatch):
     def measure_without_gpu(specification: dict, timeout_s: float) -> dict:
         if "head_sizes" in specification:
@@ -158,7 +153,7 @@ def test_on_a_gpu_what_does_not_fit_the_budget_or_fails_is_named_and_the_rest_is
     monkeypatch.setattr(
         bench_training_gpu, "_expected_seconds", lambda shape_name, contender: 10 if shape_name == "1b" else 1e6
     )
-    bench_training_gpu.main(gpu_options(tmp_path, 500))
+    bench_training_gpu.run(["1b", "3b"], 500, tmp_path)
     text = (tmp_path / "training-gpu.md").read_text(encoding="utf-8")
     measured, left_out = text.split("Left out:")
     assert "| 1b, 0.00 B | orca-bench, packing exact, 1 process | 16 | 100 | **5,000** | 2.00 |" in measured
@@ -185,7 +180,7 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
             raise ContenderFailed("out of memory")
         return entry("", Contender(**specification["contender"]), 1000)["measurement"]
 
-    conditions = {"revision": "abc", "libraries": {"torch": "2"}, "machine": "m", "warmup_steps": 2}
+    conditions = {"sources_sha256": "abc", "libraries": {"torch": "2"}, "machine": "m", "warmup_steps": 2}
     monkeypatch.setattr(bench_training, "measurement_conditions", lambda warmup_steps: dict(conditions))
     monkeypatch.setattr(bench_training, "run_process", measure_nothing)
     words = ["--repeats", "2", "--steps", "4", "--measurements", str(tmp_path / "measurements.jsonl")]
@@ -193,6 +188,8 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
         bench_training.main([*words, "--tables", "15m,8k", "--out", str(tmp_path / "a.md")])
     assert not (tmp_path / "a.md").exists()
     first_count = len(specifications) - 1  # without the one that failed
+    with open(tmp_path / "measurements.jsonl", "a") as handle:
+        handle.write('{"table": "15m", "conten')  # of a run that was killed while it wrote
     del specifications[:]
     bench_training.main([*words, "--tables", "15m,loss", "--out", str(tmp_path / "b.md")])
     text = (tmp_path / "b.md").read_text(encoding="utf-8")
@@ -200,22 +197,66 @@ def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurement
     assert text.count("| Trainer, micro batch") == 24 + 2
     assert "## Memory of the output head" in text
     assert (first_count, len(specifications)) == (24 + 2 * 14, 4)
-    other_conditions = [{"warmup_steps": 3}, {"libraries": {"torch": "3"}}]
-    uncommitted = [{"revision": "abc+"}] * 2  # which says nothing of the changes: not even the second takes the first's
-    for changed in [*other_conditions, *uncommitted]:
+    del specifications[:]
+    bench_training.main([*words, "--tables", "loss", "--out", str(tmp_path / "c.md")])
+    assert not specifications  # the lines after the half one are read
+    for changed in [{"warmup_steps": 3}, {"libraries": {"torch": "3"}}, {"sources_sha256": "abd"}]:
         del specifications[:]
         conditions |= changed
         bench_training.main([*words, "--tables", "loss", "--out", str(tmp_path / "c.md")])
         assert len(specifications) == 4
 
 
-def test_a_measurement_has_its_conditions_and_records_need_their_tokenizer(capsys):
+@pytest.mark.slow
+def test_the_smallest_benchmark_runs_from_start_to_end_and_measures_nothing_again(tmp_path, capsys):
+    words = ["--tables", "tiny", "--repeats", "1", "--steps", "1", "--warmup", "1", "--measurements"]
+    words += [str(tmp_path / "m.jsonl"), "--out"]
+    bench_training.main([*words, str(tmp_path / "a.md")])
+    measurements = (tmp_path / "m.jsonl").read_text(encoding="utf-8")
+    assert len(measurements.splitlines()) == 4
+    bench_training.main([*words, str(tmp_path / "b.md")])
+    assert (tmp_path / "m.jsonl").read_text(encoding="utf-8") == measurements
+    tables = [(tmp_path / name).read_text(encoding="utf-8").split("|", 1)[1] for name in ("a.md", "b.md")]
+    assert tables[0] == tables[1] and "| orca-bench, packing exact, 1 process | fp32 |" in tables[0]
+
+
+def test_a_measurement_has_its_conditions():
     conditions = bench_training.measurement_conditions(3)
     assert conditions["warmup_steps"] == 3 and "cores of" in conditions["machine"]
-    assert {"torch", "transformers", "deepspeed"} <= set(conditions["libraries"]) and "revision" in conditions
-    with pytest.raises(SystemExit):
-        bench_training.main(["--records", "r.jsonl"])
-    assert "--records and --tokenizer belong together" in capsys.readouterr().err
+    assert {"torch", "transformers", "deepspeed"} <= set(conditions["libraries"]) and "sources_sha256" in conditions
+
+
+def test_a_change_of_what_is_measured_changes_the_hash_of_the_sources_and_a_document_does_not(tmp_path):
+    for name in ("orca_bench/train/loop.py", "orca_bench/train/README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    first = bench_training.sources_sha256(tmp_path)
+    (tmp_path / "orca_bench/train/README.md").write_text("2")
+    assert bench_training.sources_sha256(tmp_path) == first
+    (tmp_path / "orca_bench/train/loop.py").write_text("2")
+    assert bench_training.sources_sha256(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--records r.jsonl", "--records and --tokenizer belong together"),
+        ("--records r.jsonl --tokenizer t.model", "r.jsonl: no such file"),
+        ("--tables 15m,9k", "'9k' is not one of 15m, 8k, 135m, loss, tiny"),
+        ("--micro-batches 2,3", "'3' is not one of 1, 2, 4, 8, 16"),  # 3 does not divide a step of 16 examples
+        ("--warmup 0", "'0' is not a number of 1 or more"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench_training.main(words.split())
+    assert message in capsys.readouterr().err
+
+
+def test_the_benchmark_on_a_gpu_refuses_an_unknown_shape(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench_training_gpu.main(["--shapes", "1b,7b"])
+    assert "'7b' is not one of 1b, 3b" in capsys.readouterr().err
 
 
 def test_a_run_that_is_killed_and_one_that_is_not_begin_in_new_folders(tmp_path, monkeypatch):
