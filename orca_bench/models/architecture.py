@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from orca_bench import library_settings
 from orca_bench.errors import UserError, Where, one_line
@@ -112,6 +112,28 @@ def context_window_tokens(config: PretrainedConfig) -> int:
     Raises UserError where it names one without a token.
     """
     return configured_window_tokens(config) or CONTEXT_WINDOW
+
+
+class AttentionSizes(NamedTuple):
+    """The sizes of a model's attention: layers, numbers a token, heads of queries, heads of keys and values, numbers a head."""
+
+    layer_count: int
+    hidden_size: int
+    head_count: int
+    key_head_count: int
+    head_size: int
+
+
+def attention_sizes(config: PretrainedConfig) -> AttentionSizes | None:
+    """The sizes of a model's attention; None where its configuration does not give them in LLaMA's names, one for all layers."""
+    text_config = config.get_text_config()
+    sizes = [getattr(text_config, name, None) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")]
+    layer_count, hidden_size, head_count = (size if isinstance(size, int) else 0 for size in sizes)
+    if not (layer_count and hidden_size and head_count):
+        return None
+    key_head_count = getattr(text_config, "num_key_value_heads", None) or head_count
+    head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
+    return AttentionSizes(layer_count, hidden_size, head_count, key_head_count, head_size)
 
 
 def configured_window_tokens(config: PretrainedConfig) -> int | None:

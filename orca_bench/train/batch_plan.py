@@ -5,6 +5,7 @@ Its own module because every process computes it alone and they must agree to th
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ class BatchPlan:
 
     example_lengths: np.ndarray  # tokens of each example, int64 [examples]
     train_section: Train
-    row_length: int | None = None  # of a dense row, in tokens; the longest example where nothing is said
+    row_length: int | None = None  # of a dense row, in tokens; None: the longest example
     costs: np.ndarray | None = None  # of each example in any unit (`packing.example_costs`), float64; else its tokens
 
     @classmethod
@@ -101,7 +102,7 @@ class BatchPlan:
         """Where each dense row ends in the stream, int64 [rows]; None without dense rows."""
         if self.train_section.packing != "dense":
             return None
-        row_length = self.row_length or int(self.example_lengths.max())
+        row_length = self.row_length or self._longest_example
         return packing.fill_rows(self.example_lengths[self._stream], row_length)
 
     def _stream_end(self, step_index: int) -> int:
@@ -120,32 +121,43 @@ class BatchPlan:
         example_indices = self._stream[self._stream_end(step_index - 1) : self._stream_end(step_index)]
         return example_indices[np.argsort(-self.example_lengths[example_indices], kind="stable")]
 
-    def micro_batch(self, step_index: int, accumulation_index: int, process_rank: int) -> np.ndarray:
-        """Example numbers of the forward pass `accumulation_index` of one process, int64.
+    def passes_of_process(self, step_index: int, process_rank: int) -> list[np.ndarray]:
+        """Example numbers of each of the `accumulation` forward passes of one process in a step, int64.
 
-        Without packing there are `micro_batch` of them, EMPTY_PLACE where no example is left; packed, there may be none.
+        Without packing a pass has `micro_batch` of them, EMPTY_PLACE where no example is left; packed, it may have none.
         """
+        return self._passes_of_step(step_index)[process_rank :: self.train_section.processes]
+
+    def _passes_of_step(self, step_index: int) -> list[np.ndarray]:
+        """Example numbers of all forward passes of a step; the processes take turns."""
         train = self.train_section
-        pass_index = accumulation_index * train.processes + process_rank
+        pass_count = train.processes * train.accumulation
+        if self._row_ends is not None:
+            first_row = step_index * train.global_batch
+            rows = np.minimum(first_row + train.micro_batch * np.arange(pass_count + 1), len(self._row_ends))
+            bounds = self._row_bounds[rows]
+            return [self._stream[start:end] for start, end in itertools.pairwise(bounds)]
         example_indices = self.example_indices_of_step(step_index)
         if train.packing == "none":
-            places = np.pad(
-                example_indices, (0, train.global_batch - len(example_indices)), constant_values=EMPTY_PLACE
-            )
-            return places[pass_index * train.micro_batch : (pass_index + 1) * train.micro_batch]
-        if self._row_ends is not None:
-            first_row = step_index * train.global_batch + pass_index * train.micro_batch
-            row_bounds = np.concatenate([[0], self._row_ends])
-            first_row, end_row = (min(row, len(self._row_ends)) for row in (first_row, first_row + train.micro_batch))
-            return self._stream[row_bounds[first_row] : row_bounds[end_row]]
+            empty_place_count = train.global_batch - len(example_indices)
+            return np.split(np.pad(example_indices, (0, empty_place_count), constant_values=EMPTY_PLACE), pass_count)
         costs = self.example_lengths if self.costs is None else self.costs
         return packing.share_out(
             example_indices,
             costs[example_indices].astype(np.float64),
             self.example_lengths[example_indices],
-            train.processes * train.accumulation,
-            most_tokens=train.micro_batch * int(self.example_lengths.max()),
-        )[pass_index]
+            pass_count,
+            most_tokens=train.micro_batch * self._longest_example,
+        )
+
+    @cached_property
+    def _row_bounds(self) -> np.ndarray:
+        """Where each dense row begins in the stream, and where the last one ends, int64 [rows + 1]."""
+        return np.concatenate([[0], [] if self._row_ends is None else self._row_ends]).astype(np.int64)
+
+    @cached_property
+    def _longest_example(self) -> int:
+        return int(self.example_lengths.max())
 
     def epoch(self, step_index: int) -> float:
         """How many times the data has been used after `step_index` (from 0)."""

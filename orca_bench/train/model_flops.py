@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_bench.models.architecture import attention_sizes
+
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
     from transformers import PretrainedConfig
@@ -88,17 +90,16 @@ def flops_utilization(
 ) -> FlopsUtilization:
     """The utilization for a model of this configuration with so many parameters in all, on devices of this peak rate.
 
-    Unknown for a model that has no attention heads of one number.
+    Unknown for a model whose configuration does not give the sizes of its attention.
     """
-    text_config = model_config.get_text_config()
-    hidden_size, head_count = (getattr(text_config, name, None) for name in ("hidden_size", "num_attention_heads"))
-    if not isinstance(hidden_size, int) or not isinstance(head_count, int):  # a model without attention heads
+    sizes = attention_sizes(model_config)
+    if sizes is None:
         return FlopsUtilization(parameter_count, 0, None)
+    text_config = model_config.get_text_config()
     is_tied = getattr(text_config, "tie_word_embeddings", False)
-    head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
     return FlopsUtilization(
-        parameter_count - (0 if is_tied else text_config.vocab_size * hidden_size),
-        text_config.num_hidden_layers * head_count * head_size,
+        parameter_count - (0 if is_tied else text_config.vocab_size * sizes.hidden_size),
+        sizes.layer_count * sizes.head_count * sizes.head_size,
         peak_flops_per_second,
     )
 

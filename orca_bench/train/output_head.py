@@ -7,6 +7,7 @@ It takes the place of the head's own forward pass because ZeRO-3 has a module's 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class LossHead:
         """The sum of the negative log-likelihoods (nats) of a micro batch's targets; a scalar, float64.
 
         `model` is the model itself or the engine around it: what is called for a forward pass. `gradient_factor` is the
-        gradient that this loss will get in the backward pass, as far as it is known: see `sum_of_losses`.
+        gradient that this loss will get in the backward pass, as far as it is known: see `cross_entropy_sum`.
         """
         import torch
 
@@ -75,7 +76,7 @@ class LossHead:
         assert self._micro_batch is not None, "a forward pass in training is one of `sum_of_losses`"
         scored_states = hidden_states.flatten(0, 1).index_select(0, self._micro_batch.scored_positions)
         if self.computes_loss:
-            return sum_of_losses(scored_states, self.head.weight, self._micro_batch.targets, self._gradient_factor)[
+            return cross_entropy_sum(scored_states, self.head.weight, self._micro_batch.targets, self._gradient_factor)[
                 None, None, None
             ]
         return self._own_forward(scored_states[None])
@@ -87,7 +88,7 @@ def _losses_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tens
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def sum_of_losses(
+def cross_entropy_sum(
     hidden_states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, gradient_factor: float = 1.0
 ) -> torch.Tensor:
     """The sum of the negative log-likelihoods (nats) of the targets, a scalar in float64.
@@ -120,18 +121,9 @@ def _losses_to_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Te
     return maxima + sums.log() - target_logits
 
 
-_function: Any = None
-
-
+@functools.cache
 def _loss_function() -> Any:
     """The function with its gradient, defined on first use because it needs torch."""
-    global _function
-    if _function is None:
-        _function = _define_loss_function()
-    return _function
-
-
-def _define_loss_function() -> Any:
     import torch
 
     class SumOfLosses(torch.autograd.Function):

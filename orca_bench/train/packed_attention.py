@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orca_bench.models.attention_options import unknown_option
+
 if TYPE_CHECKING:
     import torch
 
 #: The name of this attention in a transformers configuration.
 PACKED_ATTENTION = "orca_bench_packed"
 
+_LENGTH_OPTION_NAMES = frozenset({"cu_seq_lens_k", "max_length_k"})
 _HEAD_SIZE_MULTIPLE = 8  # of PyTorch's kernel for variable lengths; open_llama_3b's heads have 100
 
 
@@ -61,11 +64,11 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    softcap: float | None = None,
+    is_causal: bool | None = None,
     sequence_lengths: list[int] | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int | None = None,
-    **other_arguments: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each example, as transformers calls it.
 
@@ -77,8 +80,17 @@ def packed_attention(
 
     if sequence_lengths is None or cu_seq_lens_q is None or max_length_q is None:
         raise PackedLengthsMissing(type(module).__name__)
-    if softcap is not None or dropout:
-        raise NotImplementedError("attention with a soft cap or dropout")
+    if dropout:
+        raise NotImplementedError("attention with dropout")
+    if (option_name := unknown_option(options, _LENGTH_OPTION_NAMES)) is not None:
+        raise NotImplementedError(f"attention that takes {option_name}")
+    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        raise NotImplementedError("attention that is not causal")
+    if attention_mask is not None:
+        raise NotImplementedError("attention with a mask of its own")
+    if query.shape[1] != key.shape[1]:
+        copies = query.shape[1] // key.shape[1]
+        key, value = (states.repeat_interleave(copies, dim=1) for states in (key, value))
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         return _attend_in_one_kernel(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
     return _attend_one_by_one(query, key, value, scaling, sliding_window, sequence_lengths), None
@@ -101,9 +113,6 @@ def _attend_in_one_kernel(
     if missing_size := -head_size % _HEAD_SIZE_MULTIPLE:  # zeros change no product
         query, key, value = (torch.nn.functional.pad(states, (0, missing_size)) for states in (query, key, value))
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
-    if query.shape[1] != key.shape[1]:
-        copies = query.shape[1] // key.shape[1]
-        key, value = (states.repeat_interleave(copies, dim=1) for states in (key, value))
     tokens_before = -1 if sliding_window is None else sliding_window - 1
     attended = varlen_attn(
         query,
@@ -131,9 +140,6 @@ def _attend_one_by_one(
     """Each example alone: [1, tokens, heads, head size]. `split`, whose gradient is one concatenation, and no slices."""
     import torch
 
-    if query.shape[1] != key.shape[1]:
-        copies = query.shape[1] // key.shape[1]
-        key, value = (states.repeat_interleave(copies, dim=1) for states in (key, value))
     parts = [states.split(sequence_lengths, dim=2) for states in (query, key, value)]
     attended = []
     for query_part, key_part, value_part in zip(*parts, strict=True):

@@ -8,14 +8,14 @@ into rows of nearly the full length (`fill_rows`). Its own module because every 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_bench.models.architecture import attention_sizes
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-_SIZE_NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def share_out(
@@ -93,15 +93,16 @@ def example_costs(
     LLaMA's names, the cost of an example is its tokens.
     """
     tokens = np.asarray(token_counts, dtype=np.float64)
-    text_config = model_config.get_text_config()
-    sizes: list[Any] = [getattr(text_config, name, None) for name in _SIZE_NAMES]
-    if not all(isinstance(size, int) for size in sizes):
+    sizes = attention_sizes(model_config)
+    intermediate_size, vocab_size = (
+        getattr(model_config.get_text_config(), name, None) for name in ("intermediate_size", "vocab_size")
+    )
+    if sizes is None or not isinstance(intermediate_size, int) or not isinstance(vocab_size, int):
         return tokens
-    hidden_size, intermediate_size, layer_count, head_count, vocab_size = sizes
-    head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
-    key_head_count = getattr(text_config, "num_key_value_heads", None) or head_count
-    attention_width = head_count * head_size
-    layer_parameters = hidden_size * (2 * attention_width + 2 * key_head_count * head_size + 3 * intermediate_size)
-    return 2.0 * layer_count * (
+    attention_width = sizes.head_count * sizes.head_size
+    layer_parameters = sizes.hidden_size * (
+        2 * attention_width + 2 * sizes.key_head_count * sizes.head_size + 3 * intermediate_size
+    )
+    return 2.0 * sizes.layer_count * (
         layer_parameters * tokens + attention_width * tokens**2
-    ) + 2.0 * hidden_size * vocab_size * np.asarray(trained_token_counts, dtype=np.float64)
+    ) + 2.0 * sizes.hidden_size * vocab_size * np.asarray(trained_token_counts, dtype=np.float64)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orca_bench.errors import UserError
+from orca_bench.models import architecture
 from orca_bench.train import micro_batches, packed_attention
 from orca_bench.train.micro_batches import MicroBatch, ScoredSequence
 
@@ -47,7 +48,7 @@ def check_engine(engine: DeepSpeedEngine, packs: bool, max_length: int = 0) -> N
     other_context = np.concatenate([generator.integers(0, vocab_size, _CONTEXT_LENGTH), scored[_CONTEXT_LENGTH:]])
     attention_in_use = engine.module.config._attn_implementation
     if packs:
-        _check_positions(engine, max_length)
+        _check_lengths(engine, max_length)
         engine.module.set_attn_implementation(_STOCK_ATTENTION)
     try:
         alone = micro_batches.pad([_scored_example(scored)], engine.device)
@@ -64,11 +65,11 @@ def check_engine(engine: DeepSpeedEngine, packs: bool, max_length: int = 0) -> N
         )
         losses_in_row, losses_among_others = _losses(engine, row), _losses(engine, other_row)
         _losses(engine, row, is_training=True)  # with dropout, where there is any
-        _check_attention(engine)
     except packed_attention.PackedLengthsMissing as error:
         raise _refusal(f"{error} does not tell its attention where examples end") from None
     except NotImplementedError as error:
         raise _refusal(f"this model has {error}") from None
+    _check_attention(engine)
     context_effect = _mean_difference(losses_alone, losses_in_context)
     # Other neighbours give the products of a mixture of experts other shapes, and so another rounding.
     has_experts = _has_experts(engine)
@@ -89,18 +90,30 @@ def _refusal(problem: str, hint: str = "set it to none") -> UserError:
     return UserError(problem, where="train.packing", hint=hint)
 
 
-def _check_positions(engine: DeepSpeedEngine, max_length: int) -> None:
-    """Raise UserError where positions would depend on the longest example of a forward pass.
+def _check_lengths(engine: DeepSpeedEngine, max_length: int) -> None:
+    """Raise UserError where examples of up to `max_length` tokens would be computed otherwise in a row than alone.
 
-    transformers' rotary embeddings of the types dynamic and longrope choose their frequencies by it, above the original window.
+    transformers' rotary embeddings of the types dynamic and longrope choose their frequencies by the longest example of a forward
+    pass, above the original window. Attention in chunks (Llama 4) is in transformers' masks alone: packed examples have none.
     """
-    text_config = engine.module.config.get_text_config()
+    config = engine.module.config
+    text_config = config.get_text_config()
+    chunk_size = getattr(text_config, "attention_chunk_size", None)
+    if chunk_size is not None and max_length > chunk_size:
+        raise _refusal(
+            f"this model attends in chunks of {chunk_size} tokens",
+            f"set data.max_length to {chunk_size} or less, or train.packing to none",
+        )
     rope = getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None) or {}
     rope_type = rope.get("rope_type", "default")
-    window = rope.get("original_max_position_embeddings") or getattr(
-        text_config, "original_max_position_embeddings", text_config.max_position_embeddings
+    if rope_type not in ("dynamic", "longrope"):
+        return
+    window = (
+        rope.get("original_max_position_embeddings")
+        or getattr(text_config, "original_max_position_embeddings", None)
+        or architecture.configured_window_tokens(config)
     )
-    if rope_type in ("dynamic", "longrope") and max_length > window:
+    if window is not None and max_length > window:
         raise _refusal(
             f"this model's positions (rope_type {rope_type}) depend on the longest example of a pass above {window} tokens",
             f"set data.max_length to {window} or less, or train.packing to none",
@@ -116,24 +129,25 @@ def _check_attention(engine: DeepSpeedEngine) -> None:
     """Raise UserError where packed attention has other outputs or gradients than masked attention in float32."""
     import torch
 
-    text_config = engine.module.config.get_text_config()
-    head_count = text_config.num_attention_heads
-    head_size = getattr(text_config, "head_dim", None) or text_config.hidden_size // head_count
-    key_head_count = getattr(text_config, "num_key_value_heads", None) or head_count
-    window = getattr(text_config, "sliding_window", None)
+    sizes = architecture.attention_sizes(engine.module.config)
+    if sizes is None:
+        raise _refusal("this model's configuration does not give the sizes of its attention")
+    window = getattr(engine.module.config.get_text_config(), "sliding_window", None)
     window = window if window and window <= _LONGEST_CHECKED_WINDOW else None
     lengths = [*_LENGTHS, window + 9 if window else 31]
     dtype = next(engine.module.parameters()).dtype
     generator = torch.Generator().manual_seed(0)
     states = [
-        torch.randn((1, heads, sum(lengths), head_size), generator=generator).to(engine.device, dtype).requires_grad_()
-        for heads in (head_count, key_head_count, key_head_count)
+        torch.randn((1, heads, sum(lengths), sizes.head_size), generator=generator)
+        .to(engine.device, dtype)
+        .requires_grad_()
+        for heads in (sizes.head_count, sizes.key_head_count, sizes.key_head_count)
     ]
     query, key, value = states
-    weights = torch.randn((1, sum(lengths), head_count, head_size), generator=generator).to(engine.device)
+    weights = torch.randn((1, sum(lengths), sizes.head_count, sizes.head_size), generator=generator).to(engine.device)
     arguments = packed_attention.packing_arguments(lengths, engine.device)
     del arguments["position_ids"]
-    scaling = head_size**-0.5
+    scaling = sizes.head_size**-0.5
     results = []
     for attended in (
         packed_attention.packed_attention(

@@ -285,8 +285,7 @@ def _read_passes(
 ) -> Iterator[list[ScoredSequence]]:
     """The sequences of each forward pass that one process computes in these steps."""
     for step_index in step_indices:
-        for accumulation_index in range(plan.train_section.accumulation):
-            example_indices = plan.micro_batch(step_index, accumulation_index, process_rank)
+        for example_indices in plan.passes_of_process(step_index, process_rank):
             yield micro_batches.read_sequences(examples, example_indices)
 
 

@@ -45,7 +45,7 @@ def _loss(form: str, states: Any, weight: Any, targets: Any) -> Any:
         return torch.nn.functional.cross_entropy((states @ weight.t()).float(), targets, reduction="sum")
     from orca_bench.train import output_head
 
-    return output_head.sum_of_losses(states, weight, targets)
+    return output_head.cross_entropy_sum(states, weight, targets)
 
 
 def _reset_peak(device: str) -> int:

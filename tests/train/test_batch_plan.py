@@ -14,7 +14,8 @@ def plan_of(examples, **options):
 
 def passes_of_step(plan, step):
     train = plan.train_section
-    return [plan.micro_batch(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
+    passes = [plan.passes_of_process(step, rank) for rank in range(train.processes)]
+    return [passes[rank][index] for index in range(train.accumulation) for rank in range(train.processes)]
 
 
 @pytest.mark.parametrize("packing", ["none", "exact", "dense"])

@@ -8,7 +8,7 @@ from live_tensors import LiveTensors
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from orca_bench.train import micro_batches
-from orca_bench.train.output_head import LossHead, sum_of_losses
+from orca_bench.train.output_head import LossHead, cross_entropy_sum
 
 
 def head_inputs(positions, dtype=torch.float32, hidden=32, vocabulary=700):
@@ -32,7 +32,7 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(positions):
     states, weight, targets = head_inputs(positions)
     expected = plain_loss(states.double(), weight.double(), targets) / positions
     expected_gradients = torch.autograd.grad(expected, (states, weight))
-    loss = sum_of_losses(states, weight, targets) / positions
+    loss = cross_entropy_sum(states, weight, targets) / positions
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     for gradient, expected_gradient in zip(
         torch.autograd.grad(loss, (states, weight)), expected_gradients, strict=True
@@ -44,7 +44,7 @@ def test_in_bfloat16_loss_and_gradients_are_as_near_as_its_numbers_are():
     states, weight, targets = head_inputs(1000, torch.bfloat16)
     exact = plain_loss(states.double(), weight.double(), targets) / 1000
     exact_gradients = torch.autograd.grad(exact, (states, weight))
-    loss = sum_of_losses(states, weight, targets) / 1000
+    loss = cross_entropy_sum(states, weight, targets) / 1000
     assert float(loss) == pytest.approx(float(exact), rel=1e-3)
     for gradient, exact_gradient in zip(torch.autograd.grad(loss, (states, weight)), exact_gradients, strict=True):
         assert gradient.dtype == torch.bfloat16
@@ -56,7 +56,7 @@ def test_a_factor_that_is_announced_reaches_the_gradients_before_they_are_rounde
     states, weight, targets = head_inputs(600, torch.float16)
     exact_states, exact_weight = (t.detach().double().requires_grad_() for t in (states, weight))
     factor = 2.0**14 / 600
-    loss = sum_of_losses(states, weight, targets, factor)
+    loss = cross_entropy_sum(states, weight, targets, factor)
     gradients = torch.autograd.grad(loss * factor, (states, weight))
     exact = torch.autograd.grad(
         plain_loss_in(exact_states, exact_weight, targets) * factor, (exact_states, exact_weight)
@@ -69,7 +69,7 @@ def test_a_factor_that_is_announced_reaches_the_gradients_before_they_are_rounde
         few_states.fill_(1.0)
     target = torch.tensor([0])  # nearly certain: its gradient is about 1e-7
     small = [
-        torch.autograd.grad(sum_of_losses(few_states, few_weight, target, f) * 2.0**14, few_weight)[0].abs().max()
+        torch.autograd.grad(cross_entropy_sum(few_states, few_weight, target, f) * 2.0**14, few_weight)[0].abs().max()
         for f in (2.0**14, 1.0)
     ]
     exact_small = 2.0**14 / (2 + math.exp(2.2 / 4 * 32))  # at each of the two other words
@@ -81,7 +81,7 @@ def test_a_factor_is_not_rounded_to_bfloat16():
     states, weight, targets = head_inputs(2040, torch.bfloat16, vocabulary=50)
     factor = 8 / 510
     with_factor, without = (
-        torch.autograd.grad(sum_of_losses(states, weight, targets, f) * f, weight)[0].double().flatten()
+        torch.autograd.grad(cross_entropy_sum(states, weight, targets, f) * f, weight)[0].double().flatten()
         for f in (factor, 1.0)
     )
     assert float(with_factor @ without / (without @ without)) == pytest.approx(factor, rel=2e-4)
@@ -91,14 +91,14 @@ def test_a_factor_is_not_rounded_to_bfloat16():
 
 def test_no_position_gives_no_loss_and_gradients_of_zero():
     states, weight, targets = head_inputs(0)
-    loss = sum_of_losses(states, weight, targets)
+    loss = cross_entropy_sum(states, weight, targets)
     loss.backward()
     assert float(loss) == 0 and not weight.grad.any() and states.grad.shape == (0, 32)
 
 
 def test_large_logits_neither_overflow_nor_become_nan():
     states, weight, targets = head_inputs(300)
-    loss = sum_of_losses(states * 1e4, weight, targets)
+    loss = cross_entropy_sum(states * 1e4, weight, targets)
     assert float(loss) == pytest.approx(float(plain_loss(states * 1e4, weight, targets)), rel=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_the_loss_takes_an_eighth_of_the_memory_of_all_logits_in_float32(dtype):
     states, weight, targets = head_inputs(positions, dtype, hidden, vocabulary)
     gradient_bytes = (4 + states.element_size()) * vocabulary * hidden + states.element_size() * positions * hidden
     with LiveTensors() as ours:
-        sum_of_losses(states, weight, targets)
+        cross_entropy_sum(states, weight, targets)
     with LiveTensors() as plain:
         plain_loss(states, weight, targets)
     all_logits = 4 * positions * vocabulary
@@ -119,7 +119,7 @@ def test_the_loss_takes_an_eighth_of_the_memory_of_all_logits_in_float32(dtype):
 def test_without_gradients_nothing_is_computed_for_them():
     states, weight, targets = head_inputs(4096)
     with torch.no_grad(), LiveTensors() as live:
-        loss = sum_of_losses(states, weight, targets)
+        loss = cross_entropy_sum(states, weight, targets)
     assert not loss.requires_grad and live.peak < 4 * 4096 * 700 / 4
 
 

@@ -8,8 +8,6 @@ import torch
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -70,7 +68,7 @@ def test_a_row_has_the_loss_and_the_gradients_of_its_examples_alone(name):
     model = build(name)
     generator = np.random.default_rng(2)
     sequences = [ScoredSequence(generator.integers(0, 300, n), p) for n, p in ((20, 5), (1, 1), (13, 1), (31, 30))]
-    alone, together = Engine(model, is_packed=False), None
+    alone = Engine(model, is_packed=False)
     losses = [deepspeed_engine.sum_of_losses(alone, micro_batches.pad([s], torch.device("cpu"))) for s in sequences]
     expected = torch.autograd.grad(sum(losses), list(model.parameters()))
     model.lm_head.forward = type(model.lm_head).forward.__get__(model.lm_head)
@@ -137,7 +135,7 @@ def test_attention_with_a_wrong_gradient_or_window_is_refused(monkeypatch):
 
 def test_dropout_in_a_models_attention_is_refused_before_training():
     engine = Engine(LlamaForCausalLM(LlamaConfig(**SHAPE, attention_dropout=0.1)))
-    with pytest.raises(UserError, match="train.packing: this model has attention with a soft cap or dropout"):
+    with pytest.raises(UserError, match="train.packing: this model has attention with dropout"):
         packing_check.check_engine(engine, packs=True)
 
 
@@ -179,7 +177,7 @@ def test_the_trap_of_transformers_own_packing_would_be_found():
 
 def test_a_model_with_other_attention_is_refused_by_name_and_can_be_trained_padded():
     model = Gemma2ForCausalLM(Gemma2Config(**SHAPE, sliding_window=8, query_pre_attn_scalar=8))
-    with pytest.raises(UserError, match="soft cap"):
+    with pytest.raises(UserError, match="attention that takes softcap"):
         packing_check.check_engine(Engine(model), packs=True)
     engine = Engine(Gemma2ForCausalLM(Gemma2Config(**SHAPE, sliding_window=8, query_pre_attn_scalar=8)), False)
     packing_check.check_engine(engine, packs=False)
@@ -196,14 +194,40 @@ def test_the_loss_is_left_to_a_model_that_scales_its_logits():
 
 
 def test_a_model_that_keeps_the_lengths_to_itself_is_refused():
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, attn_pdrop=0.0))
-    try:
-        engine = Engine(model)
-    except ValueError:
-        pytest.skip("this transformers has no such model with exchangeable attention")
-    model.forward = lambda forward=model.forward, **a: forward(**{k: a[k] for k in ("input_ids", "use_cache")})
+    engine = Engine(build("llama"))
+    own_forward = engine.module.forward
+    engine.module.forward = lambda input_ids, use_cache, **arguments: own_forward(
+        input_ids=input_ids, use_cache=use_cache, attention_mask=arguments.get("attention_mask")
+    )
     with pytest.raises(UserError, match="does not tell its attention where examples end"):
         packing_check.check_engine(engine, packs=True)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "problem"),
+    [
+        ("gpt_oss", "attention that takes s_aux"),  # sinks
+        ("bloom", "packed examples see one another"),  # they compute attention themselves, and know no lengths
+        ("mpt", "packed examples see one another"),
+        ("mamba", "packed examples see one another|does not give the sizes of its attention"),
+    ],
+)
+def test_models_whose_attention_is_another_are_refused_by_name(architecture, problem):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"num_local_experts": 4, "layer_types": ["full_attention"] * 2, "attention_dropout": 0.0}
+    options = SHAPE | sizes if architecture == "gpt_oss" else {"vocab_size": 300, "hidden_size": 32, "n_layers": 2}
+    options |= {"d_model": 32, "n_heads": 4, "n_layer": 2, "n_head": 4, "num_hidden_layers": 2}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **options))
+    with pytest.raises(UserError, match=f"^train.packing: .*({problem})"):
+        packing_check.check_engine(Engine(model), packs=True, max_length=10**6)
+
+
+def test_attention_in_chunks_is_refused_above_a_chunk():
+    config = LlamaConfig(**SHAPE, attention_chunk_size=64)
+    with pytest.raises(UserError, match="attends in chunks of 64 tokens; set data.max_length to 64 or less"):
+        packing_check.check_engine(Engine(LlamaForCausalLM(config)), packs=True, max_length=65)
+    packing_check.check_engine(Engine(LlamaForCausalLM(config)), packs=True, max_length=64)
 
 
 def test_dropout_in_attention_is_refused_before_it_is_trained():
@@ -237,7 +261,7 @@ def test_the_kernel_for_variable_lengths_gets_what_gives_the_same_as_one_by_one(
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend_as_the_kernel_does)
     lengths, generator = [7, 1, 11], torch.Generator().manual_seed(0)
     query = torch.randn(1, 4, 19, head_size, generator=generator)
-    key, value = (torch.randn(1, 2, 19, head_size, generator=generator) for _ in range(2))
+    key, value = (torch.randn(1, 4, 19, head_size, generator=generator) for _ in range(2))
     boundaries = torch.tensor([0, 7, 8, 19], dtype=torch.int32)
     one_by_one = packed_attention._attend_one_by_one(query, key, value, scaling, sliding_window, lengths)
     in_one = packed_attention._attend_in_one_kernel(query, key, value, scaling, sliding_window, boundaries, 11)

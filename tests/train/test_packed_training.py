@@ -214,6 +214,6 @@ def test_attention_that_cannot_be_packed_is_refused_before_training(orca, folder
     keys = [f"model.base={base}", "model.random=null", "model.tokenizer=null", "name=gemma", "train.max_steps=1"]
     words = [word for key in keys for word in ("-o", key)]
     message = orca.refused("train", "r.yaml", *words)
-    assert "train.packing: this model has attention with a soft cap" in message and "none" in message
+    assert "train.packing: this model has attention that takes softcap" in message and "none" in message
     done = orca("train", "r.yaml", *words, "-o", "train.packing=none")
     assert done.returncode == 0, done.stderr

@@ -17,16 +17,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
 
+from orca_bench.models.attention_options import unknown_option
+
 ATTENTION_NAME = "orca_bench_tree"
-#: What models pass to their attention that changes no number here: dropout is 0 outside training, and the mask has the window.
-_IGNORED_OPTION_NAMES = {
-    "dropout",
-    "sliding_window",
-    "position_ids",
-    "cache_position",
-    "use_cache",
-    "position_embeddings",
-}
 
 #: transformers' (masking_utils) rule of a mask: whether, by batch, head, query and key indices, a query attends to a key.
 MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -117,10 +110,8 @@ def attend_layer(
     pattern = _CURRENT_PATTERN.get()
     if pattern is None:
         raise RuntimeError(f"the attention {ATTENTION_NAME} is used outside of `attending`")
-    for option_name, option_value in options.items():
-        is_option_off = option_value is None or (isinstance(option_value, (bool, int, float)) and not option_value)
-        if not is_option_off and option_name not in _IGNORED_OPTION_NAMES:
-            raise UnfitForTree(f"its attention takes {option_name}")
+    if (option_name := unknown_option(options)) is not None:
+        raise UnfitForTree(f"its attention takes {option_name}")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnfitForTree("its attention is not causal")
     layer_options = AttentionOptions(scaling, softcap, s_aux, pattern.window_tokens(attention_mask))

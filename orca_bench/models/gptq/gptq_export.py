@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import child_processes
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import open_folder_replacement, read_json, write_json
+from orca_bench.models import architecture
 from orca_bench.models.gptq import rounding_process
 from orca_bench.models.gptq.gptq_import import METHOD, import_gptq, stored_bits_per_weight
 from orca_bench.models.gptq.gptq_layout import LAYER_PARTS
@@ -72,7 +73,9 @@ def check_gptq_export(model_folder: ModelFolder) -> int:
     config = model_folder.config
     if config.model_type != "llama":
         raise UserError(f"a {config.model_type} model; only LLaMAs can be written as GPTQ", where=model_folder.path)
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    sizes = architecture.attention_sizes(config)
+    assert sizes is not None, "a LLaMA's configuration has them"
+    head_size = sizes.head_size
     widths = (
         config.hidden_size,
         config.intermediate_size,
