@@ -1,17 +1,17 @@
 """How long a checkpoint keeps training waiting: DeepSpeed's own save beside one that is written in the background.
 
-    python tests/benchmarks/bench_checkpoints.py [STEPS_BETWEEN [SAVES]]
+    python tests/benchmarks/bench_checkpoints.py --steps-between 10 --saves 5
 
-One process trains a LLaMA of 15 million parameters in float32 at ZeRO-3 on random ids, and saves every STEPS_BETWEEN steps (10),
-SAVES times (5). For each way it prints the seconds within calls for checkpoints, the mean seconds of a step while a checkpoint
-is and is not being written, and the share of the run that the checkpoints took. `DeepSpeed` does not wait for the disk,
-`DeepSpeed + fsync` does: only that one is as safe as the background's.
+One process trains a LLaMA of 15 million parameters in float32 at ZeRO-3 on random ids, and saves a checkpoint every few steps. For
+each way it prints the seconds within calls for checkpoints, the mean seconds of a step while a checkpoint is and is not being
+written, and the share of the run that the checkpoints took. `DeepSpeed` does not wait for the disk, `DeepSpeed + fsync` does: only
+that one is as safe as the background's.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from bench_training import positive_integer
 
 from orca_bench import child_processes, library_settings
 from orca_bench.recipe import Recipe
@@ -101,7 +103,10 @@ def time_background(engine: Any, folder: Path, steps_between: int, save_count: i
 
 def main() -> None:
     """Print a line for each way."""
-    steps_between, save_count = (*map(int, sys.argv[1:]), *(10, 5)[len(sys.argv) - 1 :])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps-between", type=positive_integer, default=10, help="steps before each checkpoint")
+    parser.add_argument("--saves", type=positive_integer, default=5, help="checkpoints of each way")
+    options = parser.parse_args()
     library_settings.prepare_libraries()
     import deepspeed
 
@@ -112,7 +117,7 @@ def main() -> None:
     engine = new_engine()
     step(engine)
     with tempfile.TemporaryDirectory(dir=".") as folder_name:
-        arguments = (steps_between, save_count)
+        arguments = (options.steps_between, options.saves)
         timings = {
             "DeepSpeed": time_deepspeed(engine, Path(folder_name) / "deepspeed", *arguments, flushes=False),
             "DeepSpeed + fsync": time_deepspeed(engine, Path(folder_name) / "flushed", *arguments, flushes=True),
@@ -123,7 +128,7 @@ def main() -> None:
         busy_text = f", {mean(timing.busy_steps_s):.3f} s while one is written" if timing.busy_steps_s else ""
         share = sum(timing.waiting_s) / (sum(timing.waiting_s) + sum(steps_s))
         print(
-            f"{name}: {sum(timing.waiting_s) / save_count:.3f} s of waiting a checkpoint, {mean(timing.free_steps_s):.3f} s a "
+            f"{name}: {sum(timing.waiting_s) / options.saves:.3f} s of waiting a checkpoint, {mean(timing.free_steps_s):.3f} s a "
             f"step{busy_text}; {share:.1%} of the run"
         )
 

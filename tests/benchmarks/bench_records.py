@@ -121,13 +121,17 @@ def write_record(path: Path, lines: Sequence[str]) -> None:
 
 
 def conditions(dtype: str = "float32") -> str:
-    """The command, the date, the machine and the versions."""
+    """The command, the date, the revision of the checkout, the machine and the versions."""
     import torch
     import transformers
 
+    from orca_bench.train.run_folder import checkout_revision
+
+    revision = checkout_revision()
     words = " ".join(word for word in sys.argv[1:])
     return (
-        f"`python tests/benchmarks/{Path(sys.argv[0]).name}{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
+        f"`python tests/benchmarks/{Path(sys.argv[0]).name}{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}"
+        f"{f', revision {revision}' if revision else ''}; "
         f"{torch.get_num_threads()} threads of {processor_name()}, {dtype}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
     )

@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import real_model
 import torch
+from bench_records import conditions, write_record
 from transformers import AutoTokenizer
 
 from orca_bench import prompt, tokenizers
@@ -54,7 +55,7 @@ def main() -> None:
     lines = [
         "# What rounded activations move, and what faults move",
         "",
-        f"{options.file.name}. Written by `python tests/benchmarks/gguf_rounding.py --alpaca path/to/alpaca/train.jsonl.gz`.",
+        f"{options.file.name}. {conditions()}.",
         "Divergence from the model that is computed in float32: mean over positions, in nats.",
         "",
         "## Activations rounded as llama.cpp rounds them",
@@ -86,7 +87,7 @@ def main() -> None:
             lines.append(f"| {name} | {divergence(exact, distributions(model, texts)):.1e} |")
         print(lines[-1], flush=True)
     assert torch.equal(distributions(model, texts), exact), "a fault was left in the model"
-    options.out.write_text("\n".join([*lines, ""]))
+    write_record(options.out, [*lines, ""])
 
 
 def distributions(model: torch.nn.Module, texts: list[list[int]]) -> torch.Tensor:
