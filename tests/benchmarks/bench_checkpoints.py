@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_checkpoints.py --steps-between 10 --saves 5
 
-One process trains a LLaMA of 15 million parameters in float32 at ZeRO-3 on random ids, and saves a checkpoint every few steps. For
-each way it prints the seconds within calls for checkpoints, the mean seconds of a step while a checkpoint is and is not being
-written, and the share of the run that the checkpoints took. `DeepSpeed` does not wait for the disk, `DeepSpeed + fsync` does: only
-that one is as safe as the background's.
+One process trains a LLaMA of 15 million parameters in float32 at ZeRO-3 on random ids, and saves a checkpoint every few steps.
+For each way it prints the seconds within calls for checkpoints, the mean seconds of a step while a checkpoint is and is not
+being written, and the share of the run that the checkpoints took. `DeepSpeed` does not wait for the disk, `DeepSpeed + fsync`
+does: only that one is as safe as the background's.
 """
 
 from __future__ import annotations
