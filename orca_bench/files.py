@@ -333,6 +333,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def cache_folder(kind: str) -> Path:
+    """Where the files of a kind (`gguf`, `gptq`, `tokens`) are: in $ORCA_BENCH_CACHE, else in the user's cache folder."""
+    if own_cache := os.environ.get("ORCA_BENCH_CACHE"):
+        return Path(own_cache) / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orca-bench" / kind
+
+
 def shipped_folder(folder_name: str) -> Path:
     """The folder of files that come with orca-bench: `recipes`, or `reported` (scores).
 

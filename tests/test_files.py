@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.files import open_binary_replacement, open_folder_replacement, remove_temporary_files
+from orca_bench.files import cache_folder, open_binary_replacement, open_folder_replacement, remove_temporary_files
 
 
 def fill(folder, text):
@@ -48,7 +48,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole_and_the_rest_is_cl
     script = """
         import os, sys
         from pathlib import Path
-        from orca_bench.files import open_binary_replacement, open_folder_replacement
+        from orca_bench.files import cache_folder, open_binary_replacement, open_folder_replacement
         with open_binary_replacement(Path("tokens.npz")) as handle, open_folder_replacement(Path("model")) as folder:
             handle.write(b"half")
             (folder / "config.json").write_text("{}")
@@ -87,3 +87,14 @@ def test_the_wheel_names_every_shipped_file_and_no_page():
     files = [*(root / "recipes").glob("*.yaml"), *(root / "results" / "reported").glob("*.json")]
     assert {root / name for name in wheel["force-include"]} == set(files)
     assert wheel["exclude"] == ["**/*.md"]
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder("gguf") == tmp_path / "own" / "gguf"
+    monkeypatch.delenv("ORCA_BENCH_CACHE")
+    assert cache_folder("gptq") == tmp_path / "xdg" / "orca-bench" / "gptq"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("gguf") == tmp_path / ".cache" / "orca-bench" / "gguf"

@@ -7,21 +7,14 @@ module because GGUF files and GPTQ folders are kept in the same way, and neither
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orca_bench.files import cache_folder as cache_folder  # for the import in train/token_cache.py
 from orca_bench.files import make_writable_folder, read_json
 
 _KEY_LENGTH = 16
-
-
-def cache_folder(format_name: str) -> Path:
-    """Where the folders of a format (`gguf`, `gptq`, `tokens`) are: in $ORCA_BENCH_CACHE, else in the user's cache folder."""
-    if own_cache := os.environ.get("ORCA_BENCH_CACHE"):
-        return Path(own_cache) / format_name
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orca-bench" / format_name
 
 
 def cache_key(facts: Sequence[str | int], path_by_name: Mapping[str, Path]) -> str:

@@ -10,17 +10,6 @@ from orca_bench.errors import UserError
 from orca_bench.models import import_cache
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "own"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert import_cache.cache_folder("gguf") == tmp_path / "own" / "gguf"
-    monkeypatch.delenv("ORCA_BENCH_CACHE")
-    assert import_cache.cache_folder("gptq") == tmp_path / "xdg" / "orca-bench" / "gptq"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert import_cache.cache_folder("gguf") == tmp_path / ".cache" / "orca-bench" / "gguf"
-
-
 def test_a_key_is_the_one_by_which_existing_folders_are_known(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"12345")
     os.utime(tmp_path / "m.gguf", ns=(0, 1_700_000_000_000_000_001))

@@ -23,9 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import file_sha256, make_writable_folder, open_binary_replacement
+from orca_bench.files import cache_folder, file_sha256, make_writable_folder, open_binary_replacement
 from orca_bench.models.gguf.gguf_import import CACHE_NAME
-from orca_bench.models.import_cache import cache_folder
 
 _COPY_BYTES = 1 << 20
 

@@ -12,8 +12,7 @@ from waiting import PATIENCE_S, eventually
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
-from orca_bench.files import write_json_lines
-from orca_bench.models.import_cache import cache_folder
+from orca_bench.files import cache_folder, write_json_lines
 from orca_bench.train.example_encoding import encode_in_chunks
 from orca_bench.train.record_files import Record
 from orca_bench.train.token_cache import stored_examples

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import check_choice
-from orca_bench.files import open_folder_replacement, write_json
+from orca_bench.files import cache_folder, open_folder_replacement, write_json
 from orca_bench.hub import ShowMessage
 from orca_bench.models import import_cache
 from orca_bench.models.gguf.gguf_configuration import configuration
@@ -89,7 +89,7 @@ def folder_of(path: Path, show_message: ShowMessage = lambda line: None) -> Path
         import_gguf(model, folder)
 
     cache_key = import_cache.cache_key([_FORMAT_VERSION], {str(shard.resolve()): shard for shard in shard_paths(path)})
-    folder = import_cache.cache_folder(CACHE_NAME) / cache_key / model_stem(path)
+    folder = cache_folder(CACHE_NAME) / cache_key / model_stem(path)
     return import_cache.write_once(folder, ORIGIN_FILE, write_folder)
 
 

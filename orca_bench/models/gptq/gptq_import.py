@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import open_folder_replacement, read_json, write_json
+from orca_bench.files import cache_folder, open_folder_replacement, read_json, write_json
 from orca_bench.hub import ShowMessage
 from orca_bench.models import architecture, import_cache, small_files
 from orca_bench.models.gptq.gptq_layout import GROUP_INDEX, LAYER_PARTS, QUANTIZED_WEIGHTS, PackedLayer, check_part
@@ -62,7 +62,7 @@ def folder_of(folder: Path, show_message: ShowMessage = lambda line: None) -> Pa
         if path.is_file() and path.suffix in _KEY_SUFFIXES and not path.name.startswith(".")
     }
     cache_key = import_cache.cache_key([_FORMAT_VERSION, str(folder.resolve())], key_paths)
-    plain_folder = import_cache.cache_folder(METHOD) / cache_key / (folder.resolve().name or "model")
+    plain_folder = cache_folder(METHOD) / cache_key / (folder.resolve().name or "model")
     return import_cache.write_once(plain_folder, ORIGIN_FILE, write_folder)
 
 
