@@ -33,8 +33,11 @@ def memory_error_message(error: BaseException, recipe: Recipe, rank: int) -> str
 def less_memory_advice(recipe: Recipe) -> str:
     """The keys by which a run of this recipe needs less memory: those that it may continue with, and those of a new run.
 
-    More processes are advised where a process has more than one example a step to give away, and a GPU is left for each.
+    More processes are advised where a process has more than one example a step to give away, and a GPU is left for each;
+    ZeRO where there are processes to shard over, and offloading, which needs ZeRO, where the optimizer states are on a GPU.
     """
+    import torch
+
     train = recipe.train
     continuing = []
     if train.micro_batch > 1:
@@ -46,9 +49,9 @@ def less_memory_advice(recipe: Recipe) -> str:
     starting_over = [f"a lower data.max_length (now {recipe.data.max_length})"]
     if not train.gradient_checkpointing:
         starting_over.insert(0, "train.gradient_checkpointing: true")
-    if train.zero_stage < 3:
+    if train.zero_stage < 3 and train.processes > 1:
         starting_over.append("train.zero_stage: 3")
-    if train.offload == "none":
+    if train.offload == "none" and train.zero_stage > 0 and torch.cuda.is_available():
         starting_over.append("train.offload: cpu")
     new_run_advice = f"start over (--fresh) with {' or '.join(starting_over)}"
     return f"{', or '.join(continuing)}; or {new_run_advice}" if continuing else new_run_advice
