@@ -70,7 +70,10 @@ class RankProcesses:
             self._process_by_rank[rank] = psutil.Process(int(self._run.rank_file(rank).read_text()))
 
     def _is_lost(self, rank: int) -> bool:
-        """Whether a process is gone without removing its file, and not long after another one had reported an error."""
+        """Whether a process was killed: it is gone, and its file is not.
+
+        One that goes 5 s or more after another process reported an error does not count: the launcher has ended it.
+        """
         process = self._process_by_rank[rank]
         try:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:

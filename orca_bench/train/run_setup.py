@@ -249,7 +249,8 @@ def launch_training(
         if exit_code > 0:  # a launcher that is killed itself takes all of them with it
             lost_rank = processes.lost_rank
     outcome_entry = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if lost_rank is not None and outcome_entry.get("status", "failed") == "failed":  # the others report that it is gone
+    # The others report with code 1 that it is gone; an error of the user (2) is no consequence of that.
+    if lost_rank is not None and outcome_entry.get("status", "failed") == "failed" and outcome_entry.get("code") != 2:
         outcome_entry = {"status": "failed", "message": _lost_rank_message(lost_rank, run, recipe)}
     if (
         exit_code and not outcome_entry and (disk_message := full_disk_message(run.folder))

@@ -44,6 +44,13 @@ def test_a_process_that_is_killed_is_named_and_the_run_goes_on_from_its_checkpoi
     assert done.returncode == 0 and steps == list(range(1, len(steps) + 1)), done.stderr
 
 
+def test_the_error_of_one_process_at_start_up_is_reported_and_not_the_end_of_the_others(orca):
+    words = ("train", "r.yaml", "-o", "name=mode", "-o", "train.trackers=[wandb]")
+    refusal = orca.refused(*words, env={"WANDB_MODE": "of"})  # the other process waits for the first one, and is ended
+    assert "Weights & Biases cannot be used" in refusal and "'offline'" in refusal and "killed" not in refusal
+    assert Run(orca.folder / "runs" / "mode").status == "failed"
+
+
 def test_full_memory_names_the_keys_that_need_less(orca):
     # The MLP's first product, 6,927 tokens × 262,144 × 4 bytes, is 6.8 GiB in one allocation: above the limit by itself. With
     # one example a step the same training takes 3.8 GiB of addresses.
