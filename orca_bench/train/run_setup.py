@@ -156,14 +156,11 @@ def _check_examples_fit_window(recipe: Recipe, model_config: PretrainedConfig) -
 def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMessage = lambda line: None) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
-    The checkpoint that it continues from is converted where another number of processes wrote it. Raises UserError where this
-    machine cannot do what the recipe says, the folder cannot be written, another process trains this run, the folder holds a run
-    of another recipe, other records or another tokenizer, or the checkpoint cannot be converted. Recipe, tokens and manifest of
-    the run are then as they were.
+    The checkpoint that it continues from is converted where another number of processes wrote it. Raises UserError where the
+    folder cannot be written, another process trains this run, the folder holds a run of another recipe, other records or another
+    tokenizer, or the checkpoint cannot be converted. Recipe, tokens and manifest of the run are then as they were.
     """
     recipe = prepared.recipe
-    _check_machine_suits_training(recipe)
-    trackers.check_packages(recipe.train.trackers)
     is_continued = run.open_for_training(recipe, show_message)
     tokenizer = prepared.tokenizer_folder.tokenizer
     if is_continued:
@@ -200,11 +197,14 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
     return is_continued
 
 
-def _check_machine_suits_training(recipe: Recipe) -> None:
-    """Raise UserError for what DeepSpeed would refuse after it has started: a precision or more processes than GPUs."""
+def check_machine(recipe: Recipe) -> None:
+    """Raise UserError for what training would refuse after its start: a tracker's package that is not installed, a precision
+    that this machine does not have, more processes than GPUs.
+    """
     import torch
 
     train = recipe.train
+    trackers.check_packages(train.trackers)
     if not torch.cuda.is_available():
         if train.precision == "fp16":
             raise UserError("DeepSpeed has no fp16 on a CPU", where="train.precision", hint="set it to bf16 or fp32")

@@ -181,6 +181,7 @@ def _move_model_to_exports(run: Run, dtype_name: str) -> Path:
 
 def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDisplay) -> None:
     """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
+    run_setup.check_machine(recipe)
     if starts_over:
         run.check_is_run()
     else:

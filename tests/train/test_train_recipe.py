@@ -1,11 +1,14 @@
 """A recipe is trained, or described, by one call; what the hub would have to give is named as such."""
 
+import sys
+
 import pytest
 
 from orca_bench import recipe_file
 from orca_bench.errors import UserError
 from orca_bench.mini import resolve_recipe
-from orca_bench.train.train_recipe import UnreachableSource, describe_training, write_untrained_model
+from orca_bench.train.run_folder import Run
+from orca_bench.train.train_recipe import UnreachableSource, describe_training, train_recipe, write_untrained_model
 
 
 @pytest.fixture
@@ -26,6 +29,27 @@ def test_what_is_wrong_here_and_what_the_hub_does_not_give_are_told_apart(recipe
     on_hub = recipe.data.model_copy(update={"records": ["nobody/nothing"]})
     with pytest.raises(UnreachableSource, match="nobody/nothing"):
         describe_training(recipe.model_copy(update={"data": on_hub}))
+
+
+@pytest.mark.parametrize(
+    ("train_keys", "message"),
+    [({"trackers": ["wandb"]}, "package wandb is not installed"), ({"precision": "fp16"}, "no fp16 on a CPU")],
+)
+def test_what_this_machine_lacks_is_refused_before_encoding_and_leaves_the_run_where_it_is(
+    recipe, tmp_path, monkeypatch, train_keys, message
+):
+    import torch
+
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as Python marks a module that cannot be imported
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = Run(tmp_path / recipe.name)
+    run.folder.mkdir()
+    run.update_manifest(orca_bench="0.1", status="finished")
+    cannot_be_encoded = recipe.data.model_copy(update={"max_length": 2})
+    train = recipe.train.model_copy(update=train_keys)
+    with pytest.raises(UserError, match=message):
+        train_recipe(recipe.model_copy(update={"data": cannot_be_encoded, "train": train}), tmp_path, fresh=True)
+    assert list(tmp_path.iterdir()) == [run.folder] and run.status == "finished"
 
 
 def test_the_untrained_model_is_the_one_that_training_starts_from(recipe, tmp_path):
