@@ -2,7 +2,7 @@
 
 The recipe's `train.trackers` names them. Both are optional packages. What a tracker cannot do ends the tracker and not the
 training. After a resume every step is there once, also where a tracker is new to the run: each gets the earlier steps that it
-lacks, and TensorBoard is told from which step on its files are void. Its own module because it alone needs these packages, and
+lacks, and TensorBoard gets the step from which on its files are void. Its own module because it alone needs these packages, and
 only the first process.
 """
 
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors, write_text
@@ -99,7 +101,7 @@ class Trackers:
 def open_trackers(run: Run, recipe: Recipe) -> Iterator[Trackers]:
     """A block with the trackers that a recipe names, for the first process of its training.
 
-    Raises UserError where Weights & Biases has no key, or its server cannot be reached.
+    Raises UserError where Weights & Biases has no key, its server cannot be reached, or a variable of it has a wrong value.
     """
     tracker_class_by_name: dict[str, Callable[[Run, Recipe], Tracker]] = {
         "tensorboard": TensorBoardTracker,
@@ -188,7 +190,16 @@ class WandbTracker:
                 config=recipe.model_dump(),
                 settings=wandb.Settings(console="off", silent=True),
             )
-        except wandb.Error as error:  # no key, or no server
+        except ValidationError as error:  # it checks its variables with pydantic; a field `mode` is WANDB_MODE
+            wrong_variables = [
+                f"WANDB_{'_'.join(map(str, entry['loc'])).upper()}: {entry['msg']}" for entry in error.errors()
+            ]
+            raise UserError(
+                f"Weights & Biases cannot be used ({one_line('; '.join(wrong_variables), 200)})",
+                where="train.trackers",
+                hint="correct or unset the variable, or leave wandb out",
+            ) from None
+        except (wandb.Error, ValueError) as error:  # no key, or no server
             raise UserError(
                 f"Weights & Biases cannot be used ({one_line(error, 200)})",
                 where="train.trackers",

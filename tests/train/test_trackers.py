@@ -115,6 +115,17 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         trackers.check_packages(["tensorboard", "wandb"])
 
 
+@pytest.fixture
+def unused_wandb():
+    """Weights & Biases as in a new process: it reads its variables once."""
+    import wandb
+
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("unused_wandb")
 def test_without_a_key_weights_and_biases_is_refused_before_training(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -125,6 +136,26 @@ def test_without_a_key_weights_and_biases_is_refused_before_training(tmp_path, m
         pytest.raises(UserError, match="No API key configured.*WANDB_MODE=offline"),
         trackers.open_trackers(Run(tmp_path), RECIPE),
     ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("WANDB_MODE", "of", r"\(WANDB_MODE: Input should be .*'offline'.*\); correct or unset the variable"),
+        (
+            "WANDB_BASE_URL",
+            "foo",
+            r"\(WANDB_BASE_URL: Input should be a valid URL, .*\); correct or unset the variable",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unused_wandb")
+def test_a_wrong_variable_of_weights_and_biases_is_refused_before_training(
+    tmp_path, monkeypatch, variable, value, message
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=message), trackers.open_trackers(Run(tmp_path), RECIPE):
         pass
 
 
