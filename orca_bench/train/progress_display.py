@@ -41,7 +41,7 @@ def training_progress(run_name: str, step_count: int, steps_done: int = 0) -> It
 
     console = Console()
     if not console.is_terminal:
-        yield _PlainLineDisplay(console, step_count)
+        yield _PlainLineDisplay(console, step_count, steps_done)
         return
     bar_columns = (BarColumn(bar_width=_BAR_WIDTH),) if console.width >= _MIN_WIDTH_WITH_BAR else ()
     columns = (
@@ -90,21 +90,20 @@ class _NumbersText:
 
 
 class _PlainLineDisplay:
-    def __init__(self, console: Console, step_count: int) -> None:
-        self._console, self._steps, self._numbers_text = console, step_count, _NumbersText()
+    def __init__(self, console: Console, step_count: int, steps_done: int) -> None:
+        self._console, self._step_count, self._steps_done = console, step_count, steps_done
+        self._numbers_text = _NumbersText()
         self._start_s, self._last_line_s = time.monotonic(), float("-inf")
-        self._first_step: int | None = None
 
     def __call__(self, metrics: StepMetrics) -> None:
         now_s, numbers = time.monotonic(), self._numbers_text(metrics)
-        if self._first_step is None:
-            self._first_step = metrics.step - 1
-        if now_s - self._last_line_s < _LINE_INTERVAL_S and metrics.step < self._steps:
+        if now_s - self._last_line_s < _LINE_INTERVAL_S and metrics.step < self._step_count:
             return
         self._last_line_s = now_s
-        remaining_s = (now_s - self._start_s) / (metrics.step - self._first_step) * (self._steps - metrics.step)
+        seconds_per_step = (now_s - self._start_s) / (metrics.step - self._steps_done)
+        remaining_s = seconds_per_step * (self._step_count - metrics.step)
         self._console.print(
-            f"step {metrics.step}/{self._steps}  {numbers}  {_duration_text(remaining_s)} left",
+            f"step {metrics.step}/{self._step_count}  {numbers}  {_duration_text(remaining_s)} left",
             highlight=False,
         )
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from pseudo_terminal import run_python_on_terminal
+from rich.console import Console
 
 from orca_bench.train import progress_display
 from orca_bench.train.progress_display import training_progress
@@ -47,6 +48,14 @@ def test_without_a_terminal_steps_are_lines(capsys):
         show_metrics(StepMetrics(11, 20, 0.5, 1.25, 1e-5, None, 100, 50, 1.0, 100.0, memory_gib=0.51))
     line = r"step 11/20  loss 1\.2500  100 tok/s  0\.5 GiB  lr 1\.00e-05  \d+ s left\n"
     assert re.fullmatch(line, capsys.readouterr().out)
+
+
+def test_the_time_left_is_computed_from_the_steps_of_this_process_alone(capsys, monkeypatch):
+    times_s = iter([100.0, 160.0])
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: next(times_s))
+    display = progress_display._PlainLineDisplay(Console(), step_count=20, steps_done=10)
+    display(StepMetrics(12, 20, 0.6, 1.0, 0.0, None, 100, 50, 1.0, 100.0))
+    assert capsys.readouterr().out.endswith("  4 min left\n")  # 30 s a step
 
 
 def test_long_times_are_in_minutes_and_hours():
