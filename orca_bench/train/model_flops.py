@@ -39,6 +39,8 @@ _PEAK_TFLOPS_BY_WORDS = (
     ("RTX 4090", 165.0),
     ("RTX 3090", 71.0),
 )
+_OTHER_RATE = re.compile(r"\b(MIG|Laptop)\b")  # a part of a GPU, and a chip of another rate under the same name
+_OTHER_MODEL = r"(?! (Ti|D)\b)"  # such a suffix names another model
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,13 @@ def flops_utilization(
 
 def peak_flops_per_second(device_name: str) -> float | None:
     """The peak rate of a GPU of this name in bf16, FLOP/s; None where the table does not have it."""
+    if _OTHER_RATE.search(device_name):
+        return None
     return next(
-        (tflops * 1e12 for words, tflops in _PEAK_TFLOPS_BY_WORDS if re.search(rf"\b{words}\b", device_name)),
+        (
+            tflops * 1e12
+            for words, tflops in _PEAK_TFLOPS_BY_WORDS
+            if re.search(rf"\b{words}\b{_OTHER_MODEL}", device_name)
+        ),
         None,
     )

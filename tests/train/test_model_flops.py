@@ -53,7 +53,12 @@ def test_mfu_is_a_share_of_the_peak_of_all_devices_and_unknown_without_one():
         ("NVIDIA H100 PCIe", 756),
         ("NVIDIA L40S", 362),
         ("NVIDIA A10G", 70),
+        ("NVIDIA GeForce RTX 4090", 165),
         ("NVIDIA RTX A4000", None),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
         ("Tesla V100-SXM2-16GB", None),
     ],
 )
