@@ -93,7 +93,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
     is_first_rank = launcher_environment.rank() == 0
-    # Before the engine starts: a server that cannot be reached is said at once.
+    # Before the engine starts, so that a server that cannot be reached is reported at once.
     with open_trackers(run, recipe) if is_first_rank else contextlib.nullcontext(Trackers()) as trackers:
         with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
             engine = engines.start_engine(recipe, tokenizer, checkpoint_conversion.is_converted(run.checkpoints_folder))

@@ -39,11 +39,8 @@ def test_the_height_is_in_standard_deviations_where_the_losses_are_normal():
 def test_a_spike_stands_out_of_usual_losses_and_does_not_hide_the_next_one():
     losses = usual_losses()
     losses[[700, 701, 702, 710]] += 3.0
-    top = (
-        sorted(range(len(losses)), key=lambda step: heights_of_all[step] or 0)
-        if (heights_of_all := heights(losses))
-        else []
-    )
+    heights_of_all = heights(losses)
+    top = sorted(range(len(losses)), key=lambda step: heights_of_all[step] or 0)
     assert set(top[-4:]) == {700, 701, 702, 710}
     assert heights_of_all[710] > 10 and max(heights_of_all[step] for step in top[-20:-4]) < 10
 

@@ -56,7 +56,7 @@ def test_items_are_read_while_the_caller_works():
             yield number
 
     with ReadAhead(items()) as ahead:
-        eventually(lambda: len(threads) >= 2)  # before any is numbers
+        eventually(lambda: len(threads) >= 2)  # before the caller takes the first one
         assert list(ahead) == [0, 1, 2]
     assert threading.current_thread() not in threads
 
