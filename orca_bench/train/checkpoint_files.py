@@ -7,13 +7,15 @@ checkpoints/latest                    the name of the newest one, for DeepSpeed'
 
 A checkpoint is written under its temporary name, its manifest last, and then renamed: under its own name it was whole.
 Versions before the manifest wrote none: in a folder where no checkpoint has one, those are whole that `latest` names and
-those before it. Its own module because it needs neither torch nor DeepSpeed: listing runs uses it, too.
+those before it. Any other name, as a user's step-00000010.bak, is no checkpoint. Its own module because it needs neither
+torch nor DeepSpeed: listing runs uses it, too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newe
 MANIFEST_FILE_NAME = "manifest.json"
 DAMAGED_PREFIX = "damaged-"
 _HASHING_THREAD_COUNT = 8  # as many files are read at once
+_NAME_PATTERN = re.compile(r"step-([0-9]{8,})")
 
 
 class FileEntry(BaseModel):
@@ -60,8 +63,21 @@ def checkpoint_name(steps_done: int) -> str:
 
 
 def checkpoint_step(checkpoint: Path) -> int:
-    """How many steps were done at a checkpoint."""
-    return int(checkpoint.name.rpartition("-")[2])
+    """How many steps were done at a checkpoint; raises ValueError where the name is none of a checkpoint."""
+    step = _named_step(checkpoint.name)
+    if step is None:
+        raise ValueError(f"{checkpoint} is not named as a checkpoint is")
+    return step
+
+
+def list_checkpoints(checkpoints_folder: Path, name_prefix: str = "") -> list[Path]:
+    """All folders whose whole name is that of a checkpoint after `name_prefix`, oldest first, whatever is in them."""
+    step_by_path = {
+        path: step
+        for path in checkpoints_folder.glob(f"{name_prefix}step-*")
+        if (step := _named_step(path.name.removeprefix(name_prefix))) is not None and path.is_dir()
+    }
+    return sorted(step_by_path, key=step_by_path.__getitem__)
 
 
 def temporary_folder(checkpoints_folder: Path, steps_done: int) -> Path:
@@ -74,7 +90,7 @@ def newest_checkpoint(checkpoints_folder: Path, reads_files: bool = False) -> Pa
 
     `reads_files` compares their hashes too, which reads the whole checkpoint.
     """
-    for checkpoint in _checkpoints_newest_first(checkpoints_folder):
+    for checkpoint in reversed(list_checkpoints(checkpoints_folder)):
         if _is_complete(checkpoint) and checkpoint_problem(checkpoint, reads_files) is None:
             return checkpoint
     return None
@@ -124,11 +140,20 @@ def checkpoint_problem(checkpoint: Path, reads_files: bool) -> str | None:
 def set_damaged_aside(checkpoints_folder: Path, show_message: Callable[[str], None]) -> None:
     """Rename checkpoints that are newer than the newest undamaged one, and name each in a message; reads all files.
 
-    Raises UserError, and renames nothing, where no checkpoint is undamaged: training would start over.
+    All are renamed where nothing says which of them are whole: none has a manifest, and `latest` names none. Raises UserError,
+    and renames nothing, where all are damaged: training would start over.
     """
+    if _are_unknown(checkpoints_folder):
+        for checkpoint in reversed(list_checkpoints(checkpoints_folder)):
+            new_path = _set_aside(checkpoint)
+            show_message(
+                f"{checkpoint} may be half-written (it has no {MANIFEST_FILE_NAME}, and the file {LATEST_FILE_NAME} names no "
+                f"checkpoint): it is now {new_path.name}, and training starts over"
+            )
+        return
     undamaged_checkpoint: Path | None = None
     problem_by_checkpoint: dict[Path, str] = {}
-    for checkpoint in filter(_is_complete, _checkpoints_newest_first(checkpoints_folder)):
+    for checkpoint in filter(_is_complete, reversed(list_checkpoints(checkpoints_folder))):
         problem = checkpoint_problem(checkpoint, reads_files=True)
         if problem is None:
             undamaged_checkpoint = checkpoint
@@ -139,16 +164,34 @@ def set_damaged_aside(checkpoints_folder: Path, show_message: Callable[[str], No
             raise UserError(
                 f"the checkpoint is damaged ({problem}), and no other one is whole",
                 where=checkpoint,
-                hint="put its files back, or start over with --fresh",
+                hint=f"put its files back, {_earlier_version_hint(checkpoints_folder)}or start over with --fresh",
             )
-        new_path = checkpoint.with_name(DAMAGED_PREFIX + checkpoint.name)
-        with catch_write_errors(checkpoint):
-            shutil.rmtree(new_path, ignore_errors=True)  # of the same step, damaged before
-            checkpoint.rename(new_path)
+        new_path = _set_aside(checkpoint)
         show_message(
             f"{checkpoint} is damaged ({problem}): it is now {new_path.name}, and training goes on from "
             f"{undamaged_checkpoint.name}"
         )
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    new_path = checkpoint.with_name(DAMAGED_PREFIX + checkpoint.name)
+    with catch_write_errors(checkpoint):
+        shutil.rmtree(new_path, ignore_errors=True)  # of the same step, damaged before
+        checkpoint.rename(new_path)
+    return new_path
+
+
+def _earlier_version_hint(checkpoints_folder: Path) -> str:
+    """What to delete so that training goes on from a checkpoint without a manifest; empty where all have one."""
+    all_checkpoints = list_checkpoints(checkpoints_folder)
+    with_manifest = [checkpoint.name for checkpoint in all_checkpoints if _has_manifest(checkpoint)]
+    without_manifest = [checkpoint.name for checkpoint in all_checkpoints if not _has_manifest(checkpoint)]
+    if not without_manifest:
+        return ""
+    return (
+        f"delete {join_names(with_manifest, len(with_manifest))} to go on from {without_manifest[-1]} (which has no "
+        f"{MANIFEST_FILE_NAME}, as those of earlier versions), "
+    )
 
 
 def mark_whole(written_folder: Path, manifest: CheckpointManifest) -> Path:
@@ -173,13 +216,15 @@ def mark_whole(written_folder: Path, manifest: CheckpointManifest) -> Path:
 
 def remove_old_checkpoints(checkpoints_folder: Path, max_checkpoints: int) -> None:
     """Remove all checkpoints but the newest `max_checkpoints`."""
-    for checkpoint in _checkpoints_newest_first(checkpoints_folder)[max_checkpoints:]:
+    for checkpoint in list_checkpoints(checkpoints_folder)[:-max_checkpoints]:
         _remove_at_once(checkpoint)
 
 
 def remove_incomplete_checkpoints(checkpoints_folder: Path) -> None:
-    """Remove what versions before the manifest left under a checkpoint's name when they were killed."""
-    for checkpoint in _checkpoints_newest_first(checkpoints_folder):
+    """Remove what versions before the manifest left under a checkpoint's name when they were killed: what `latest` is before."""
+    if _are_unknown(checkpoints_folder):
+        return
+    for checkpoint in list_checkpoints(checkpoints_folder):
         if not _is_complete(checkpoint):
             shutil.rmtree(checkpoint, ignore_errors=True)
 
@@ -196,23 +241,40 @@ def parameter_difference(checkpoint_shapes: dict[str, list[int]], model_shapes: 
     return None
 
 
-def _checkpoints_newest_first(checkpoints_folder: Path) -> list[Path]:
-    return sorted(checkpoints_folder.glob("step-*"), reverse=True)
+def _named_step(checkpoint_name: str) -> int | None:
+    """The step of a checkpoint's name; None for any other name."""
+    match = _NAME_PATTERN.fullmatch(checkpoint_name)
+    return None if match is None else int(match[1])
 
 
 def _has_manifests(checkpoints_folder: Path) -> bool:
     """Whether any checkpoint has a manifest: then all were marked as whole before they had their names."""
-    return any(checkpoints_folder.glob(f"step-*/{MANIFEST_FILE_NAME}"))
+    return any(map(_has_manifest, list_checkpoints(checkpoints_folder)))
+
+
+def _has_manifest(checkpoint: Path) -> bool:
+    return (checkpoint / MANIFEST_FILE_NAME).is_file()
+
+
+def _latest_step(checkpoints_folder: Path) -> int | None:
+    """The step of the checkpoint that `latest` names; None where there is no such file, or it names none."""
+    try:
+        return _named_step((checkpoints_folder / LATEST_FILE_NAME).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _are_unknown(checkpoints_folder: Path) -> bool:
+    """Whether nothing says which checkpoints are whole: neither a manifest nor `latest`."""
+    return not _has_manifests(checkpoints_folder) and _latest_step(checkpoints_folder) is None
 
 
 def _is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint was written to its end: all where one has a manifest, else what `latest` names and those before it."""
     if _has_manifests(checkpoint.parent):
         return True
-    try:
-        return checkpoint.name <= (checkpoint.parent / LATEST_FILE_NAME).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return False
+    latest_step = _latest_step(checkpoint.parent)
+    return latest_step is not None and checkpoint_step(checkpoint) <= latest_step
 
 
 def _remove_at_once(checkpoint: Path) -> None:

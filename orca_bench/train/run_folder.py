@@ -40,7 +40,7 @@ from orca_bench.files import (
 )
 from orca_bench.recipe import Recipe, first_difference, split_differences
 from orca_bench.train import checkpoint_files, divergence
-from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoint_step
+from orca_bench.train.checkpoint_files import list_checkpoints, newest_checkpoint, newest_checkpoint_step
 
 _CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
 _MAX_WHOLE_NUMBER = 2**63
@@ -210,7 +210,7 @@ class Run:
     def has_trained(self) -> bool:
         """Whether the folder holds anything that training computed: the metrics of a step, a checkpoint or a model."""
         has_metrics = self.metrics_file.is_file() and self.metrics_file.stat().st_size > 0
-        return has_metrics or self.model.exists() or any(self.checkpoints_folder.glob("step-*"))
+        return has_metrics or self.model.exists() or bool(list_checkpoints(self.checkpoints_folder))
 
     def read_recipe(self) -> Recipe:
         """The run's recipe. One written before the key `train.packing` existed says `none`, which it was trained with."""
@@ -255,7 +255,7 @@ class Run:
         self.check_same_recipe(recipe)
         self.remove_unfinished_files()
         checkpoint_files.set_damaged_aside(self.checkpoints_folder, show_message)
-        return self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
+        return newest_checkpoint(self.checkpoints_folder) is not None
 
     def write_recipe(
         self, recipe: Recipe, is_continued: bool, show_message: Callable[[str], None] = lambda line: None

@@ -17,7 +17,7 @@ from typing import Any
 
 from orca_bench.disk_space import disk_bytes
 from orca_bench.files import catch_write_errors
-from orca_bench.train.checkpoint_files import DAMAGED_PREFIX, newest_checkpoint
+from orca_bench.train.checkpoint_files import DAMAGED_PREFIX, checkpoint_step, list_checkpoints, newest_checkpoint
 from orca_bench.train.run_folder import Run, finite_number, whole_number
 
 _METRICS_TAIL_BYTES = 4096
@@ -119,10 +119,7 @@ def survey_checkpoints(folder: Path) -> list[CheckpointSummary]:
     read. Where there is none, nothing is removable.
     """
     run = Run(folder)
-    paths, damaged_paths = (
-        sorted(path for path in run.checkpoints_folder.glob(pattern) if path.is_dir())
-        for pattern in ("step-*", f"{DAMAGED_PREFIX}step-*")
-    )
+    paths, damaged_paths = (list_checkpoints(run.checkpoints_folder, prefix) for prefix in ("", DAMAGED_PREFIX))
     damaged_summaries = [CheckpointSummary(path, True, "it is damaged") for path in damaged_paths]
     if run.readable_manifest.get("status") == "finished" and run.model.is_dir():
         return damaged_summaries + [CheckpointSummary(path, True, "the run is finished") for path in paths]
@@ -162,7 +159,8 @@ def _survey_checkpoint(path: Path, newest_whole: Path | None) -> CheckpointSumma
         return CheckpointSummary(path, False, "no checkpoint is known to be whole")
     if path == newest_whole:
         return CheckpointSummary(path, False, "the training continues from it")
-    return CheckpointSummary(path, True, "it is not whole" if path > newest_whole else "a newer checkpoint is there")
+    is_newer = checkpoint_step(path) > checkpoint_step(newest_whole)
+    return CheckpointSummary(path, True, "it is not whole" if is_newer else "a newer checkpoint is there")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 
 import pytest
 
@@ -138,6 +139,67 @@ def test_only_a_folder_in_which_no_checkpoint_has_a_manifest_is_of_a_version_bef
     assert newest_checkpoint(folder).name == "step-00000010" and not set_aside(folder)
     checkpoint_files.remove_incomplete_checkpoints(folder)
     assert names(folder) == ["latest", "step-00000005", "step-00000010"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_where_the_only_ones_with_a_manifest_are_damaged(folder):
+    mark_whole(write(folder, 20), manifest_of(20))
+    for step in (5, 10):
+        lose_manifest(folder / f"step-{step:08d}")
+    for step in (15, 20):
+        flip_a_bit(folder / f"step-{step:08d}")
+    hint = (
+        r"put its files back, delete step-00000015, step-00000020 to go on from step-00000010 \(which has no manifest"
+    )
+    with pytest.raises(UserError, match=rf"/step-00000020: the checkpoint is damaged .* whole; {hint}.*--fresh"):
+        set_aside(folder)
+    for step in (15, 20):
+        shutil.rmtree(folder / f"step-{step:08d}")
+    checkpoint_files.remove_incomplete_checkpoints(folder)
+    assert not set_aside(folder) and newest_checkpoint(folder).name == "step-00000010"
+
+
+@pytest.mark.parametrize("latest", [None, b"\xff\xfe", b"", b"global_step15"])
+def test_checkpoints_of_an_earlier_version_are_set_aside_where_latest_names_none(folder, latest):
+    for step in (5, 10, 15):
+        lose_manifest(folder / f"step-{step:08d}")
+    (folder / "latest").unlink()
+    if latest is not None:
+        (folder / "latest").write_bytes(latest)
+    checkpoint_files.remove_incomplete_checkpoints(folder)
+    messages = set_aside(folder)
+    assert len(messages) == 3 and messages[0] == (
+        f"{folder}/step-00000015 may be half-written (it has no manifest.json, and the file latest names no checkpoint): "
+        "it is now damaged-step-00000015, and training starts over"
+    )
+    assert not newest_checkpoint(folder) and not set_aside(folder)
+    assert [names(folder / f"damaged-step-{step:08d}") for step in (5, 10, 15)] == [sorted(CONTENTS)] * 3
+
+
+def test_other_names_are_no_checkpoints_and_stay_as_they_are(folder):
+    other_names = ["copy-of-step-00000015", "damaged-step-00000010.bak", "step-00000020.bak", "step-0000020", "step-x"]
+    for name in other_names:
+        shutil.copytree(folder / "step-00000010", folder / name)
+    (folder / "step-00000020.tar").write_text("an archive")
+    (folder / "step-00000025").write_text("a file")
+    before = names(folder)
+    assert checkpoint_files.newest_checkpoint_step(folder) == 15 and not set_aside(folder)
+    assert [summary.path.name for summary in survey_checkpoints(folder.parent)] == [
+        f"step-{step:08d}" for step in (5, 10, 15)
+    ]
+    lose_a_rank(folder / "step-00000015")
+    assert len(set_aside(folder)) == 1
+    checkpoint_files.remove_incomplete_checkpoints(folder)
+    checkpoint_files.remove_old_checkpoints(folder, 1)
+    gone = {"step-00000005", "step-00000015"}
+    assert names(folder) == sorted({*before, "damaged-step-00000015"} - gone)
+
+
+def test_checkpoints_after_more_steps_than_eight_digits_are_the_newest(folder):
+    for step in (99_999_990, 100_000_000):
+        mark_whole(write(folder, step), manifest_of(step))
+    assert checkpoint_files.newest_checkpoint_step(folder) == 100_000_000
+    checkpoint_files.remove_old_checkpoints(folder, 1)
+    assert names(folder) == ["latest", "step-100000000"]
 
 
 def test_the_newest_few_stay_and_a_kill_while_others_are_removed_leaves_no_half_ones(folder, monkeypatch):
