@@ -62,8 +62,9 @@ def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
     """Remove what a plan lists; returns what was removed, and an error for each run or file that meanwhile is in use."""
     removed_items, removal_errors = [], []
     for folder in dict.fromkeys(item.run_folder for item in plan.items if item.is_checkpoint):
+        paths = [item.path for item in plan.items if item.is_checkpoint and item.run_folder == folder]
         try:
-            removed_paths = run_survey.remove_checkpoints(folder)
+            removed_paths = run_survey.remove_checkpoints(folder, paths)
         except UserError as error:
             removal_errors.append(error)
             continue

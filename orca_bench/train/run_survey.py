@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,20 +132,25 @@ def removable_checkpoints(folder: Path) -> list[Path]:
     return [checkpoint.path for checkpoint in survey_checkpoints(folder) if checkpoint.is_removable]
 
 
-def remove_checkpoints(folder: Path) -> list[Path]:
-    """Remove the checkpoints that `removable_checkpoints` names, and the folder where none is left; returns them.
+def remove_checkpoints(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Remove these checkpoints of `removable_checkpoints`, and the folder where none is left; returns those that it removed.
 
-    Raises UserError where another process trains the run, or a file cannot be removed.
+    One that the training would continue from by now stays. Raises UserError where another process trains the run, or a file
+    cannot be removed.
     """
     run = Run(folder)
     with _locked(run):
-        paths = removable_checkpoints(folder)
-        for path in paths:
+        newest_whole = newest_checkpoint(run.checkpoints_folder)
+        if newest_whole is None or newest_whole in paths:  # the run is finished, or files or status have changed
+            still_removable = removable_checkpoints(folder)
+            paths = [path for path in paths if path in still_removable]
+        removed_paths = [path for path in paths if path.is_dir()]
+        for path in removed_paths:
             with catch_write_errors(path):
                 shutil.rmtree(path)
-        if paths and not any(_visible_folders(run.checkpoints_folder)):
+        if removed_paths and not any(_visible_folders(run.checkpoints_folder)):
             shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
-    return paths
+    return removed_paths
 
 
 def _visible_folders(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import pytest
 from orca_bench.errors import UserError
 from orca_bench.train import checkpoint_files
 from orca_bench.train.checkpoint_files import CheckpointManifest, FileEntry, mark_whole, newest_checkpoint
-from orca_bench.train.run_survey import remove_checkpoints, survey_checkpoints
+from orca_bench.train.run_survey import removable_checkpoints, remove_checkpoints, survey_checkpoints
 
 CONTENTS = {f"rank_{rank}_{part}_states.pt": os.urandom(300) for rank in range(2) for part in ("model", "optim")}
 
@@ -242,7 +242,7 @@ def test_the_undamaged_checkpoint_stays_where_newer_ones_have_other_content(fold
         "step-00000010": True,
         "step-00000015": True,
     }
-    remove_checkpoints(folder.parent)
+    remove_checkpoints(folder.parent, removable_checkpoints(folder.parent))
     assert names(folder) == ["latest", "step-00000005"]
     flip_a_bit(folder / "step-00000005")
     assert not any(summary.is_removable for summary in survey_checkpoints(folder.parent))
@@ -256,7 +256,7 @@ def test_damaged_checkpoints_of_a_finished_run_are_listed_before_they_are_remove
     (folder / "copy").mkdir()  # the user's own
     listed = [summary.path.name for summary in survey_checkpoints(folder.parent) if summary.is_removable]
     assert listed == ["damaged-step-00000015", "step-00000005", "step-00000010"]
-    assert [path.name for path in remove_checkpoints(folder.parent)] == listed
+    assert [path.name for path in remove_checkpoints(folder.parent, removable_checkpoints(folder.parent))] == listed
     assert names(folder) == ["copy", "latest"]
 
 

@@ -1,11 +1,15 @@
 """What stands in the runs below a folder, and which checkpoints nothing needs any more."""
 
 import json
+import shutil
 import time
 
 import pytest
 
+from orca_bench import files
+from orca_bench.cli import run_cleaning
 from orca_bench.errors import UserError
+from orca_bench.train import checkpoint_files
 from orca_bench.train.run_folder import Run, newest_finished_run
 from orca_bench.train.run_survey import (
     is_being_trained,
@@ -67,7 +71,7 @@ def test_a_run_that_another_process_trains_is_training_and_its_checkpoints_stay(
     trainer.lock()
     assert is_being_trained(folder) and survey_run(folder).status == "training"
     with pytest.raises(UserError, match="another process .* trains this run"):
-        remove_checkpoints(folder)
+        remove_checkpoints(folder, removable_checkpoints(folder))
     trainer.unlock()
     assert not is_being_trained(folder) and survey_run(folder).status == "interrupted"
 
@@ -75,9 +79,43 @@ def test_a_run_that_another_process_trains_is_training_and_its_checkpoints_stay(
 def test_an_unfinished_run_keeps_the_checkpoint_that_it_continues_from(tmp_path):
     folder = make_run(tmp_path, "r", steps=(5, 10, 15), latest=10)
     assert names(removable_checkpoints(folder)) == ["step-00000005", "step-00000015"]  # 15 is half-written
-    assert names(remove_checkpoints(folder)) == ["step-00000005", "step-00000015"]
+    assert names(remove_checkpoints(folder, removable_checkpoints(folder))) == ["step-00000005", "step-00000015"]
     assert names((folder / "checkpoints").glob("step-*")) == ["step-00000010"]
     assert removable_checkpoints(folder) == []
+
+
+def test_only_what_was_listed_is_removed_and_never_what_the_training_continues_from_by_now(tmp_path):
+    folder = make_run(tmp_path, "r", steps=(5, 10, 15), latest=15)
+    listed = removable_checkpoints(folder)
+    assert names(listed) == ["step-00000005", "step-00000010"]
+    shutil.copytree(folder / "checkpoints" / "step-00000005", folder / "checkpoints" / "step-00000002")  # not listed
+    shutil.rmtree(folder / "checkpoints" / "step-00000005")
+    shutil.rmtree(folder / "checkpoints" / "step-00000015")
+    assert remove_checkpoints(folder, listed) == []
+    finished = make_run(tmp_path, "f", "finished", with_model=True)
+    listed = removable_checkpoints(finished)
+    (finished / "manifest.json").write_text('{"status": "interrupted"}')  # it trains again since
+    assert names(remove_checkpoints(finished, listed)) == ["step-00000005"]
+
+
+def test_the_files_of_checkpoints_are_hashed_once(tmp_path, monkeypatch):
+    folder = tmp_path / "r"
+    for step in (5, 10):
+        checkpoint_folder = checkpoint_files.temporary_folder(folder / "checkpoints", step)
+        checkpoint_folder.mkdir(parents=True)
+        (checkpoint_folder / "states.pt").write_bytes(b"1" * 1000)
+        entry = checkpoint_files.FileEntry(bytes=1000, sha256=files.file_sha256(checkpoint_folder / "states.pt"))
+        manifest = checkpoint_files.CheckpointManifest(
+            step=step, processes=1, parameters={}, files={"states.pt": entry}
+        )
+        checkpoint_files.mark_whole(checkpoint_folder, manifest)
+    (folder / "manifest.json").write_text('{"status": "interrupted"}')
+    paths = []
+    monkeypatch.setattr(checkpoint_files, "file_sha256", lambda path: paths.append(path) or files.file_sha256(path))
+    plan = run_cleaning.plan_cleaning([folder])
+    removed_items, removal_errors = run_cleaning.remove(plan)
+    assert names(item.path for item in removed_items) == ["step-00000005"] and not removal_errors
+    assert paths == [folder / "checkpoints" / "step-00000010" / "states.pt"]
 
 
 def reasons(folder):
@@ -124,7 +162,7 @@ def test_an_unfinished_run_whose_newest_checkpoint_is_not_known_keeps_all(tmp_pa
 
 def test_a_finished_run_keeps_its_model_and_no_checkpoint(tmp_path):
     folder = make_run(tmp_path, "r", "finished", with_model=True)
-    assert len(remove_checkpoints(folder)) == 2
+    assert len(remove_checkpoints(folder, removable_checkpoints(folder))) == 2
     assert not (folder / "checkpoints").exists() and (folder / "model" / "model.safetensors").is_file()
     without_model = make_run(tmp_path, "s", "finished")
     assert names(removable_checkpoints(without_model)) == ["step-00000005"]
