@@ -6,6 +6,8 @@ module because run_folder.py knows a recipe, not what was encoded from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from orca_bench.errors import UserError, Where
@@ -25,16 +27,18 @@ def check_same_input(run: Run, tokenizer: Tokenizer, sources: list[RecordSource]
             where=tokenizer.source,
             hint=START_OVER_HINT,
         )
-    _check_same_sources(run, sources)
+    check_same_records(run, {source.name: source.sha256 for source in sources})
     _check_same_examples(run, prepared)
 
 
-def _check_same_sources(run: Run, sources: list[RecordSource]) -> None:
-    """Raise UserError where the files and hub sets of records are not those of the manifest, in their order."""
+def check_same_records(run: Run, sha256_by_name: Mapping[str, str | None]) -> None:
+    """Raise UserError where the files and hub sets of records are not those of the manifest, in their order.
+
+    `sha256_by_name` has their hashes; None, also in the manifest, where the content is not compared.
+    """
     earlier_sha256_by_name = {source["name"]: source["sha256"] for source in run.manifest.get("records", [])}
     if not earlier_sha256_by_name:
         return
-    sha256_by_name = {source.name: source.sha256 for source in sources}
     for name, earlier_sha256 in earlier_sha256_by_name.items():
         if name not in sha256_by_name:
             raise _other_input(name, f"is missing: the run in {run.folder} began with it")
@@ -54,6 +58,9 @@ def _check_same_examples(run: Run, prepared: PreparedExamples) -> None:
     except UserError:
         return
     if earlier.key is not None and earlier.key != prepared.stored.key:
+        if not run.manifest.get("records"):  # then nothing has compared the files
+            problem = f"these records, or their encoding, are not those that the run in {run.folder} began with"
+            raise _other_input("data.records", problem)
         problem = f"these records are encoded in another way than when the run in {run.folder} began"
         raise _other_input("data.records", problem, "use the version of orca-bench that it began with")
     for where, earlier_examples, examples in (

@@ -103,7 +103,7 @@ class RecordReader:
         sources: list[RecordSource] = []
         for path_or_hub_id in self._paths_and_hub_ids:
             path = Path(path_or_hub_id)
-            if path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path):
+            if _names_files(path):
                 for file in row_files.data_files_of(path):
                     source = yield from _read_source(
                         str(file), row_files.read_rows(file), self._sha256(file), self._refuses_incomplete_rows
@@ -123,6 +123,26 @@ class RecordReader:
         if file not in self._sha256_by_file:
             self._sha256_by_file[file] = file_sha256(file)
         return self._sha256_by_file[file]
+
+
+def hash_sources(paths_and_hub_ids: Iterable[str]) -> dict[str, str | None]:
+    """The SHA-256 of each file of records by the name that `RecordReader` gives it; None for a hub set, which is not read.
+
+    Files that are not there are left out. Raises UserError where a folder or pattern has no file.
+    """
+    sha256_by_name: dict[str, str | None] = {}
+    for path_or_hub_id in paths_and_hub_ids:
+        path = Path(path_or_hub_id)
+        if _names_files(path):
+            sha256_by_name |= {str(file): file_sha256(file) for file in row_files.data_files_of(path) if file.is_file()}
+        else:
+            sha256_by_name[path_or_hub_id] = None
+    return sha256_by_name
+
+
+def _names_files(path: Path) -> bool:
+    """Whether an entry of `data.records` names files; else it is the id of a hub set."""
+    return path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path)
 
 
 def read_records(

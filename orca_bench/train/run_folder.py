@@ -31,7 +31,6 @@ from orca_bench import __version__, child_processes, recipe_file
 from orca_bench.errors import UserError
 from orca_bench.files import (
     catch_write_errors,
-    file_sha256,
     make_writable_folder,
     read_json,
     remove_temporary_files,
@@ -192,20 +191,6 @@ class Run:
         """Write entries into the manifest."""
         write_json(self.manifest_file, self.manifest | manifest_entries)
 
-    def check_records_unchanged(self) -> None:
-        """Raise UserError where a record file is no longer the one that this run was prepared with.
-
-        Files that no longer exist, and hub sets, which have no file, are not checked.
-        """
-        for source in self.manifest.get("records", []):
-            source_path = Path(source["name"])
-            if source["sha256"] and source_path.is_file() and file_sha256(source_path) != source["sha256"]:
-                raise UserError(
-                    f"has changed since the run in {self.folder} read it",
-                    where=source_path,
-                    hint=START_OVER_HINT,
-                )
-
     @property
     def has_trained(self) -> bool:
         """Whether the folder holds anything that training computed: the metrics of a step, a checkpoint or a model."""
@@ -267,7 +252,9 @@ class Run:
         if differences := split_differences(earlier_recipe, recipe):
             show_message(f"the work is split otherwise from here on ({'; '.join(differences)}): the same to rounding")
             split_entry = {"step": newest_checkpoint_step(self.checkpoints_folder), "changes": differences}
-            self.update_manifest(splits=[*self.manifest.get("splits", []), split_entry])
+            split_entries = self.manifest.get("splits", [])
+            if split_entries[-1:] != [split_entry]:  # it is there where a command was killed before it wrote the recipe
+                self.update_manifest(splits=[*split_entries, split_entry])
         write_text(self.recipe_file, recipe.to_yaml())
 
     def remove_unfinished_files(self) -> None:

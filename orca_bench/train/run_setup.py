@@ -173,8 +173,8 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
             _launch_environment(),
             show_message,
         )
-    run.write_recipe(recipe, is_continued, show_message)
     prepared.prepared_examples.link_to(run.tokens_folder)
+    run.write_recipe(recipe, is_continued, show_message)
     shutil.rmtree(run.encoding_folder, ignore_errors=True)
     run.earlier_tokens_file.unlink(missing_ok=True)
     run.update_manifest(

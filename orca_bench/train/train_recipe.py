@@ -18,7 +18,7 @@ from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import catch_write_errors, read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
-from orca_bench.train import launcher_ranks, run_setup, step_metrics, student_model
+from orca_bench.train import continuation_checks, launcher_ranks, record_files, run_setup, step_metrics, student_model
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run, whole_number
 from orca_bench.train.run_setup import PreparedRun
@@ -79,7 +79,7 @@ def train_recipe(
     if launcher_environment.has_other_processes():
         child_processes.end_with_parent()
     if not fresh and is_recipe_trained(run, recipe):
-        run.check_records_unchanged()
+        continuation_checks.check_same_records(run, record_files.hash_sources(recipe.data.records))
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
     store = launcher_environment.open_store() if launcher_environment.has_other_processes() else None

@@ -10,8 +10,9 @@ import pytest
 from orca_bench import recipe_file
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, write_json_lines
-from orca_bench.train import compute_prepared_run, example_encoding, held_out, prepare_run_folder
+from orca_bench.train import compute_prepared_run, example_encoding, held_out, prepare_run_folder, token_files
 from orca_bench.train.run_folder import Run
+from orca_bench.train.train_recipe import SilentTrainingDisplay, train_recipe
 from recipes import RECIPE
 
 KEYS = ("data.records=[records]",)
@@ -138,6 +139,60 @@ def test_another_tokenizer_is_refused(folder):
     run = interrupted(*KEYS)
     run.update_manifest(tokenizer_sha256="0" * 64)
     assert_refused(run, KEYS, "this tokenizer is not the one that the run in runs/r began with")
+
+
+def test_without_its_manifest_a_run_is_compared_by_its_tokens(folder):
+    run = interrupted(*KEYS)
+    run.manifest_file.unlink()
+    write_json_lines(folder / "records" / "b.jsonl", rows("c"))
+    assert_refused(
+        run, KEYS, "^data.records: these records, or their encoding, are not those that the run in runs/r began w"
+    )
+    write_json_lines(folder / "records" / "b.jsonl", rows("b"))
+    assert prepare(*KEYS)[0]
+
+
+def full_disk(*arguments):
+    raise UserError("no space")
+
+
+def test_tokens_that_cannot_be_written_leave_the_recipe_and_the_splits_as_they_were(folder, monkeypatch):
+    run = interrupted(*KEYS)
+    other_split = (*KEYS, "train.micro_batch=1", "train.accumulation=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(token_files, "link_token_files", full_disk)
+        assert_refused(run, other_split, "no space")
+    messages = []
+    assert prepare(*other_split, show_message=messages.append)[0] and len(messages) == 1
+    assert len(run.manifest["splits"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.unlink(), "records/b.jsonl: is missing: the run in runs/r began with it; .*--fresh"),
+        (
+            lambda file: shutil.copy(file, file.with_name("c.jsonl")),
+            "records/c.jsonl: is new: the run in runs/r began w",
+        ),
+        (
+            lambda file: write_json_lines(file, rows("c")),
+            "records/b.jsonl: has changed since the run in runs/r read it",
+        ),
+        (lambda file: shutil.rmtree(file.parent), "records/a.jsonl: is missing: the run in runs/r began with it"),
+    ],
+)
+def test_a_run_that_has_ended_is_compared_by_the_same_rules(folder, change, message):
+    _, run = prepare(*KEYS)
+    run.model.mkdir()
+    run.update_manifest(status="finished")
+    recipe, display, lines = recipe_file.read_recipe_file("r.yaml", KEYS), SilentTrainingDisplay(), []
+    display.message = lines.append
+    assert train_recipe(recipe, Path("runs"), display=display).folder == run.folder
+    assert lines == ["already trained: runs/r/model (--fresh trains again)"]
+    change(folder / "records" / "b.jsonl")
+    with pytest.raises(UserError, match=f"^{message}"):
+        train_recipe(recipe, Path("runs"), display=display)
 
 
 def test_a_checkpoint_that_cannot_be_converted_leaves_the_recipe_and_the_splits_as_they_were(folder):

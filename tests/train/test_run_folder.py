@@ -192,6 +192,25 @@ def test_the_same_batch_may_be_split_otherwise_and_a_message_says_so_once(run):
     assert recipe_file.read_recipe_file(run.recipe_file) == other_split
 
 
+def kill(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_split_is_recorded_once_where_a_command_was_killed_before_it_wrote_the_recipe(run, monkeypatch):
+    other_split = recipe(processes=2, micro_batch=4, accumulation=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "write_text", kill)
+        start(run, other_split)
+    assert start(run, other_split) and len(run.manifest["splits"]) == 1
+    assert start(run, recipe()) and start(run, other_split)  # there and back
+    assert [len(entry["changes"]) for entry in run.manifest["splits"]] == [3, 3, 3]
+
+
+def test_a_run_without_a_manifest_goes_on_from_its_checkpoint(run):
+    run.manifest_file.unlink()
+    assert run.status == "new" and run.open_for_training(recipe())
+
+
 def test_a_damaged_checkpoint_is_named_before_a_run_goes_on(run):
     newest = run.checkpoints_folder / "step-00000010"
     newest.mkdir()
@@ -241,7 +260,9 @@ def test_the_newest_whole_checkpoint_is_the_one_that_latest_names(run):
     assert newest_checkpoint(run.checkpoints_folder).name == "step-00000005"
     (run.checkpoints_folder / "latest").unlink()
     assert newest_checkpoint(run.checkpoints_folder) is None
-    assert not run.open_for_training(recipe())  # nothing to continue from
+    messages = []
+    assert not run.open_for_training(recipe(), messages.append)  # nothing to continue from
+    assert len(messages) == 1 and (run.checkpoints_folder / "damaged-step-00000005").is_dir()
 
 
 REPORT = divergence.DivergenceReport("the loss is 120", 7, 120.0, 3.5, 2e-3, [5, 0, 3, 2], exceeded=True)
