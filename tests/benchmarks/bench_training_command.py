@@ -97,7 +97,7 @@ def measure_command(contender: Contender, task: Task) -> Measurement:
     return Measurement(
         times[-1] - times[0],
         sum(line["tokens"] for line in timed_lines),
-        _computed_tokens(examples, recipe, config, task),
+        computed_tokens(examples, recipe, config, task),
         student_model.count_parameters(config),
         threads=max(1, task.threads // contender.processes),
         first_loss=lines[0]["loss"],
@@ -106,7 +106,7 @@ def measure_command(contender: Contender, task: Task) -> Measurement:
     )
 
 
-def _computed_tokens(examples: Any, recipe: Any, config: Any, task: Task) -> int:
+def computed_tokens(examples: Any, recipe: Any, config: Any, task: Task) -> int:
     """Tokens of all forward passes of the timed steps, padding included, as orca-bench lays them out."""
     import torch
 
@@ -116,10 +116,9 @@ def _computed_tokens(examples: Any, recipe: Any, config: Any, task: Task) -> int
     plan, token_count = BatchPlan.of_recipe(recipe, examples, config), 0
     lay_out = micro_batches.pad if recipe.train.packing == "none" else micro_batches.pack
     for step in range(task.warmup_steps, task.warmup_steps + task.timed_steps):
-        for accumulation_index in range(recipe.train.accumulation):
-            for rank in range(recipe.train.processes):
-                numbers = plan.micro_batch(step, accumulation_index, rank)
-                sequences = micro_batches.read_sequences(examples, numbers)
+        for rank in range(recipe.train.processes):
+            for example_indices in plan.passes_of_process(step, rank):
+                sequences = micro_batches.read_sequences(examples, example_indices)
                 token_count += lay_out(sequences, torch.device("cpu")).token_ids.numel()
     return token_count
 

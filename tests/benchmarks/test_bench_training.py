@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import bench_training
+import bench_training_command
 import bench_training_gpu
 import bench_training_report as report
 import killed_run
@@ -17,7 +18,10 @@ from bench_training_contenders import Contender, Task, encode
 from bench_training_process import ContenderFailed, run_process
 from bench_training_rows import LENGTHS_FILE, MAX_LENGTH, length_table, prepare_rows
 
+from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import load_tokenizer
+from orca_bench.train import student_model
+from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.run_folder import Run
 
 TINY_SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -88,6 +92,21 @@ def test_the_trainer_trains_the_same_examples_in_every_order(task, sampling):
     assert measurement["tokens"] == padded["tokens"]
     assert measurement["computed_tokens"] > measurement["tokens"]
     assert measurement["parameters"] == padded["parameters"]
+
+
+@pytest.mark.parametrize(("packing", "processes"), [("none", 2), ("exact", 2)])
+def test_the_computed_tokens_of_orca_bench_are_those_of_its_passes(task, packing, processes):
+    contender = Contender("orca", "fp32", micro_batch=4, packing=packing, processes=processes)
+    examples, tokenizer = encode(task)
+    recipe = Recipe.model_validate(json.loads(bench_training_command.recipe_text(contender, task, step_count=4)))
+    config = student_model.student_config(recipe, tokenizer)
+    count = bench_training_command.computed_tokens(examples, recipe, config, task)
+    plan = BatchPlan.of_recipe(recipe, examples, config)
+    lengths = [examples.lengths[plan.example_indices_of_step(step)] for step in (1, 2)]  # step 0 is not timed
+    if packing == "exact":
+        assert count == sum(map(np.sum, lengths))
+    else:  # the examples of a step are sorted, and each four of them are as wide as the longest
+        assert count == sum(4 * np.sort(step_lengths)[3::4].sum() for step_lengths in lengths)
 
 
 def test_a_contender_that_fails_says_why(task):
