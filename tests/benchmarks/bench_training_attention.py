@@ -49,10 +49,12 @@ def check_attention(head_size: int, device: str = "cuda") -> AttentionCheck:
     boundaries, longest = arguments["cu_seq_lens_q"], arguments["max_length_q"]
 
     def in_one_kernel(query: Any, key: Any, value: Any) -> Any:
-        return packed_attention._attend_in_one_kernel(query, key, value, None, None, boundaries, longest)
+        return packed_attention._attend_in_one_kernel(
+            query, *_for_all_heads(key, value), None, None, boundaries, longest
+        )
 
     def one_by_one(query: Any, key: Any, value: Any) -> Any:
-        return packed_attention._attend_one_by_one(query, key, value, None, None, _LENGTHS)
+        return packed_attention._attend_one_by_one(query, *_for_all_heads(key, value), None, None, _LENGTHS)
 
     output, *gradients = _forward_and_backward(in_one_kernel, states)
     reference, *reference_gradients = _forward_and_backward(one_by_one, [state.float() for state in states])
@@ -63,6 +65,11 @@ def check_attention(head_size: int, device: str = "cuda") -> AttentionCheck:
         _milliseconds(in_one_kernel, states, device),
         _milliseconds(one_by_one, states, device),
     )
+
+
+def _for_all_heads(*states: Any) -> list[Any]:
+    """Keys or values of each query head, as `packed_attention` gives them to both ways."""
+    return [key_states.repeat_interleave(_HEADS // _KEY_HEADS, dim=1) for key_states in states]
 
 
 def _forward_and_backward(attend: Callable[..., Any], states: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import bench_training
+import bench_training_attention
 import bench_training_command
 import bench_training_gpu
 import bench_training_report as report
@@ -20,7 +21,7 @@ from bench_training_rows import LENGTHS_FILE, MAX_LENGTH, length_table, prepare_
 
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import load_tokenizer
-from orca_bench.train import student_model
+from orca_bench.train import packed_attention, student_model
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.run_folder import Run
 
@@ -154,6 +155,23 @@ def test_a_table_has_the_ratio_to_the_rival_of_the_same_number_type():
     ]
     assert "| **100** | 100 | 1.00 |  | 50.0% |" in rows[0]
     assert "2 × 2 | **150** | 150 | 1.50 |  | 0.0% |" in rows[1]
+
+
+def test_the_check_of_attention_compares_with_float32_and_finds_examples_that_see_one_another(monkeypatch):
+    def attend_as_one_example(query, key, value, scaling, sliding_window, boundaries, longest):
+        return one_by_one(query, key, value, scaling, sliding_window, [int(boundaries[-1])])
+
+    def attend_alone(query, key, value, scaling, sliding_window, boundaries, longest):
+        return one_by_one(query, key, value, scaling, sliding_window, boundaries.diff().tolist())
+
+    one_by_one = packed_attention._attend_one_by_one
+    monkeypatch.setattr(bench_training_attention, "_LENGTHS", [7, 1, 30])
+    differences = []
+    for kernel in (attend_alone, attend_as_one_example):  # no GPU here
+        monkeypatch.setattr(packed_attention, "_attend_in_one_kernel", kernel)
+        check = bench_training_attention.check_attention(16, device="cpu")
+        differences.append((check.output_difference, check.gradient_difference))
+    assert 0 < max(differences[0]) < 0.02 and min(differences[1]) > 0.1
 
 
 def test_on_a_gpu_what_does_not_fit_the_budget_or_fails_is_named_and_the_rest_is_written(tmp_path, monkeypatch):
