@@ -1,0 +1,188 @@
+"""The report of `orca-bench data check` as typed parts: what is in the records, and which benchmark questions they contain.
+
+`data` writes it; training copies its summary, evaluation marks questions with it, tables and cards show it. Its own module, in
+this package, because all of these read it and none may import another. The same records and benchmarks give the same report,
+in whatever order the files are named and however many processes do the work. Hashes are SHA-256 in hexadecimal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from orca_bench.errors import UserError
+from orca_bench.files import read_json, write_json
+from orca_bench.results.json_object import Count, Fraction, JsonObject
+
+DATA_REPORT_FORMAT = "orca-bench data report 1"
+
+#: `test`: a question that is evaluated; `training`: a row of the same benchmark's other splits, from which few-shot examples are
+#: taken and on which it is legal to train; `relative`: a question with other numbers, or one that is alike only in part.
+OverlapKind = Literal["test", "training", "relative"]
+OVERLAP_KINDS: tuple[OverlapKind, ...] = ("test", "training", "relative")
+
+
+@dataclass(frozen=True)
+class BenchmarkQuestion:
+    """One benchmark row as records may contain it: its texts apart, and its name (`row` counts from 0 in the split).
+
+    `is_evaluated` says whether it is of the split that is evaluated. `passage` is a text that several rows ask about.
+    """
+
+    task: str
+    split: str
+    row: int
+    row_sha256: str
+    is_evaluated: bool
+    question: str
+    passage: str = ""
+    choices: tuple[str, ...] = ()
+    answer: str = ""
+
+
+@dataclass(frozen=True)
+class BenchmarkQuestions:
+    """The rows that records are compared with, the hashes of their splits by task, and the name of their suite."""
+
+    questions: list[BenchmarkQuestion]
+    splits_by_task: dict[str, dict[str, SplitRows]]
+    suite_name: str
+
+
+class RecordFile(JsonObject):
+    """One file of records: its name, its hash and the number of its rows."""
+
+    name: str
+    sha256: str
+    rows: Count
+
+
+class SplitRows(JsonObject):
+    """The benchmark rows of one split that the records were compared with: their number, and their hash."""
+
+    rows: Count
+    sha256: str
+
+
+class Finding(JsonObject):
+    """Records with one fault: their number, and the places (file and line) of the first of them."""
+
+    records: Count
+    examples: list[str] = []
+
+
+class TokenLengths(JsonObject):
+    """The lengths of whole training examples in tokens of the student's tokenizer.
+
+    `histogram` counts examples by length: entry i has those of `bin_width` · i tokens up to `bin_width` · (i + 1), the upper
+    bound left out. `cut` counts those with more than `max_length` tokens, of which training leaves out the rest.
+    """
+
+    tokenizer_sha256: str
+    max_length: Count
+    cut: Count
+    total: Count
+    longest: Count
+    bin_width: Count
+    histogram: list[Count]
+
+
+class OverlapHit(JsonObject):
+    """One record and one benchmark row that it contains, as a whole or in part.
+
+    `row` counts from 0 in the split, `row_sha256` is the hash of what the task reads of the row. `question`, `choices` and
+    `answer` are the shares of these texts that stand in the record, weighted by the rarity of their words; None where the row
+    has no such text, or for `passage` no passage. `longest_run` is the longest run of words that both have.
+    """
+
+    task: str
+    split: str
+    row: Count
+    row_sha256: str
+    kind: OverlapKind
+    question: Fraction
+    passage: Fraction | None = None
+    choices: Fraction | None = None
+    answer: Fraction | None = None
+    numbers_differ: bool = False
+    record: str  # file and line
+    record_sha256: str
+    longest_run: str
+    row_text: str
+    record_text: str
+
+    @property
+    def sort_key(self) -> tuple[str, str, int, str, str]:
+        """The order of hits in a report."""
+        return self.task, self.split, self.row, self.record_sha256, self.record
+
+
+class TaskOverlap(JsonObject):
+    """The rows of one task that stand in the records, and the records that contain them, by kind.
+
+    `passages` counts the passages (DROP) that stand in the records without one of their questions.
+    """
+
+    questions: dict[OverlapKind, Count]
+    records: dict[OverlapKind, Count]
+    passages: Count = 0
+
+
+class DataReport(JsonObject):
+    """A whole report. `benchmarks` and `overlap` are empty where the records were compared with none.
+
+    `shard` says which part of the records this is, as `1/4`; a merged report has none. `benchmarks` has the rows by task and
+    split. `suite` is the name of the benchmark suite.
+    """
+
+    format: str = DATA_REPORT_FORMAT
+    files: list[RecordFile]
+    records: Count
+    shard: str | None = None
+    findings: dict[str, Finding] = {}
+    exact_duplicates: Count | None = None
+    near_duplicates: Count | None = None
+    tokens: TokenLengths | None = None
+    suite: str | None = None
+    benchmarks: dict[str, dict[str, SplitRows]] = {}
+    overlap: dict[str, TaskOverlap] = {}
+    hits: list[OverlapHit] = Field(default_factory=list)
+
+    def overlapping_rows(self, task_name: str, kind: OverlapKind = "test") -> dict[str, float]:
+        """By the hash of a row of a task, the largest share of its question that stands in one record."""
+        share_by_row: dict[str, float] = {}
+        for hit in self.hits:
+            if hit.task == task_name and hit.kind == kind:
+                share_by_row[hit.row_sha256] = max(hit.question, share_by_row.get(hit.row_sha256, 0.0))
+        return share_by_row
+
+    @property
+    def record_hashes(self) -> frozenset[str]:
+        """The hashes of the record files."""
+        return frozenset(file.sha256 for file in self.files)
+
+
+def read_data_report(path: Path) -> DataReport:
+    """The report in a file; raises UserError where the file is absent or is no report."""
+    content = read_json(path)
+    format_name = content.get("format") if isinstance(content, dict) else None
+    if format_name != DATA_REPORT_FORMAT:
+        raise UserError(
+            "not a report of `orca-bench data check`" if not isinstance(format_name, str) else f"format '{format_name}'",
+            where=path,
+            hint=f'expected "format": "{DATA_REPORT_FORMAT}"',
+        )
+    try:
+        return DataReport.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{place}: {first['msg']}", where=path, hint="write it anew with `orca-bench data check`") from None
+
+
+def write_data_report(path: Path, report: DataReport) -> None:
+    """Write a report, whole or not at all."""
+    write_json(path, report.to_json())
