@@ -1,0 +1,160 @@
+"""Benchmark rows in, their distinct texts out, each word with its weight: what a record is searched for.
+
+A row has up to three texts: its question, its passage and the set of its choices. Rows share texts (DROP asks many questions
+about one passage), so each distinct text stands here once. The weight of a word is the logarithm of how rare it is among the
+texts; words of a template, such as "Which of the following", have none. Its own module because these weights, and nothing else,
+say what counts as a sign of a benchmark question.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from orca_bench.data.overlap.words import Vocabulary
+from orca_bench.results.data_report import BenchmarkQuestion
+
+TextRole = Literal["question", "passage", "choices"]
+
+#: A run of so many words that stands in at least so many distinct texts of a task is its template.
+_TEMPLATE_WORDS = 4
+_TEMPLATE_TEXTS = 12
+#: Numbers are exchanged in word problems and stand everywhere: none weighs more than this.
+_HIGHEST_NUMBER_WEIGHT = 3.0
+#: Words of a lower weight, such as "the" and "which", are left out of the pairs of words that candidates are looked up by.
+CONTENT_WEIGHT = 3.5
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkText:
+    """One distinct text: its words' numbers in parts (each choice is a part), and each word's weight, float32, likewise.
+
+    `rows` are the places of the rows that have this text in `OverlapIndex.questions`.
+    """
+
+    role: TextRole
+    parts: list[np.ndarray]
+    weights: list[np.ndarray]
+    rows: list[int]
+
+    @cached_property
+    def total_weight(self) -> float:
+        """The sum of its words' weights."""
+        return float(sum(weights.sum() for weights in self.weights))
+
+
+@dataclass(frozen=True)
+class BenchmarkTexts:
+    """All distinct texts, the vocabulary of their words, and the weight of each word of it, float32 [words].
+
+    `text_by_row` has the place of each row's text by role.
+    """
+
+    texts: list[BenchmarkText]
+    vocabulary: Vocabulary
+    word_weights: np.ndarray
+    text_by_row: list[dict[TextRole, int]]
+
+
+def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
+    """The distinct texts of some rows, in the order of their first row."""
+    part_by_text: dict[str, int] = {}  # of each distinct text of a question, a passage or a choice, its place
+
+    def parts_of(texts: Iterable[str]) -> tuple[int, ...]:
+        return tuple(part_by_text.setdefault(text, len(part_by_text)) for text in texts)
+
+    parts_by_role_and_row: list[dict[TextRole, tuple[int, ...]]] = [
+        {
+            "question": parts_of([question.question]),
+            "passage": parts_of([question.passage] if question.passage else []),
+            "choices": parts_of(question.choices),
+        }
+        for question in questions
+    ]
+    vocabulary = Vocabulary(list(part_by_text))
+    part_numbers = np.split(*_without_ends(vocabulary.numbers_of(list(part_by_text))))
+    rows_by_text: dict[tuple[str, TextRole, tuple[bytes, ...]], list[int]] = defaultdict(list)
+    parts_by_text: list[list[np.ndarray]] = []
+    text_by_row: list[dict[TextRole, int]] = []
+    place_by_text: dict[tuple[str, TextRole, tuple[bytes, ...]], int] = {}
+    for row, (question, parts_by_role) in enumerate(zip(questions, parts_by_role_and_row, strict=True)):
+        text_by_row.append({})
+        for role, part_places in parts_by_role.items():
+            parts = sorted((part_numbers[place] for place in part_places), key=np.ndarray.tobytes)
+            if not any(len(part) for part in parts):
+                continue
+            text_key = (question.task, role, tuple(part.tobytes() for part in parts))
+            if text_key not in place_by_text:
+                place_by_text[text_key] = len(parts_by_text)
+                parts_by_text.append(parts)
+            rows_by_text[text_key].append(row)
+            text_by_row[row][role] = place_by_text[text_key]
+    part_counts = [len(parts) for parts in parts_by_text]
+    numbers = np.concatenate([part for parts in parts_by_text for part in parts])
+    bounds = np.concatenate([[0], np.cumsum([len(part) for parts in parts_by_text for part in parts])])
+    tasks = np.unique([task for task, _, _ in rows_by_text], return_inverse=True)[1]
+    word_weights = _word_weights(vocabulary, numbers, bounds)
+    is_template = _template_places(numbers, bounds, np.repeat(tasks, part_counts))
+    place_weights = np.where(is_template, np.float32(0), word_weights[numbers])
+    weights_by_part = iter(np.split(place_weights, bounds[1:-1]))
+    texts = [
+        BenchmarkText(role, parts, [next(weights_by_part) for _ in parts], rows)
+        for ((_, role, _), rows), parts in zip(rows_by_text.items(), parts_by_text, strict=True)
+    ]
+    return BenchmarkTexts(texts, vocabulary, word_weights, text_by_row)
+
+
+def _without_ends(numbers_and_bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    numbers, bounds = numbers_and_bounds
+    return numbers, bounds[1:-1]
+
+
+def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """ln(texts / texts that have the word), as in inverse document frequency (Spärck Jones 1972), float32 [words]."""
+    text_of_word = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    distinct = distinct_keys(text_of_word.astype(np.int64) * len(vocabulary) + numbers)
+    text_counts = np.bincount(distinct % len(vocabulary), minlength=len(vocabulary))
+    weights = np.log((len(bounds) - 1) / np.maximum(text_counts, 1)).astype(np.float32)
+    is_number = np.fromiter((word.isdecimal() for word in vocabulary.words), bool, len(vocabulary))
+    return np.where(is_number, np.minimum(weights, np.float32(_HIGHEST_NUMBER_WEIGHT)), weights)
+
+
+def _template_places(numbers: np.ndarray, bounds: np.ndarray, task_of_part: np.ndarray) -> np.ndarray:
+    """Which words belong to a run of words that many texts of a task have, bool [words]."""
+    is_template = np.zeros(len(numbers), bool)
+    if len(numbers) < _TEMPLATE_WORDS:
+        return is_template
+    part_of_word = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    last = len(numbers) - _TEMPLATE_WORDS + 1
+    is_run = part_of_word[:last] == part_of_word[_TEMPLATE_WORDS - 1 :]
+    keys = np.zeros(last, np.uint64)
+    for offset in range(_TEMPLATE_WORDS):
+        keys = mix(keys ^ numbers[offset : last + offset].astype(np.uint64))
+    keys = mix(keys ^ task_of_part[part_of_word[:last]].astype(np.uint64))
+    starts = np.flatnonzero(is_run)
+    _, run_of_start = np.unique(keys[starts], return_inverse=True)
+    run_and_part = distinct_keys(run_of_start.astype(np.int64) * len(bounds) + part_of_word[starts])
+    part_counts = np.bincount(run_and_part // len(bounds), minlength=int(run_of_start.max(initial=-1)) + 1)
+    template_starts = starts[part_counts[run_of_start] >= _TEMPLATE_TEXTS]
+    for offset in range(_TEMPLATE_WORDS):
+        is_template[template_starts + offset] = True
+    return is_template
+
+
+def distinct_keys(keys: np.ndarray) -> np.ndarray:
+    """The distinct ones of some numbers, sorted: `numpy.unique` by sorting, which is several times faster than its hash table."""
+    sorted_keys = np.sort(keys)
+    return sorted_keys[np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])] if len(keys) else sorted_keys
+
+
+def mix(keys: np.ndarray) -> np.ndarray:
+    """A hash of 64-bit numbers, uint64: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    keys = keys + np.uint64(0x9E3779B97F4A7C15)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
