@@ -171,7 +171,9 @@ def read_data_report(path: Path) -> DataReport:
     format_name = content.get("format") if isinstance(content, dict) else None
     if format_name != DATA_REPORT_FORMAT:
         raise UserError(
-            "not a report of `orca-bench data check`" if not isinstance(format_name, str) else f"format '{format_name}'",
+            "not a report of `orca-bench data check`"
+            if not isinstance(format_name, str)
+            else f"format '{format_name}'",
             where=path,
             hint=f'expected "format": "{DATA_REPORT_FORMAT}"',
         )
@@ -180,7 +182,9 @@ def read_data_report(path: Path) -> DataReport:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: {first['msg']}", where=path, hint="write it anew with `orca-bench data check`") from None
+        raise UserError(
+            f"{place}: {first['msg']}", where=path, hint="write it anew with `orca-bench data check`"
+        ) from None
 
 
 def write_data_report(path: Path, report: DataReport) -> None:

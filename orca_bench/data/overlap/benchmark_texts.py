@@ -34,18 +34,30 @@ CONTENT_WEIGHT = 3.5
 class BenchmarkText:
     """One distinct text: its words' numbers in parts (each choice is a part), and each word's weight, float32, likewise.
 
+    `plain_weights` are those of the words anywhere; in `weights`, words of a template have none.
     `rows` are the places of the rows that have this text in `OverlapIndex.questions`.
     """
 
     role: TextRole
     parts: list[np.ndarray]
     weights: list[np.ndarray]
+    plain_weights: list[np.ndarray]
     rows: list[int]
+
+    @cached_property
+    def word_count(self) -> int:
+        """The number of its words."""
+        return sum(map(len, self.parts))
 
     @cached_property
     def total_weight(self) -> float:
         """The sum of its words' weights."""
         return float(sum(weights.sum() for weights in self.weights))
+
+    @cached_property
+    def plain_weight(self) -> float:
+        """The sum of its words' weights, with those of a template."""
+        return float(sum(weights.sum() for weights in self.plain_weights))
 
 
 @dataclass(frozen=True)
@@ -100,10 +112,11 @@ def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
     tasks = np.unique([task for task, _, _ in rows_by_text], return_inverse=True)[1]
     word_weights = _word_weights(vocabulary, numbers, bounds)
     is_template = _template_places(numbers, bounds, np.repeat(tasks, part_counts))
-    place_weights = np.where(is_template, np.float32(0), word_weights[numbers])
-    weights_by_part = iter(np.split(place_weights, bounds[1:-1]))
+    plain_weights = word_weights[numbers]
+    weights = iter(np.split(np.where(is_template, np.float32(0), plain_weights), bounds[1:-1]))
+    plain = iter(np.split(plain_weights, bounds[1:-1]))
     texts = [
-        BenchmarkText(role, parts, [next(weights_by_part) for _ in parts], rows)
+        BenchmarkText(role, parts, [next(weights) for _ in parts], [next(plain) for _ in parts], rows)
         for ((_, role, _), rows), parts in zip(rows_by_text.items(), parts_by_text, strict=True)
     ]
     return BenchmarkTexts(texts, vocabulary, word_weights, text_by_row)

@@ -1,11 +1,54 @@
-"""Texts of records in, the benchmark rows that they contain out."""
+"""Texts of records in, the benchmark rows that they contain out, each with its kind and the shares of its texts.
+
+What counts as contained stands here alone: how much of a question, of its choices and of its passage a record must have.
+"""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca_bench.results.data_report import BenchmarkQuestion, OverlapHit
+import numpy as np
+
+from orca_bench.data.overlap import alignment
+from orca_bench.data.overlap.alignment import Alignment
+from orca_bench.data.overlap.benchmark_texts import BenchmarkText, TextRole, collect_texts
+from orca_bench.data.overlap.candidate_search import CandidateSearch
+from orca_bench.data.overlap.words import words_of
+from orca_bench.results.data_report import BenchmarkQuestion, OverlapHit, OverlapKind
+
+#: The weight of words that identify a question by themselves: four or five that few benchmark texts have. One that weighs less
+#: needs its choices beside it, or must stand in the record word by word; then it needs less, but a few words.
+_IDENTIFYING_WEIGHT = 30.0
+_WEIGHT_OF_WHOLE_QUESTION = 15.0
+_WORDS_OF_WHOLE_QUESTION = 4
+_FEWEST_WORDS = 6
+#: The share of a question that a record must have, without and with the words of templates. Where nearly all choices stand
+#: beside it, less is enough; so is nearly the whole text of a question that consists of template words.
+_QUESTION_SHARE = 0.8
+_PLAIN_SHARE = 0.7
+_SHARE_WITH_CHOICES = 0.55
+_CHOICES_SHARE = 0.75
+_PLAIN_SHARE_OF_TEMPLATE = 0.88
+#: How long the stretch of a record may be that has a question, if not word by word: so many times the question, and more words.
+_LONGEST_STRETCH = 1.5
+_FURTHER_WORDS = 5
+#: "The universe began as" is no question without one of its choices, unless it has many words.
+_IDENTIFYING_WEIGHT_OF_BEGINNING = 45.0
+_SHARE_OF_ONE_CHOICE = 0.15
+_PASSAGE_SHARE = 0.75
+#: A question that is alike in part.
+_RELATIVE_SHARE = 0.6
+_RELATIVE_WEIGHT = 40.0
+#: Choices of questions that weigh less are looked up too: the question alone may be missed.
+_WEIGHT_WITHOUT_CHOICES = 50.0
+#: Choices stand beside a question where they are no further from it than their length and so many words.
+_WORDS_BETWEEN = 30
+
+_WORD_PATTERN = re.compile(r"[^\W_]+")
+_LONGEST_EXCERPT = 700  # characters of a text in a report
 
 
 @dataclass(frozen=True)
@@ -18,13 +61,228 @@ class RecordTexts:
     input: str
     response: str
 
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "\n".join((self.instruction, self.input, self.response))
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A benchmark row in a record: the shares of its texts, and the stretch of the record that has its question."""
+
+    row: int
+    kind: OverlapKind
+    question_share: float
+    passage_share: float | None
+    choices_share: float | None
+    numbers_differ: bool
+    stretch: slice
+
+
+class _Record:
+    """The word numbers of one record, int32 [words], and what is computed of them once."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = np.ascontiguousarray(numbers, np.int32)
+        self.bytes = self.numbers.tobytes()
+        self._alignments: dict[int, Alignment] = {}
+
+    def align(self, place: int, text: BenchmarkText, position: int) -> Alignment:
+        """The alignment of a question or a passage with the words around `position`; computed once for each text."""
+        if place not in self._alignments:
+            start = alignment.word_position(text.parts[0], self.bytes)
+            if start is not None:
+                stretch = slice(start, start + len(text.parts[0]))
+                self._alignments[place] = Alignment(1.0, 1.0, stretch, is_whole=True)
+            else:
+                self._alignments[place] = alignment.align(text, self.numbers, position)
+        return self._alignments[place]
+
+    def choices_share(self, choices: BenchmarkText, stretch: slice) -> float:
+        """The share of some choices that stands near a stretch."""
+        reach = choices.word_count + _WORDS_BETWEEN
+        first, last = max(0, stretch.start - reach), stretch.stop + 2 * reach
+        return alignment.choices_share(choices, self.bytes[4 * first : 4 * last])
+
 
 class OverlapIndex:
     """The benchmark rows, prepared for the search; built once, and the same in every process."""
 
     def __init__(self, questions: Sequence[BenchmarkQuestion]) -> None:
         self.questions = list(questions)
+        self._texts = collect_texts(self.questions)
+        is_searched = np.array([self._is_searched(text) for text in self._texts.texts], bool)
+        self._search = CandidateSearch(self._texts, is_searched)
+        self._rows_with_choices_in_question = self._find_choices_in_questions()
+        self._is_number = np.fromiter((word.isdecimal() for word in self._texts.vocabulary.words), bool)
+
+    def _text(self, row: int, role: TextRole) -> BenchmarkText | None:
+        place = self._texts.text_by_row[row].get(role)
+        return None if place is None else self._texts.texts[place]
+
+    def _find_choices_in_questions(self) -> frozenset[int]:
+        """The rows whose choices are words of the question itself, as Winogrande's are: they are no further sign of it."""
+        rows = set()
+        for row in range(len(self.questions)):
+            question, choices = self._text(row, "question"), self._text(row, "choices")
+            if question is not None and choices is not None:
+                words = set(question.parts[0].tolist())
+                if all(words.issuperset(part.tolist()) for part in choices.parts):
+                    rows.add(row)
+        return frozenset(rows)
+
+    def _is_searched(self, text: BenchmarkText) -> bool:
+        """Whether a text is looked up by itself: choices of a question that may be missed; of rows with a passage, that alone."""
+        if text.role == "choices":
+            questions = (self._text(row, "question") for row in text.rows)
+            return any(q is None or q.total_weight < _WEIGHT_WITHOUT_CHOICES for q in questions)
+        return text.role == "passage" or all(self._text(row, "passage") is None for row in text.rows)
 
     def find(self, records: Sequence[RecordTexts]) -> list[OverlapHit]:
         """The hits of some records, in the order of `OverlapHit.sort_key`; a batch of some thousand records is best."""
-        raise NotImplementedError
+        numbers, bounds = self._texts.vocabulary.numbers_of([record.text for record in records])
+        candidates = self._search.find(numbers, bounds)
+        hits = []
+        triples = zip(*(a.tolist() for a in (candidates.records, candidates.texts, candidates.positions)), strict=True)
+        for place, candidates_of_record in itertools.groupby(triples, key=lambda triple: triple[0]):
+            record = _Record(numbers[bounds[place] : bounds[place + 1]])
+            matches = self._matches(record, [(text, position) for _, text, position in candidates_of_record])
+            hits += [self._hit(records[place], match) for match in matches]
+        return sorted(hits, key=lambda hit: hit.sort_key)
+
+    def _matches(self, record: _Record, candidates: list[tuple[int, int]]) -> list[_Match]:
+        """The rows in a record, each once; relatives only where the record has no row as a whole that is evaluated."""
+        matches: dict[int, _Match] = {}
+        for place, position in candidates:
+            for row in self._texts.texts[place].rows:
+                if row not in matches and (match := self._match(record, row, position)) is not None:
+                    matches[row] = match
+        has_test_row = any(match.kind == "test" for match in matches.values())
+        return [match for match in matches.values() if match.kind != "relative" or not has_test_row]
+
+    def _match(self, record: _Record, row: int, position: int) -> _Match | None:
+        """How a record has a row, with its texts around `position`; None where it does not."""
+        places = self._texts.text_by_row[row]
+        passage, question, choices = (self._text(row, role) for role in ("passage", "question", "choices"))
+        if question is None:
+            return None
+        passage_share = None
+        if passage is not None:
+            passage_share = record.align(places["passage"], passage, position).plain_share
+            if passage_share < _PASSAGE_SHARE:
+                return None
+        question_alignment = record.align(places["question"], question, position)
+        if question_alignment.plain_share < _SHARE_WITH_CHOICES:
+            return None
+        choices_share = None if choices is None else record.choices_share(choices, question_alignment.stretch)
+        counted_choices = None if row in self._rows_with_choices_in_question else choices
+        is_beginning = counted_choices is not None and not self.questions[row].question.rstrip().endswith("?")
+        is_contained = _is_contained(
+            question, question_alignment, counted_choices, choices_share, passage_share, is_beginning
+        )
+        numbers_differ = self._numbers_differ(question, record.numbers[question_alignment.stretch])
+        kind: OverlapKind
+        if is_contained and not numbers_differ:
+            kind = "test" if self.questions[row].is_evaluated else "training"
+        elif self.questions[row].is_evaluated and (is_contained or _is_relative(question, question_alignment)):
+            kind = "relative"
+        else:
+            return None
+        share = question_alignment.share
+        return _Match(row, kind, share, passage_share, choices_share, numbers_differ, question_alignment.stretch)
+
+    def _numbers_differ(self, question: BenchmarkText, stretch: np.ndarray) -> bool:
+        """Whether a question has numbers that its stretch of the record has not."""
+        part = question.parts[0]
+        return not set(part[self._is_number[part]].tolist()) <= set(stretch.tolist())
+
+    def _hit(self, record: RecordTexts, match: _Match) -> OverlapHit:
+        question = self.questions[match.row]
+        row_text = "\n".join((question.question, *question.choices))
+        record_words = words_of(record.text)
+        run = alignment.longest_common_run(words_of(row_text), record_words[match.stretch])
+        return OverlapHit(
+            task=question.task,
+            split=question.split,
+            row=question.row,
+            row_sha256=question.row_sha256,
+            kind=match.kind,
+            question=round(match.question_share, 4),
+            passage=_rounded(match.passage_share),
+            choices=_rounded(match.choices_share),
+            answer=_rounded(_answer_share(question.answer, record_words)),
+            numbers_differ=match.numbers_differ,
+            record=record.location,
+            record_sha256=record.sha256,
+            longest_run=" ".join(run),
+            row_text=_shorten(row_text),
+            record_text=_excerpt(record.text, match.stretch),
+        )
+
+
+def _is_contained(
+    question: BenchmarkText,
+    question_alignment: Alignment,
+    choices: BenchmarkText | None,
+    choices_share: float | None,
+    passage_share: float | None,
+    is_beginning: bool,
+) -> bool:
+    """Whether a record has a question; `choices` are those that are no part of the question's own text.
+
+    `is_beginning` says that the question is a sentence which its choices end.
+    """
+    share, plain_share = question_alignment.share, question_alignment.plain_share
+    weight = question.total_weight * share
+    stretch_length = question_alignment.stretch.stop - question_alignment.stretch.start
+    if stretch_length > _LONGEST_STRETCH * question.word_count + _FURTHER_WORDS:
+        return False
+    if is_beginning and weight < _IDENTIFYING_WEIGHT_OF_BEGINNING and (choices_share or 0.0) < _SHARE_OF_ONE_CHOICE:
+        return False
+    if question_alignment.is_whole:
+        has_words = question.word_count >= _WORDS_OF_WHOLE_QUESTION and weight >= _WEIGHT_OF_WHOLE_QUESTION
+        if has_words or passage_share is not None:
+            return True
+    if question.word_count >= _FEWEST_WORDS and plain_share >= _PLAIN_SHARE:
+        is_identified = passage_share is not None or weight >= _IDENTIFYING_WEIGHT
+        if share >= _QUESTION_SHARE and is_identified:
+            return True
+        if plain_share >= _PLAIN_SHARE_OF_TEMPLATE and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT:
+            return True
+    if choices is None or choices_share is None or choices_share < _CHOICES_SHARE:
+        return False
+    return share >= _SHARE_WITH_CHOICES and weight + choices.total_weight * choices_share >= _IDENTIFYING_WEIGHT
+
+
+def _is_relative(question: BenchmarkText, question_alignment: Alignment) -> bool:
+    share = min(question_alignment.share, question_alignment.plain_share)
+    return share >= _RELATIVE_SHARE and question.total_weight * share >= _RELATIVE_WEIGHT
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
+def _answer_share(answer: str, record_words: list[str]) -> float | None:
+    """The share of an answer's pairs of words that a record has; of an answer of one word, whether the record has it."""
+    words = words_of(answer)
+    if not words:
+        return None
+    if len(words) == 1:
+        return float(words[0] in record_words)
+    pairs = set(itertools.pairwise(words))
+    return len(pairs & set(itertools.pairwise(record_words))) / len(pairs)
+
+
+def _excerpt(text: str, stretch: slice) -> str:
+    """The part of a text that has a stretch of its words, with some words around it."""
+    words = list(itertools.islice(_WORD_PATTERN.finditer(text), stretch.stop + 10))
+    first, last = max(0, stretch.start - 3), len(words) - 1
+    if first > last:
+        return _shorten(text)
+    return _shorten(text[words[first].start() : words[last].end()])
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_EXCERPT else text[: _LONGEST_EXCERPT - 1] + "…"

@@ -1,0 +1,105 @@
+"""A benchmark text and the words of a record in, the share of the text that stands there out: its words in order, with gaps.
+
+Its own module because it decides what the fast search only supposes; it sees one pair at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import numpy as np
+
+from orca_bench.data.overlap.benchmark_texts import BenchmarkText
+
+#: A text may stand in a stretch of a record that is so much longer than the text: lines between, words put in.
+_LONGEST_STRETCH = 1.4
+_FURTHER_WORDS = 8
+#: The words of a text are compared in their order where at least this share of their weight is there in any order.
+_LEAST_SHARE_IN_ANY_ORDER = 0.45
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How much of a text a stretch of a record has, in the text's order.
+
+    `share` is that of the weight without template words, `plain_share` that of the weight of all words; `stretch` is where the
+    words stand in the record, `is_whole` says that all of them stand there one after the other.
+    """
+
+    share: float
+    plain_share: float
+    stretch: slice
+    is_whole: bool = False
+
+
+NO_ALIGNMENT = Alignment(0.0, 0.0, slice(0, 0))
+
+
+def align(text: BenchmarkText, record_numbers: np.ndarray, position: int) -> Alignment:
+    """The alignment of a text of one part with the words of a record around `position`.
+
+    A share is the weight of the longest common subsequence (LCS) with a stretch of the record that is little longer than the
+    text, by Wagner and Fischer's recurrence (1974) with weights.
+    """
+    part, weights, plain_weights = text.parts[0], text.weights[0], text.plain_weights[0]
+    reach = int(len(part) * _LONGEST_STRETCH) + _FURTHER_WORDS
+    first = max(0, position - reach)
+    words = record_numbers[first : position + reach]
+    present_words = set(words.tolist())
+    is_present = np.fromiter((number in present_words for number in part.tolist()), bool, len(part))
+    plain_total = float(plain_weights.sum())
+    if plain_total <= 0 or float(plain_weights[is_present].sum()) < _LEAST_SHARE_IN_ANY_ORDER * plain_total:
+        return NO_ALIGNMENT
+    common = part[is_present]
+    plain_weight, end = _subsequence_weight(common, plain_weights[is_present], words)
+    if plain_weight < _LEAST_SHARE_IN_ANY_ORDER * plain_total:
+        return NO_ALIGNMENT
+    _, backward_end = _subsequence_weight(common[::-1], plain_weights[is_present][::-1], words[:end][::-1])
+    start = end - backward_end
+    total = float(weights.sum())
+    has_weight = is_present & (weights > 0)
+    weight, _ = _subsequence_weight(part[has_weight], weights[has_weight], words[start:end])
+    share = weight / total if total > 0 else plain_weight / plain_total
+    return Alignment(min(1.0, share), min(1.0, plain_weight / plain_total), slice(first + start, first + end))
+
+
+def _subsequence_weight(part: np.ndarray, weights: np.ndarray, words: np.ndarray) -> tuple[float, int]:
+    """(the highest weight of a common subsequence of some words of a text and of a record, where its first occurrence ends)."""
+    best = np.zeros(len(words) + 1)  # by the number of the record's words that count
+    for number, weight in zip(part.tolist(), weights.tolist(), strict=True):
+        with_word = np.where(words == number, best[:-1] + weight, 0.0)
+        best[1:] = np.maximum.accumulate(np.maximum(best[1:], with_word))
+    return float(best[-1]), int(np.argmax(best))
+
+
+def choices_share(text: BenchmarkText, record_words: bytes) -> float:
+    """The share of the choices' weight that is in choices which stand whole in a part of a record.
+
+    `record_words` are the numbers of its words as bytes, 4 a word.
+    """
+    total = stands = 0.0
+    for part, weights in zip(text.parts, text.weights, strict=True):
+        weight = max(float(weights.sum()), 1.0)  # a choice of template words alone counts a little
+        total += weight
+        if word_position(part, record_words) is not None:
+            stands += weight
+    return stands / total if total else 0.0
+
+
+def word_position(part: np.ndarray, record_words: bytes) -> int | None:
+    """Where words stand in a record one after the other, the first time; None where they do not. `record_words` as above."""
+    part_words = part.astype(np.int32).tobytes()
+    place = record_words.find(part_words)
+    while place % 4:  # between two words; -1 is no multiple either
+        if place < 0:
+            return None
+        place = record_words.find(part_words, place + 1)
+    return place // 4
+
+
+def longest_common_run(left: Sequence[str], right: Sequence[str]) -> list[str]:
+    """The longest run of words that two texts have in common; the first of several."""
+    match = SequenceMatcher(None, left, right, autojunk=False).find_longest_match()
+    return list(left[match.a : match.a + match.size])
