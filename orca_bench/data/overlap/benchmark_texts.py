@@ -8,6 +8,7 @@ say what counts as a sign of a benchmark question.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,17 @@ _TEMPLATE_WORDS = 4
 _TEMPLATE_TEXTS = 12
 #: Numbers are exchanged in word problems and stand everywhere: none weighs more than this.
 _HIGHEST_NUMBER_WEIGHT = 3.0
+#: What a word weighs at least where there is one text, in nats, and how this falls with the logarithm of their number: to 0 at
+#: 22,000, when the counts speak for themselves.
+_WEIGHT_IN_ONE_TEXT, _WEIGHT_LOSS = 7.0, 0.7
+_HIGHEST_FUNCTION_WORD_WEIGHT = 4.0
+_FUNCTION_WORD_TEXT = """
+a about after all also an and any are as at be because been before being between both but by can could did do does during each
+either for from had has have he her him his how i if in into is it its just many may me might more most much must my no not of
+on one only or other our out over s she should so some such t than that the their them then there these they this those to too
+under up us very was we were what when where which while who whom whose why will with would you your
+"""
+_FUNCTION_WORDS = frozenset(_FUNCTION_WORD_TEXT.split())
 #: Words of a lower weight, such as "the" and "which", are left out of the pairs of words that candidates are looked up by.
 CONTENT_WEIGHT = 3.5
 
@@ -74,7 +86,7 @@ class BenchmarkTexts:
 
 
 def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
-    """The distinct texts of some rows, in the order of their first row."""
+    """The distinct texts of some rows, in the order of their first row; rows without any text have none."""
     part_by_text: dict[str, int] = {}  # of each distinct text of a question, a passage or a choice, its place
 
     def parts_of(texts: Iterable[str]) -> tuple[int, ...]:
@@ -107,8 +119,8 @@ def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
             rows_by_text[text_key].append(row)
             text_by_row[row][role] = place_by_text[text_key]
     part_counts = [len(parts) for parts in parts_by_text]
-    numbers = np.concatenate([part for parts in parts_by_text for part in parts])
-    bounds = np.concatenate([[0], np.cumsum([len(part) for parts in parts_by_text for part in parts])])
+    numbers = np.concatenate([np.zeros(0, np.int32), *(part for parts in parts_by_text for part in parts)])
+    bounds = np.cumsum([0, *(len(part) for parts in parts_by_text for part in parts)])
     tasks = np.unique([task for task, _, _ in rows_by_text], return_inverse=True)[1]
     word_weights = _word_weights(vocabulary, numbers, bounds)
     is_template = _template_places(numbers, bounds, np.repeat(tasks, part_counts))
@@ -128,24 +140,33 @@ def _without_ends(numbers_and_bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np
 
 
 def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """ln(texts / texts that have the word), as in inverse document frequency (Spärck Jones 1972), float32 [words]."""
-    text_of_word = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    """ln(texts / texts that have the word), as in inverse document frequency (Spärck Jones 1972), float32 [words].
+
+    Few texts do not show how rare a word is: then a function word weighs little, and any other word some nats.
+    """
+    text_count = len(bounds) - 1
+    text_of_word: np.ndarray = np.repeat(np.arange(text_count), np.diff(bounds))
     distinct = distinct_keys(text_of_word.astype(np.int64) * len(vocabulary) + numbers)
     text_counts = np.bincount(distinct % len(vocabulary), minlength=len(vocabulary))
-    weights = np.log((len(bounds) - 1) / np.maximum(text_counts, 1)).astype(np.float32)
+    weights = np.log(max(text_count, 1) / np.maximum(text_counts, 1))
+    least_weight = max(0.0, _WEIGHT_IN_ONE_TEXT - _WEIGHT_LOSS * math.log(max(text_count, 1)))
+    is_function_word = np.fromiter((word in _FUNCTION_WORDS for word in vocabulary.words), bool, len(vocabulary))
+    weights = np.where(
+        is_function_word, np.minimum(weights, _HIGHEST_FUNCTION_WORD_WEIGHT), np.maximum(weights, least_weight)
+    )
     is_number = np.fromiter((word.isdecimal() for word in vocabulary.words), bool, len(vocabulary))
-    return np.where(is_number, np.minimum(weights, np.float32(_HIGHEST_NUMBER_WEIGHT)), weights)
+    return np.where(is_number, np.minimum(weights, _HIGHEST_NUMBER_WEIGHT), weights).astype(np.float32)
 
 
 def _template_places(numbers: np.ndarray, bounds: np.ndarray, task_of_part: np.ndarray) -> np.ndarray:
     """Which words belong to a run of words that many texts of a task have, bool [words]."""
-    is_template = np.zeros(len(numbers), bool)
+    is_template: np.ndarray = np.zeros(len(numbers), bool)
     if len(numbers) < _TEMPLATE_WORDS:
         return is_template
-    part_of_word = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    part_of_word: np.ndarray = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     last = len(numbers) - _TEMPLATE_WORDS + 1
     is_run = part_of_word[:last] == part_of_word[_TEMPLATE_WORDS - 1 :]
-    keys = np.zeros(last, np.uint64)
+    keys: np.ndarray = np.zeros(last, np.uint64)
     for offset in range(_TEMPLATE_WORDS):
         keys = mix(keys ^ numbers[offset : last + offset].astype(np.uint64))
     keys = mix(keys ^ task_of_part[part_of_word[:last]].astype(np.uint64))
@@ -162,7 +183,14 @@ def _template_places(numbers: np.ndarray, bounds: np.ndarray, task_of_part: np.n
 def distinct_keys(keys: np.ndarray) -> np.ndarray:
     """The distinct ones of some numbers, sorted: `numpy.unique` by sorting, which is several times faster than its hash table."""
     sorted_keys = np.sort(keys)
-    return sorted_keys[np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])] if len(keys) else sorted_keys
+    return sorted_keys[is_first_of_run(sorted_keys)]
+
+
+def is_first_of_run(*columns: np.ndarray) -> np.ndarray:
+    """Whether an entry differs from the one before it in any of some columns of the same length, bool."""
+    is_first: np.ndarray = np.ones(len(columns[0]), bool)
+    is_first[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return is_first
 
 
 def mix(keys: np.ndarray) -> np.ndarray:

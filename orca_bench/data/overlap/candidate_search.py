@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orca_bench.data.overlap.benchmark_texts import CONTENT_WEIGHT, BenchmarkTexts, mix
+from orca_bench.data.overlap.benchmark_texts import CONTENT_WEIGHT, BenchmarkTexts, is_first_of_run, mix
 
 #: A pair that more texts have is no sign of any one of them; the look-up would cost more than it finds.
 _MOST_TEXTS_OF_KEY = 48
@@ -40,11 +40,16 @@ class Candidates:
     positions: np.ndarray
 
 
+_NO_CANDIDATES = Candidates(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+
+
 class CandidateSearch:
     """The keys of all texts, sorted, each with the texts that have it."""
 
     def __init__(self, texts: BenchmarkTexts, is_searched: np.ndarray) -> None:
-        self._word_weights = np.append(texts.word_weights, np.float32(0))  # the last one is that of unknown words
+        self._word_weights: np.ndarray = np.append(
+            texts.word_weights, np.float32(0)
+        )  # the last one is that of unknown words
         self._text_lengths = np.array([text.word_count for text in texts.texts], np.int64)
         key_lists, text_lists, weight_lists = self._keys_of_texts(texts)
         is_searched_key = is_searched[text_lists]
@@ -52,15 +57,15 @@ class CandidateSearch:
         weight_lists = weight_lists[is_searched_key]
         order = np.lexsort((text_lists, key_lists))
         keys, text_places, weights = key_lists[order], text_lists[order], weight_lists[order]
-        is_first_of_pair = np.concatenate([[True], (keys[1:] != keys[:-1]) | (text_places[1:] != text_places[:-1])])
+        is_first_of_pair = is_first_of_run(keys, text_places)
         keys, text_places, weights = keys[is_first_of_pair], text_places[is_first_of_pair], weights[is_first_of_pair]
         self._text_weights = np.bincount(text_places, weights, len(texts.texts))
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
-        counts = np.diff(np.append(starts, len(keys)))
+        starts = np.flatnonzero(is_first_of_run(keys))
+        counts: np.ndarray = np.diff(np.append(starts, len(keys)))
         is_kept = counts <= _MOST_TEXTS_OF_KEY
         self._keys, self._starts, self._counts = keys[starts[is_kept]], starts[is_kept], counts[is_kept]
         self._texts_of_keys, self._weights_of_keys = text_places, weights
-        self._filter = np.zeros(1 << _FILTER_BITS, bool)
+        self._filter: np.ndarray = np.zeros(1 << _FILTER_BITS, bool)
         self._filter[self._keys >> np.uint64(64 - _FILTER_BITS)] = True
 
     def _keys_of_texts(self, texts: BenchmarkTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,16 +74,16 @@ class CandidateSearch:
         numbers = np.concatenate(parts) if parts else np.zeros(0, np.int32)
         place_weights = np.concatenate([w for text in texts.texts for w in text.weights]) if parts else np.zeros(0)
         part_lengths = np.array([len(part) for part in parts], np.int64)
-        text_of_part = np.repeat(np.arange(len(texts.texts)), [len(text.parts) for text in texts.texts])
-        part_of_word = np.repeat(np.arange(len(parts)), part_lengths)
+        text_of_part: np.ndarray = np.repeat(np.arange(len(texts.texts)), [len(text.parts) for text in texts.texts])
+        part_of_word: np.ndarray = np.repeat(np.arange(len(parts)), part_lengths)
         is_choice_of_part = np.array([text.role == "choices" for text in texts.texts], bool)[text_of_part]
         content = np.flatnonzero(self._word_weights[numbers] >= CONTENT_WEIGHT)
         left, right = content[:-1], content[1:]
         is_pair = (part_of_word[left] == part_of_word[right]) & ((place_weights[left] > 0) | (place_weights[right] > 0))
         left, right = left[is_pair], right[is_pair]
-        text_counts = np.exp(-self._word_weights[numbers]) * len(text_of_part)
         most_texts = np.where(is_choice_of_part[part_of_word], _MOST_TEXTS_OF_KEY, _MOST_TEXTS_OF_RARE_WORD)
-        rare = np.flatnonzero((text_counts <= most_texts + 0.5) & (place_weights > 0))
+        is_rare = self._word_weights[numbers] >= np.log(len(parts) / (most_texts + 0.5))
+        rare = np.flatnonzero(is_rare & (place_weights > 0))
         return (
             np.concatenate([pair_keys(numbers[left], numbers[right]), pair_keys(numbers[rare], numbers[rare])]),
             text_of_part[np.concatenate([part_of_word[left], part_of_word[rare]])],
@@ -87,7 +92,9 @@ class CandidateSearch:
 
     def find(self, numbers: np.ndarray, bounds: np.ndarray) -> Candidates:
         """The candidates among some records, given their word numbers, int32 [words], and where each begins, [records + 1]."""
-        record_of_word = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        if not len(self._keys):
+            return _NO_CANDIDATES
+        record_of_word: np.ndarray = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         content = np.flatnonzero(self._word_weights[numbers] >= CONTENT_WEIGHT)
         left, right = content[:-1], content[1:]
         is_pair = record_of_word[left] == record_of_word[right]
@@ -106,7 +113,7 @@ class CandidateSearch:
     ) -> Candidates:
         """The candidates, from the places of the keys that the records have and the positions of these."""
         counts = self._counts[places]
-        entries = np.repeat(self._starts[places] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        entries: np.ndarray = np.repeat(self._starts[places] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
         entries = entries + np.arange(len(entries))
         texts, positions = self._texts_of_keys[entries], np.repeat(positions, counts)
         records = record_of_word[positions]
@@ -114,12 +121,13 @@ class CandidateSearch:
         pairs = records * len(self._text_weights) + texts
         order = np.lexsort((entries, pairs))
         pairs, entries, positions = pairs[order], entries[order], positions[order]
-        is_first = np.concatenate([[True], (pairs[1:] != pairs[:-1]) | (entries[1:] != entries[:-1])])[: len(pairs)]
+        is_first = is_first_of_run(pairs, entries)
         pairs, entries, positions = pairs[is_first], entries[is_first], positions[is_first]
-        starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)])
+        starts = np.flatnonzero(is_first_of_run(pairs))
         if not len(starts):
-            return Candidates(*(np.zeros(0, np.int64),) * 2, np.zeros(0), np.zeros(0, np.int64))
-        texts, ends = pairs[starts] % len(self._text_weights), np.append(starts[1:], len(pairs))
+            return _NO_CANDIDATES
+        texts = pairs[starts] % len(self._text_weights)
+        ends: np.ndarray = np.append(starts[1:], len(pairs))
         # Of a text that stands in a record, the keys lie close together; chance has them anywhere.
         middles = self._middle_positions(pairs, positions, starts, ends)
         distances = np.abs(positions - np.repeat(middles, ends - starts))
