@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orca_bench.files import cache_folder as cache_folder  # for the import in train/token_cache.py
 from orca_bench.files import make_writable_folder, read_json
 
 _KEY_LENGTH = 16

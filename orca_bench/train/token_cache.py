@@ -17,9 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from orca_bench.errors import UserError, WriteError
-from orca_bench.files import catch_write_errors, make_writable_folder
+from orca_bench.files import cache_folder, catch_write_errors, make_writable_folder
 from orca_bench.hub import ShowMessage
-from orca_bench.models.import_cache import cache_folder
 from orca_bench.train.token_files import StoredExamples, load_token_files
 
 
