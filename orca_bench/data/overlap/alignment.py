@@ -16,6 +16,8 @@ from orca_bench.data.overlap.benchmark_texts import BenchmarkText
 #: A text may stand in a stretch of a record that is so much longer than the text: lines between, words put in.
 _LONGEST_STRETCH = 1.4
 _FURTHER_WORDS = 8
+#: What each word of a stretch costs, in nats.
+_COST_OF_LENGTH = 0.3
 #: The words of a text are compared in their order where at least this share of their weight is there in any order.
 _LEAST_SHARE_IN_ANY_ORDER = 0.45
 
@@ -25,16 +27,37 @@ class Alignment:
     """How much of a text a stretch of a record has, in the text's order.
 
     `share` is that of the weight without template words, `plain_share` that of the weight of all words; `stretch` is where the
-    words stand in the record, `is_whole` says that all of them stand there one after the other.
+    words stand in the record, `missing_count` the number of the text's words that do not stand there in their order;
+    `is_whole` says that all of them stand there one after the other.
     """
 
     share: float
     plain_share: float
     stretch: slice
+    missing_count: int
     is_whole: bool = False
 
 
-NO_ALIGNMENT = Alignment(0.0, 0.0, slice(0, 0))
+NO_ALIGNMENT = Alignment(0.0, 0.0, slice(0, 0), missing_count=10**9)
+#: Of longer texts, the missing words are not counted: one among so many makes no difference.
+_MOST_COUNTED_WORDS = 60
+
+
+def likely_positions(text: BenchmarkText, record_numbers: np.ndarray, count: int) -> list[int]:
+    """The places of a record, at most `count`, around which most of a text's weight stands: in words from the beginning."""
+    part, weights = text.parts[0], text.plain_weights[0]
+    weight_by_word = dict(zip(part.tolist(), weights.tolist(), strict=True))
+    record_weights = np.fromiter(
+        (weight_by_word.get(n, 0.0) for n in record_numbers.tolist()), float, len(record_numbers)
+    )
+    length = min(len(part) + 2, len(record_weights))
+    sums = np.convolve(record_weights, np.ones(length), "valid")
+    positions: list[int] = []
+    while len(positions) < count and sums.max(initial=0.0) > 0:
+        start = int(np.argmax(sums))
+        positions.append(start + length // 2)
+        sums[max(0, start - length + 1) : start + length] = 0.0
+    return positions
 
 
 def align(text: BenchmarkText, record_numbers: np.ndarray, position: int) -> Alignment:
@@ -61,17 +84,25 @@ def align(text: BenchmarkText, record_numbers: np.ndarray, position: int) -> Ali
     total = float(weights.sum())
     has_weight = is_present & (weights > 0)
     weight, _ = _subsequence_weight(part[has_weight], weights[has_weight], words[start:end])
-    share = weight / total if total > 0 else plain_weight / plain_total
-    return Alignment(min(1.0, share), min(1.0, plain_weight / plain_total), slice(first + start, first + end))
+    plain_share = min(1.0, plain_weight / plain_total)
+    share = min(1.0, weight / total) if total > 0 else plain_share
+    missing_count = len(part)
+    if len(part) <= _MOST_COUNTED_WORDS:
+        missing_count -= int(_subsequence_weight(common, np.ones(len(common)), words[start:end])[0])
+    return Alignment(share, plain_share, slice(first + start, first + end), missing_count)
 
 
 def _subsequence_weight(part: np.ndarray, weights: np.ndarray, words: np.ndarray) -> tuple[float, int]:
-    """(the highest weight of a common subsequence of some words of a text and of a record, where its first occurrence ends)."""
+    """(the highest weight of a common subsequence of some words of a text and of a record, where it ends).
+
+    Each word of the record before its end costs a little, so that a last word far away does not belong to it.
+    """
     best = np.zeros(len(words) + 1)  # by the number of the record's words that count
     for number, weight in zip(part.tolist(), weights.tolist(), strict=True):
         with_word = np.where(words == number, best[:-1] + weight, 0.0)
         best[1:] = np.maximum.accumulate(np.maximum(best[1:], with_word))
-    return float(best[-1]), int(np.argmax(best))
+    end = int(np.argmax(best - _COST_OF_LENGTH * np.arange(len(best))))
+    return float(best[end]), end
 
 
 def choices_share(text: BenchmarkText, record_words: bytes) -> float:

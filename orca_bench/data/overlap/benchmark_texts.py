@@ -25,8 +25,8 @@ TextRole = Literal["question", "passage", "choices"]
 #: A run of so many words that stands in at least so many distinct texts of a task is its template.
 _TEMPLATE_WORDS = 4
 _TEMPLATE_TEXTS = 12
-#: Numbers are exchanged in word problems and stand everywhere: none weighs more than this.
-_HIGHEST_NUMBER_WEIGHT = 3.0
+#: Numbers are exchanged in word problems and stand everywhere: none weighs more than this for each of its digits.
+_HIGHEST_WEIGHT_OF_DIGIT = 1.5
 #: What a word weighs at least where there is one text, in nats, and how this falls with the logarithm of their number: to 0 at
 #: 22,000, when the counts speak for themselves.
 _WEIGHT_IN_ONE_TEXT, _WEIGHT_LOSS = 7.0, 0.7
@@ -154,8 +154,11 @@ def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, bounds: np.ndarra
     weights = np.where(
         is_function_word, np.minimum(weights, _HIGHEST_FUNCTION_WORD_WEIGHT), np.maximum(weights, least_weight)
     )
-    is_number = np.fromiter((word.isdecimal() for word in vocabulary.words), bool, len(vocabulary))
-    return np.where(is_number, np.minimum(weights, _HIGHEST_NUMBER_WEIGHT), weights).astype(np.float32)
+    digit_counts = np.fromiter(
+        (len(word) if word.isdecimal() else 0 for word in vocabulary.words), float, len(vocabulary)
+    )
+    number_weights = np.minimum(weights, _HIGHEST_WEIGHT_OF_DIGIT * digit_counts)
+    return np.where(digit_counts > 0, number_weights, weights).astype(np.float32)
 
 
 def _template_places(numbers: np.ndarray, bounds: np.ndarray, task_of_part: np.ndarray) -> np.ndarray:

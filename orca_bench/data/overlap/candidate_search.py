@@ -14,10 +14,11 @@ import numpy as np
 from orca_bench.data.overlap.benchmark_texts import CONTENT_WEIGHT, BenchmarkTexts, is_first_of_run, mix
 
 #: A pair that more texts have is no sign of any one of them; the look-up would cost more than it finds.
-_MOST_TEXTS_OF_KEY = 48
+_MOST_TEXTS_OF_KEY = 64
 #: Words of at most so many texts are keys by themselves, as a text with one changed word has few pairs left; those of choices,
 #: which stand in any order, are keys where pairs are.
 _MOST_TEXTS_OF_RARE_WORD = 2
+_MOST_TEXTS_OF_CHOICE_WORD = 64
 #: What a candidate has at least: a share of the text's key weight, and a weight (two or three words that are not common).
 _LEAST_SHARE = 0.25
 _LEAST_WEIGHT = 12.0
@@ -81,7 +82,7 @@ class CandidateSearch:
         left, right = content[:-1], content[1:]
         is_pair = (part_of_word[left] == part_of_word[right]) & ((place_weights[left] > 0) | (place_weights[right] > 0))
         left, right = left[is_pair], right[is_pair]
-        most_texts = np.where(is_choice_of_part[part_of_word], _MOST_TEXTS_OF_KEY, _MOST_TEXTS_OF_RARE_WORD)
+        most_texts = np.where(is_choice_of_part[part_of_word], _MOST_TEXTS_OF_CHOICE_WORD, _MOST_TEXTS_OF_RARE_WORD)
         is_rare = self._word_weights[numbers] >= np.log(len(parts) / (most_texts + 0.5))
         rare = np.flatnonzero(is_rare & (place_weights > 0))
         return (

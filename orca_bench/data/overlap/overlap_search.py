@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -32,6 +33,19 @@ _PLAIN_SHARE = 0.7
 _SHARE_WITH_CHOICES = 0.55
 _CHOICES_SHARE = 0.75
 _PLAIN_SHARE_OF_TEMPLATE = 0.88
+#: A question that lacks one word only needs its passage or some of its choices beside it, or words of a weight that remain: "What
+#: is the largest city in Pennsylvania?" without its last word is another question.
+_WORDS_BUT_ONE = 4
+_CHOICES_SHARE_BESIDE_WORDS_BUT_ONE = 0.4
+_SHARE_OF_WORDS_BUT_ONE = 0.72
+_WEIGHT_OF_WORDS_BUT_ONE = 22.0
+#: Where a question may stand is looked for in records of at most so many words, at so many places; elsewhere it is where the
+#: words are that made it a candidate.
+_MOST_WORDS_LOOKED_AT = 5000
+_LIKELY_POSITIONS = 2
+#: A passage of numbers (a census) whose digits are all there, however its numbers are written.
+_PASSAGE_SHARE_WITH_DIGITS = 0.5
+_FEWEST_DIGITS = 12
 #: How long the stretch of a record may be that has a question, if not word by word: so many times the question, and more words.
 _LONGEST_STRETCH = 1.5
 _FURTHER_WORDS = 5
@@ -83,10 +97,16 @@ class _Match:
 class _Record:
     """The word numbers of one record, int32 [words], and what is computed of them once."""
 
-    def __init__(self, numbers: np.ndarray) -> None:
+    def __init__(self, text: str, numbers: np.ndarray) -> None:
+        self._text = text
         self.numbers = np.ascontiguousarray(numbers, np.int32)
         self.bytes = self.numbers.tobytes()
         self._alignments: dict[int, Alignment] = {}
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Its words, normalised."""
+        return words_of(self._text)
 
     def align(self, place: int, text: BenchmarkText, position: int) -> Alignment:
         """The alignment of a question or a passage with the words around `position`; computed once for each text."""
@@ -94,9 +114,13 @@ class _Record:
             start = alignment.word_position(text.parts[0], self.bytes)
             if start is not None:
                 stretch = slice(start, start + len(text.parts[0]))
-                self._alignments[place] = Alignment(1.0, 1.0, stretch, is_whole=True)
+                self._alignments[place] = Alignment(1.0, 1.0, stretch, missing_count=0, is_whole=True)
             else:
-                self._alignments[place] = alignment.align(text, self.numbers, position)
+                positions = [position]
+                if text.role == "question" and len(self.numbers) <= _MOST_WORDS_LOOKED_AT:
+                    positions += alignment.likely_positions(text, self.numbers, _LIKELY_POSITIONS)
+                alignments = [alignment.align(text, self.numbers, position) for position in positions]
+                self._alignments[place] = max(alignments, key=_closeness)
         return self._alignments[place]
 
     def choices_share(self, choices: BenchmarkText, stretch: slice) -> float:
@@ -104,6 +128,11 @@ class _Record:
         reach = choices.word_count + _WORDS_BETWEEN
         first, last = max(0, stretch.start - reach), stretch.stop + 2 * reach
         return alignment.choices_share(choices, self.bytes[4 * first : 4 * last])
+
+
+def _closeness(of: Alignment) -> tuple[bool, float, int]:
+    """What is larger for the better one of two alignments: one without a missing word or two, the shares, a shorter stretch."""
+    return of.missing_count <= 1, of.share + of.plain_share, of.stretch.start - of.stretch.stop
 
 
 class OverlapIndex:
@@ -146,9 +175,9 @@ class OverlapIndex:
         hits = []
         triples = zip(*(a.tolist() for a in (candidates.records, candidates.texts, candidates.positions)), strict=True)
         for place, candidates_of_record in itertools.groupby(triples, key=lambda triple: triple[0]):
-            record = _Record(numbers[bounds[place] : bounds[place + 1]])
+            record = _Record(records[place].text, numbers[bounds[place] : bounds[place + 1]])
             matches = self._matches(record, [(text, position) for _, text, position in candidates_of_record])
-            hits += [self._hit(records[place], match) for match in matches]
+            hits += [self._hit(records[place], record.words, match) for match in matches]
         return sorted(hits, key=lambda hit: hit.sort_key)
 
     def _matches(self, record: _Record, candidates: list[tuple[int, int]]) -> list[_Match]:
@@ -169,11 +198,12 @@ class OverlapIndex:
             return None
         passage_share = None
         if passage is not None:
-            passage_share = record.align(places["passage"], passage, position).plain_share
-            if passage_share < _PASSAGE_SHARE:
+            passage_alignment = record.align(places["passage"], passage, position)
+            passage_share = min(passage_alignment.share, passage_alignment.plain_share)
+            if passage_share < _PASSAGE_SHARE and not self._has_digits(row, record, passage_share):
                 return None
         question_alignment = record.align(places["question"], question, position)
-        if question_alignment.plain_share < _SHARE_WITH_CHOICES:
+        if question_alignment.plain_share < _SHARE_WITH_CHOICES and question_alignment.missing_count > 1:
             return None
         choices_share = None if choices is None else record.choices_share(choices, question_alignment.stretch)
         counted_choices = None if row in self._rows_with_choices_in_question else choices
@@ -181,7 +211,7 @@ class OverlapIndex:
         is_contained = _is_contained(
             question, question_alignment, counted_choices, choices_share, passage_share, is_beginning
         )
-        numbers_differ = self._numbers_differ(question, record.numbers[question_alignment.stretch])
+        numbers_differ = self._numbers_differ(row, record, question_alignment.stretch)
         kind: OverlapKind
         if is_contained and not numbers_differ:
             kind = "test" if self.questions[row].is_evaluated else "training"
@@ -192,15 +222,27 @@ class OverlapIndex:
         share = question_alignment.share
         return _Match(row, kind, share, passage_share, choices_share, numbers_differ, question_alignment.stretch)
 
-    def _numbers_differ(self, question: BenchmarkText, stretch: np.ndarray) -> bool:
-        """Whether a question has numbers that its stretch of the record has not."""
+    def _numbers_differ(self, row: int, record: _Record, stretch: slice) -> bool:
+        """Whether a question has numbers that its stretch of the record has not; 3:2 and 32 have the same digits."""
+        question = self._texts.texts[self._texts.text_by_row[row]["question"]]
         part = question.parts[0]
-        return not set(part[self._is_number[part]].tolist()) <= set(stretch.tolist())
+        if set(part[self._is_number[part]].tolist()) <= set(record.numbers[stretch].tolist()):
+            return False
+        digits = _digits(self.questions[row].question.split())
+        return digits not in _digits(record.words[stretch])
 
-    def _hit(self, record: RecordTexts, match: _Match) -> OverlapHit:
+    def _has_digits(self, row: int, record: _Record, passage_share: float) -> bool:
+        """Whether a record has all digits of a passage, in their order, and enough of its words."""
+        digits = _digits(self.questions[row].passage.split())
+        return (
+            passage_share >= _PASSAGE_SHARE_WITH_DIGITS
+            and len(digits) >= _FEWEST_DIGITS
+            and digits in _digits(record.words)
+        )
+
+    def _hit(self, record: RecordTexts, record_words: list[str], match: _Match) -> OverlapHit:
         question = self.questions[match.row]
         row_text = "\n".join((question.question, *question.choices))
-        record_words = words_of(record.text)
         run = alignment.longest_common_run(words_of(row_text), record_words[match.stretch])
         return OverlapHit(
             task=question.task,
@@ -244,6 +286,11 @@ def _is_contained(
         has_words = question.word_count >= _WORDS_OF_WHOLE_QUESTION and weight >= _WEIGHT_OF_WHOLE_QUESTION
         if has_words or passage_share is not None:
             return True
+    if question_alignment.missing_count <= 1 and question.word_count >= _WORDS_BUT_ONE:
+        has_choices = choices is not None and (choices_share or 0.0) >= _CHOICES_SHARE_BESIDE_WORDS_BUT_ONE
+        has_words = share >= _SHARE_OF_WORDS_BUT_ONE and question.total_weight * share >= _WEIGHT_OF_WORDS_BUT_ONE
+        if passage_share is not None or has_choices or has_words:
+            return True
     if question.word_count >= _FEWEST_WORDS and plain_share >= _PLAIN_SHARE:
         is_identified = passage_share is not None or weight >= _IDENTIFYING_WEIGHT
         if share >= _QUESTION_SHARE and is_identified:
@@ -258,6 +305,10 @@ def _is_contained(
 def _is_relative(question: BenchmarkText, question_alignment: Alignment) -> bool:
     share = min(question_alignment.share, question_alignment.plain_share)
     return share >= _RELATIVE_SHARE and question.total_weight * share >= _RELATIVE_WEIGHT
+
+
+def _digits(words: Sequence[str]) -> str:
+    return "".join(character for word in words for character in word if character.isdecimal())
 
 
 def _rounded(share: float | None) -> float | None:

@@ -19,18 +19,24 @@ if TYPE_CHECKING:
 
 UNKNOWN_WORD = -1
 
-#: Bytes of ASCII text to those of its normal form: letters in lower case, digits, and spaces for all else.
+#: Bytes of ASCII text to those of its normal form: letters in lower case, digits, and spaces for all else. Apostrophes go:
+#: `weren't` and `werent` are one word.
 _ASCII_TABLE = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(128)
+_APOSTROPHES = "'\u2018\u2019\u02bc"
+_APOSTROPHE_PATTERN = re.compile(f"[{_APOSTROPHES}]")
 _NO_WORD_CHARACTERS = re.compile(r"[\W_]+")
+_MARK_WITHIN_NUMBER = re.compile(r"(?<=[0-9])[.,](?=[0-9])")  # 1,000 and 1000 are one word
 _MARKER = "\x01"  # at both ends of a text; in no normalised text
 _MARKER_NUMBER = 0  # every vocabulary begins with the marker
 
 
 def normalize(text: str) -> str:
     """The words of a text in lower case, with spaces between them."""
+    text = _MARK_WITHIN_NUMBER.sub("", text)
     if text.isascii():
-        return text.encode().translate(_ASCII_TABLE).decode()
-    return _NO_WORD_CHARACTERS.sub(" ", unicodedata.normalize("NFKC", text).lower())
+        return text.encode().translate(_ASCII_TABLE, b"'").decode()
+    normal_text = _APOSTROPHE_PATTERN.sub("", unicodedata.normalize("NFKC", text).lower())
+    return _NO_WORD_CHARACTERS.sub(" ", normal_text)
 
 
 def words_of(text: str) -> list[str]:
