@@ -118,12 +118,14 @@ def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
                 parts_by_text.append(parts)
             rows_by_text[text_key].append(row)
             text_by_row[row][role] = place_by_text[text_key]
-    part_counts = [len(parts) for parts in parts_by_text]
     numbers = np.concatenate([np.zeros(0, np.int32), *(part for parts in parts_by_text for part in parts)])
     bounds = np.cumsum([0, *(len(part) for parts in parts_by_text for part in parts)])
     tasks = np.unique([task for task, _, _ in rows_by_text], return_inverse=True)[1]
-    word_weights = _word_weights(vocabulary, numbers, bounds)
-    is_template = _template_places(numbers, bounds, np.repeat(tasks, part_counts))
+    part_of_word: np.ndarray = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    text_of_part: np.ndarray = np.repeat(np.arange(len(parts_by_text)), [len(parts) for parts in parts_by_text])
+    text_of_word = text_of_part[part_of_word]
+    word_weights = _word_weights(vocabulary, numbers, text_of_word, len(parts_by_text))
+    is_template = _template_places(numbers, part_of_word, text_of_word, tasks)
     plain_weights = word_weights[numbers]
     weights = iter(np.split(np.where(is_template, np.float32(0), plain_weights), bounds[1:-1]))
     plain = iter(np.split(plain_weights, bounds[1:-1]))
@@ -139,13 +141,11 @@ def _without_ends(numbers_and_bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np
     return numbers, bounds[1:-1]
 
 
-def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, text_of_word: np.ndarray, text_count: int) -> np.ndarray:
     """ln(texts / texts that have the word), as in inverse document frequency (Spärck Jones 1972), float32 [words].
 
     Few texts do not show how rare a word is: then a function word weighs little, and any other word some nats.
     """
-    text_count = len(bounds) - 1
-    text_of_word: np.ndarray = np.repeat(np.arange(text_count), np.diff(bounds))
     distinct = distinct_keys(text_of_word.astype(np.int64) * len(vocabulary) + numbers)
     text_counts = np.bincount(distinct % len(vocabulary), minlength=len(vocabulary))
     weights = np.log(max(text_count, 1) / np.maximum(text_counts, 1))
@@ -161,23 +161,25 @@ def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, bounds: np.ndarra
     return np.where(digit_counts > 0, number_weights, weights).astype(np.float32)
 
 
-def _template_places(numbers: np.ndarray, bounds: np.ndarray, task_of_part: np.ndarray) -> np.ndarray:
+def _template_places(
+    numbers: np.ndarray, part_of_word: np.ndarray, text_of_word: np.ndarray, task_of_text: np.ndarray
+) -> np.ndarray:
     """Which words belong to a run of words that many texts of a task have, bool [words]."""
     is_template: np.ndarray = np.zeros(len(numbers), bool)
     if len(numbers) < _TEMPLATE_WORDS:
         return is_template
-    part_of_word: np.ndarray = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     last = len(numbers) - _TEMPLATE_WORDS + 1
     is_run = part_of_word[:last] == part_of_word[_TEMPLATE_WORDS - 1 :]
     keys: np.ndarray = np.zeros(last, np.uint64)
     for offset in range(_TEMPLATE_WORDS):
         keys = mix(keys ^ numbers[offset : last + offset].astype(np.uint64))
-    keys = mix(keys ^ task_of_part[part_of_word[:last]].astype(np.uint64))
+    keys = mix(keys ^ task_of_text[text_of_word[:last]].astype(np.uint64))
     starts = np.flatnonzero(is_run)
     _, run_of_start = np.unique(keys[starts], return_inverse=True)
-    run_and_part = distinct_keys(run_of_start.astype(np.int64) * len(bounds) + part_of_word[starts])
-    part_counts = np.bincount(run_and_part // len(bounds), minlength=int(run_of_start.max(initial=-1)) + 1)
-    template_starts = starts[part_counts[run_of_start] >= _TEMPLATE_TEXTS]
+    text_count = len(task_of_text)
+    runs_and_texts = distinct_keys(run_of_start.astype(np.int64) * text_count + text_of_word[starts])
+    text_counts = np.bincount(runs_and_texts // text_count, minlength=int(run_of_start.max(initial=-1)) + 1)
+    template_starts = starts[text_counts[run_of_start] >= _TEMPLATE_TEXTS]
     for offset in range(_TEMPLATE_WORDS):
         is_template[template_starts + offset] = True
     return is_template

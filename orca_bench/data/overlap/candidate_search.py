@@ -83,7 +83,7 @@ class CandidateSearch:
         is_pair = (part_of_word[left] == part_of_word[right]) & ((place_weights[left] > 0) | (place_weights[right] > 0))
         left, right = left[is_pair], right[is_pair]
         most_texts = np.where(is_choice_of_part[part_of_word], _MOST_TEXTS_OF_CHOICE_WORD, _MOST_TEXTS_OF_RARE_WORD)
-        is_rare = self._word_weights[numbers] >= np.log(len(parts) / (most_texts + 0.5))
+        is_rare = self._word_weights[numbers] >= np.log(len(texts.texts) / (most_texts + 0.5))
         rare = np.flatnonzero(is_rare & (place_weights > 0))
         return (
             np.concatenate([pair_keys(numbers[left], numbers[right]), pair_keys(numbers[rare], numbers[rare])]),

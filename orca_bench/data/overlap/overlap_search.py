@@ -50,9 +50,11 @@ _FEWEST_DIGITS = 12
 _LONGEST_STRETCH = 1.5
 _FURTHER_WORDS = 5
 #: "The universe began as" is no question without one of its choices, unless it has many words.
-_IDENTIFYING_WEIGHT_OF_BEGINNING = 45.0
+_IDENTIFYING_WEIGHT_OF_BEGINNING = 40.0
 _SHARE_OF_ONE_CHOICE = 0.15
 _PASSAGE_SHARE = 0.75
+#: Choices that identify a row by themselves, whatever became of its question.
+_IDENTIFYING_WEIGHT_OF_CHOICES = 60.0
 #: A question that is alike in part.
 _RELATIVE_SHARE = 0.6
 _RELATIVE_WEIGHT = 40.0
@@ -203,15 +205,19 @@ class OverlapIndex:
             if passage_share < _PASSAGE_SHARE and not self._has_digits(row, record, passage_share):
                 return None
         question_alignment = record.align(places["question"], question, position)
-        if question_alignment.plain_share < _SHARE_WITH_CHOICES and question_alignment.missing_count > 1:
+        is_question_there = (
+            question_alignment.plain_share >= _SHARE_WITH_CHOICES or question_alignment.missing_count <= 1
+        )
+        if not is_question_there and not _are_identifying(choices):
             return None
-        choices_share = None if choices is None else record.choices_share(choices, question_alignment.stretch)
+        stretch = question_alignment.stretch if question_alignment.plain_share else slice(position, position)
+        choices_share = None if choices is None else record.choices_share(choices, stretch)
         counted_choices = None if row in self._rows_with_choices_in_question else choices
         is_beginning = counted_choices is not None and not self.questions[row].question.rstrip().endswith("?")
         is_contained = _is_contained(
             question, question_alignment, counted_choices, choices_share, passage_share, is_beginning
         )
-        numbers_differ = self._numbers_differ(row, record, question_alignment.stretch)
+        numbers_differ = self._numbers_differ(row, record, stretch)
         kind: OverlapKind
         if is_contained and not numbers_differ:
             kind = "test" if self.questions[row].is_evaluated else "training"
@@ -220,7 +226,7 @@ class OverlapIndex:
         else:
             return None
         share = question_alignment.share
-        return _Match(row, kind, share, passage_share, choices_share, numbers_differ, question_alignment.stretch)
+        return _Match(row, kind, share, passage_share, choices_share, numbers_differ, stretch)
 
     def _numbers_differ(self, row: int, record: _Record, stretch: slice) -> bool:
         """Whether a question has numbers that its stretch of the record has not; 3:2 and 32 have the same digits."""
@@ -275,6 +281,12 @@ def _is_contained(
 
     `is_beginning` says that the question is a sentence which its choices end.
     """
+    if (
+        choices is not None
+        and choices_share is not None
+        and _has_question_and_choices(question, question_alignment, choices, choices_share)
+    ):
+        return True
     share, plain_share = question_alignment.share, question_alignment.plain_share
     weight = question.total_weight * share
     stretch_length = question_alignment.stretch.stop - question_alignment.stretch.start
@@ -287,19 +299,32 @@ def _is_contained(
         if has_words or passage_share is not None:
             return True
     if question_alignment.missing_count <= 1 and question.word_count >= _WORDS_BUT_ONE:
-        has_choices = choices is not None and (choices_share or 0.0) >= _CHOICES_SHARE_BESIDE_WORDS_BUT_ONE
-        has_words = share >= _SHARE_OF_WORDS_BUT_ONE and question.total_weight * share >= _WEIGHT_OF_WORDS_BUT_ONE
-        if passage_share is not None or has_choices or has_words:
+        has_words = share >= _SHARE_OF_WORDS_BUT_ONE and weight >= _WEIGHT_OF_WORDS_BUT_ONE
+        if passage_share is not None or has_words:
             return True
-    if question.word_count >= _FEWEST_WORDS and plain_share >= _PLAIN_SHARE:
-        is_identified = passage_share is not None or weight >= _IDENTIFYING_WEIGHT
-        if share >= _QUESTION_SHARE and is_identified:
-            return True
-        if plain_share >= _PLAIN_SHARE_OF_TEMPLATE and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT:
-            return True
-    if choices is None or choices_share is None or choices_share < _CHOICES_SHARE:
+    if question.word_count < _FEWEST_WORDS or plain_share < _PLAIN_SHARE:
         return False
-    return share >= _SHARE_WITH_CHOICES and weight + choices.total_weight * choices_share >= _IDENTIFYING_WEIGHT
+    if share >= _QUESTION_SHARE and (passage_share is not None or weight >= _IDENTIFYING_WEIGHT):
+        return True
+    return plain_share >= _PLAIN_SHARE_OF_TEMPLATE and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT
+
+
+def _has_question_and_choices(
+    question: BenchmarkText, question_alignment: Alignment, choices: BenchmarkText, choices_share: float
+) -> bool:
+    """Whether a record has so much of a question and of its choices beside it that both together are no chance."""
+    if question_alignment.missing_count <= 1 and question.word_count >= _WORDS_BUT_ONE:
+        return choices_share >= _CHOICES_SHARE_BESIDE_WORDS_BUT_ONE
+    if choices_share < _CHOICES_SHARE:
+        return False
+    weight = question.total_weight * question_alignment.share + choices.total_weight * choices_share
+    has_both = question_alignment.share >= _SHARE_WITH_CHOICES and weight >= _IDENTIFYING_WEIGHT
+    return has_both or _are_identifying(choices)
+
+
+def _are_identifying(choices: BenchmarkText | None) -> bool:
+    """Whether some choices are those of one row, and as rare as a question."""
+    return choices is not None and len(choices.rows) == 1 and choices.total_weight >= _IDENTIFYING_WEIGHT_OF_CHOICES
 
 
 def _is_relative(question: BenchmarkText, question_alignment: Alignment) -> bool:
