@@ -5,7 +5,7 @@ Its own module because it decides what the fast search only supposes; it sees on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from orca_bench.data.overlap.benchmark_texts import BenchmarkText
 
-#: A text may stand in a stretch of a record that is so much longer than the text: lines between, words put in.
-_LONGEST_STRETCH = 1.4
-_FURTHER_WORDS = 8
+#: A text may stand in a stretch of a record that is so many times as long, and some words more: lines between, words put in.
+_LONGEST_STRETCH = 1.5
+_FURTHER_WORDS = 5
 #: What each word of a stretch costs, in nats.
 _COST_OF_LENGTH = 0.3
 #: The words of a text are compared in their order where at least this share of their weight is there in any order.
@@ -26,55 +26,35 @@ _LEAST_SHARE_IN_ANY_ORDER = 0.45
 class Alignment:
     """How much of a text a stretch of a record has, in the text's order.
 
-    `share` is that of the weight without template words, `plain_share` that of the weight of all words; `stretch` is where the
-    words stand in the record, `missing_count` the number of the text's words that do not stand there in their order;
-    `is_whole` says that all of them stand there one after the other.
+    `share` is that of the weight without template words, `plain_share` that of the weight of all words; `missing_words` counts
+    those that are not there. `stretch` is where the words stand in the record, `is_whole` says that all of them stand there one
+    after the other.
     """
 
     share: float
     plain_share: float
+    missing_words: int
     stretch: slice
-    missing_count: int
     is_whole: bool = False
 
 
-NO_ALIGNMENT = Alignment(0.0, 0.0, slice(0, 0), missing_count=10**9)
-#: Of longer texts, the missing words are not counted: one among so many makes no difference.
-_MOST_COUNTED_WORDS = 60
+NO_ALIGNMENT = Alignment(0.0, 0.0, 0, slice(0, 0))
 
 
-def likely_positions(text: BenchmarkText, record_numbers: np.ndarray, count: int) -> list[int]:
-    """The places of a record, at most `count`, around which most of a text's weight stands: in words from the beginning."""
-    part, weights = text.parts[0], text.plain_weights[0]
-    weight_by_word = dict(zip(part.tolist(), weights.tolist(), strict=True))
-    record_weights = np.fromiter(
-        (weight_by_word.get(n, 0.0) for n in record_numbers.tolist()), float, len(record_numbers)
-    )
-    length = min(len(part) + 2, len(record_weights))
-    sums = np.convolve(record_weights, np.ones(length), "valid")
-    positions: list[int] = []
-    while len(positions) < count and sums.max(initial=0.0) > 0:
-        start = int(np.argmax(sums))
-        positions.append(start + length // 2)
-        sums[max(0, start - length + 1) : start + length] = 0.0
-    return positions
-
-
-def align(text: BenchmarkText, record_numbers: np.ndarray, position: int) -> Alignment:
-    """The alignment of a text of one part with the words of a record around `position`.
+def align(text: BenchmarkText, record_numbers: np.ndarray, region: slice) -> Alignment:
+    """The alignment of a text of one part with the words of a record, somewhere in `region`.
 
     A share is the weight of the longest common subsequence (LCS) with a stretch of the record that is little longer than the
     text, by Wagner and Fischer's recurrence (1974) with weights.
     """
     part, weights, plain_weights = text.parts[0], text.weights[0], text.plain_weights[0]
-    reach = int(len(part) * _LONGEST_STRETCH) + _FURTHER_WORDS
-    first = max(0, position - reach)
-    words = record_numbers[first : position + reach]
+    plain_total = float(plain_weights.sum())
+    first = _densest_stretch(text, record_numbers, region)
+    if plain_total <= 0 or first is None:
+        return NO_ALIGNMENT
+    words = record_numbers[first : min(first + _longest_stretch(part), region.stop)]
     present_words = set(words.tolist())
     is_present = np.fromiter((number in present_words for number in part.tolist()), bool, len(part))
-    plain_total = float(plain_weights.sum())
-    if plain_total <= 0 or float(plain_weights[is_present].sum()) < _LEAST_SHARE_IN_ANY_ORDER * plain_total:
-        return NO_ALIGNMENT
     common = part[is_present]
     plain_weight, end = _subsequence_weight(common, plain_weights[is_present], words)
     if plain_weight < _LEAST_SHARE_IN_ANY_ORDER * plain_total:
@@ -84,12 +64,47 @@ def align(text: BenchmarkText, record_numbers: np.ndarray, position: int) -> Ali
     total = float(weights.sum())
     has_weight = is_present & (weights > 0)
     weight, _ = _subsequence_weight(part[has_weight], weights[has_weight], words[start:end])
-    plain_share = min(1.0, plain_weight / plain_total)
-    share = min(1.0, weight / total) if total > 0 else plain_share
-    missing_count = len(part)
-    if len(part) <= _MOST_COUNTED_WORDS:
-        missing_count -= int(_subsequence_weight(common, np.ones(len(common)), words[start:end])[0])
-    return Alignment(share, plain_share, slice(first + start, first + end), missing_count)
+    share = weight / total if total > 0 else plain_weight / plain_total
+    common_words, _ = _subsequence_weight(common, np.ones(len(common)), words[start:end])
+    missing_words = len(part) - round(common_words)
+    return Alignment(
+        min(1.0, share), min(1.0, plain_weight / plain_total), missing_words, slice(first + start, first + end)
+    )
+
+
+def _longest_stretch(part: np.ndarray) -> int:
+    return int(len(part) * _LONGEST_STRETCH) + _FURTHER_WORDS
+
+
+def may_stand_in(text: BenchmarkText, record_words: Set[int]) -> bool:
+    """Whether a record has enough words of a text in any order, wherever they stand: most candidates end here."""
+    weight = sum([weight for number, weight in text.weight_by_word.items() if number in record_words])
+    return weight >= _LEAST_SHARE_IN_ANY_ORDER * text.distinct_weight
+
+
+def _densest_stretch(text: BenchmarkText, record_numbers: np.ndarray, region: slice) -> int | None:
+    """Where the stretch of a region begins whose distinct words weigh most for a text; None where no stretch has enough of it."""
+    text_words, word_weights = text.distinct_words
+    words = record_numbers[region]
+    places = np.minimum(np.searchsorted(text_words, words), len(text_words) - 1)
+    positions = np.flatnonzero(text_words[places] == words)
+    places = places[positions]
+    if not len(positions):
+        return None
+    by_word = np.lexsort((positions, places))
+    earlier: np.ndarray = np.full(len(positions), -1)  # where the same word stands before
+    is_same = places[by_word][1:] == places[by_word][:-1]
+    earlier[by_word[1:][is_same]] = positions[by_word[:-1][is_same]]
+    # A word counts for the stretches that begin after its last occurrence and reach it.
+    changes: np.ndarray = np.zeros(len(words) + 1)
+    first_starts = np.maximum(np.maximum(earlier + 1, positions - _longest_stretch(text.parts[0]) + 1), 0)
+    np.add.at(changes, first_starts, word_weights[places])
+    np.subtract.at(changes, positions + 1, word_weights[places])
+    weight_by_start = np.cumsum(changes)
+    start = int(np.argmax(weight_by_start))
+    if weight_by_start[start] < _LEAST_SHARE_IN_ANY_ORDER * text.distinct_weight:
+        return None
+    return region.start + start
 
 
 def _subsequence_weight(part: np.ndarray, weights: np.ndarray, words: np.ndarray) -> tuple[float, int]:

@@ -71,6 +71,23 @@ class BenchmarkText:
         """The sum of its words' weights, with those of a template."""
         return float(sum(weights.sum() for weights in self.plain_weights))
 
+    @cached_property
+    def distinct_words(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of its words, each once, sorted, and the weights of these, float64."""
+        numbers, places = np.unique(np.concatenate(self.parts), return_index=True)
+        return numbers, np.concatenate(self.plain_weights)[places].astype(np.float64)
+
+    @cached_property
+    def distinct_weight(self) -> float:
+        """The sum of the weights of its words, each counted once."""
+        return float(self.distinct_words[1].sum())
+
+    @cached_property
+    def weight_by_word(self) -> dict[int, float]:
+        """The same as a dictionary."""
+        numbers, weights = self.distinct_words
+        return dict(zip(numbers.tolist(), weights.tolist(), strict=True))
+
 
 @dataclass(frozen=True)
 class BenchmarkTexts:

@@ -19,9 +19,11 @@ _MOST_TEXTS_OF_KEY = 64
 #: which stand in any order, are keys where pairs are.
 _MOST_TEXTS_OF_RARE_WORD = 2
 _MOST_TEXTS_OF_CHOICE_WORD = 64
-#: What a candidate has at least: a share of the text's key weight, and a weight (two or three words that are not common).
+#: What a candidate has at least: a share of the text's key weight, and a weight (two or three words that are not common); a
+#: text that has less is a candidate with all of its keys.
 _LEAST_SHARE = 0.25
 _LEAST_WEIGHT = 12.0
+_LEAST_WEIGHT_OF_ALL = 9.0
 #: How much further from the middle than the length of a text its keys may lie, in words.
 _MOST_FURTHER_WORDS = 12
 _FILTER_BITS = 24
@@ -135,7 +137,9 @@ class CandidateSearch:
         is_near = distances <= np.repeat(self._text_lengths[texts] + _MOST_FURTHER_WORDS, ends - starts)
         weights = np.add.reduceat(self._weights_of_keys[entries] * is_near, starts)
         shares = weights / self._text_weights[texts]
-        is_candidate = (shares >= _LEAST_SHARE) & (weights >= _LEAST_WEIGHT)
+        is_candidate = (shares >= _LEAST_SHARE) & (
+            weights >= np.clip(self._text_weights[texts], _LEAST_WEIGHT_OF_ALL, _LEAST_WEIGHT)
+        )
         records = pairs[starts[is_candidate]] // len(self._text_weights)
         return Candidates(records, texts[is_candidate], shares[is_candidate], middles[is_candidate] - bounds[records])
 

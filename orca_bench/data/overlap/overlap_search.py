@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,13 +17,13 @@ from orca_bench.data.overlap import alignment
 from orca_bench.data.overlap.alignment import Alignment
 from orca_bench.data.overlap.benchmark_texts import BenchmarkText, TextRole, collect_texts
 from orca_bench.data.overlap.candidate_search import CandidateSearch
-from orca_bench.data.overlap.words import words_of
+from orca_bench.data.overlap.words import UNKNOWN_WORD, words_of
 from orca_bench.results.data_report import BenchmarkQuestion, OverlapHit, OverlapKind
 
 #: The weight of words that identify a question by themselves: four or five that few benchmark texts have. One that weighs less
 #: needs its choices beside it, or must stand in the record word by word; then it needs less, but a few words.
 _IDENTIFYING_WEIGHT = 30.0
-_WEIGHT_OF_WHOLE_QUESTION = 15.0
+_WEIGHT_OF_WHOLE_QUESTION = 18.0
 _WORDS_OF_WHOLE_QUESTION = 4
 _FEWEST_WORDS = 6
 #: The share of a question that a record must have, without and with the words of templates. Where nearly all choices stand
@@ -31,30 +31,21 @@ _FEWEST_WORDS = 6
 _QUESTION_SHARE = 0.8
 _PLAIN_SHARE = 0.7
 _SHARE_WITH_CHOICES = 0.55
+_SHARE_WITH_SHORT_CHOICES = 0.75
 _CHOICES_SHARE = 0.75
 _PLAIN_SHARE_OF_TEMPLATE = 0.88
-#: A question that lacks one word only needs its passage or some of its choices beside it, or words of a weight that remain: "What
-#: is the largest city in Pennsylvania?" without its last word is another question.
-_WORDS_BUT_ONE = 4
-_CHOICES_SHARE_BESIDE_WORDS_BUT_ONE = 0.4
-_SHARE_OF_WORDS_BUT_ONE = 0.72
-_WEIGHT_OF_WORDS_BUT_ONE = 22.0
-#: Where a question may stand is looked for in records of at most so many words, at so many places; elsewhere it is where the
-#: words are that made it a candidate.
-_MOST_WORDS_LOOKED_AT = 5000
-_LIKELY_POSITIONS = 2
-#: A passage of numbers (a census) whose digits are all there, however its numbers are written.
-_PASSAGE_SHARE_WITH_DIGITS = 0.5
-_FEWEST_DIGITS = 12
-#: How long the stretch of a record may be that has a question, if not word by word: so many times the question, and more words.
-_LONGEST_STRETCH = 1.5
-_FURTHER_WORDS = 5
-#: "The universe began as" is no question without one of its choices, unless it has many words.
-_IDENTIFYING_WEIGHT_OF_BEGINNING = 40.0
-_SHARE_OF_ONE_CHOICE = 0.15
+#: The stretch that has a question without its choices is at most so many times as long, and some words.
+_DENSE_STRETCH = 1.2
+_FURTHER_WORDS = 3
+#: Choices of this weight, all of them, identify a question of which the words of a template are left.
+_WEIGHT_OF_CHOICES = 60.0
+#: "The universe began as" is no question without one of its choices, unless it has many words; less where it stands word by word.
+_IDENTIFYING_WEIGHT_OF_BEGINNING = 45.0
+_WEIGHT_OF_WHOLE_BEGINNING = 36.0
+_WEIGHT_OF_ONE_CHOICE = 12.0
 _PASSAGE_SHARE = 0.75
-#: Choices that identify a row by themselves, whatever became of its question.
-_IDENTIFYING_WEIGHT_OF_CHOICES = 60.0
+#: Two questions stand in the same place of a record where this share of the words of one is in the other's stretch.
+_SAME_STRETCH = 0.75
 #: A question that is alike in part.
 _RELATIVE_SHARE = 0.6
 _RELATIVE_WEIGHT = 40.0
@@ -63,7 +54,8 @@ _WEIGHT_WITHOUT_CHOICES = 50.0
 #: Choices stand beside a question where they are no further from it than their length and so many words.
 _WORDS_BETWEEN = 30
 
-_WORD_PATTERN = re.compile(r"[^\W_]+")
+#: About what `words_of` takes for a word, in the text as it is.
+_WORD_PATTERN = re.compile(r"[^\W_]+(?:['\u2019\u02bc,][^\W_]+)*(?:[\W_]+[stST]\b)?")
 _LONGEST_EXCERPT = 700  # characters of a text in a report
 
 
@@ -90,6 +82,7 @@ class _Match:
     row: int
     kind: OverlapKind
     question_share: float
+    missing_words: int
     passage_share: float | None
     choices_share: float | None
     numbers_differ: bool
@@ -106,23 +99,35 @@ class _Record:
         self._alignments: dict[int, Alignment] = {}
 
     @cached_property
+    def _distinct_words(self) -> frozenset[int]:
+        return frozenset(self.numbers.tolist())
+
+    @cached_property
     def words(self) -> list[str]:
         """Its words, normalised."""
         return words_of(self._text)
 
-    def align(self, place: int, text: BenchmarkText, position: int) -> Alignment:
-        """The alignment of a question or a passage with the words around `position`; computed once for each text."""
+    def align(
+        self, place: int, text: BenchmarkText, position: int, reach: int, passage: slice = slice(0, 0)
+    ) -> Alignment:
+        """The alignment of a question or a passage with the `reach` words around `position`; computed once for each text.
+
+        The words of a question's `passage` are left out: they repeat those of the question.
+        """
         if place not in self._alignments:
             start = alignment.word_position(text.parts[0], self.bytes)
             if start is not None:
                 stretch = slice(start, start + len(text.parts[0]))
-                self._alignments[place] = Alignment(1.0, 1.0, stretch, missing_count=0, is_whole=True)
+                self._alignments[place] = Alignment(1.0, 1.0, 0, stretch, is_whole=True)
+            elif not alignment.may_stand_in(text, self._distinct_words):
+                self._alignments[place] = alignment.NO_ALIGNMENT
             else:
-                positions = [position]
-                if text.role == "question" and len(self.numbers) <= _MOST_WORDS_LOOKED_AT:
-                    positions += alignment.likely_positions(text, self.numbers, _LIKELY_POSITIONS)
-                alignments = [alignment.align(text, self.numbers, position) for position in positions]
-                self._alignments[place] = max(alignments, key=_closeness)
+                region = slice(max(0, position - reach), min(len(self.numbers), position + reach))
+                numbers = self.numbers
+                if passage.stop:
+                    numbers = numbers.copy()
+                    numbers[passage] = UNKNOWN_WORD
+                self._alignments[place] = alignment.align(text, numbers, region)
         return self._alignments[place]
 
     def choices_share(self, choices: BenchmarkText, stretch: slice) -> float:
@@ -130,11 +135,6 @@ class _Record:
         reach = choices.word_count + _WORDS_BETWEEN
         first, last = max(0, stretch.start - reach), stretch.stop + 2 * reach
         return alignment.choices_share(choices, self.bytes[4 * first : 4 * last])
-
-
-def _closeness(of: Alignment) -> tuple[bool, float, int]:
-    """What is larger for the better one of two alignments: one without a missing word or two, the shares, a shorter stretch."""
-    return of.missing_count <= 1, of.share + of.plain_share, of.stretch.start - of.stretch.stop
 
 
 class OverlapIndex:
@@ -186,38 +186,60 @@ class OverlapIndex:
         """The rows in a record, each once; relatives only where the record has no row as a whole that is evaluated."""
         matches: dict[int, _Match] = {}
         for place, position in candidates:
-            for row in self._texts.texts[place].rows:
-                if row not in matches and (match := self._match(record, row, position)) is not None:
+            candidate = self._texts.texts[place]
+            for row in candidate.rows:
+                if row not in matches and (match := self._match(record, row, candidate, position)) is not None:
                     matches[row] = match
-        has_test_row = any(match.kind == "test" for match in matches.values())
-        return [match for match in matches.values() if match.kind != "relative" or not has_test_row]
+        best_matches = self._without_lesser(list(matches.values()))
+        has_test_row = any(match.kind == "test" for match in best_matches)
+        return [match for match in best_matches if match.kind != "relative" or not has_test_row]
 
-    def _match(self, record: _Record, row: int, position: int) -> _Match | None:
-        """How a record has a row, with its texts around `position`; None where it does not."""
+    def _without_lesser(self, matches: list[_Match]) -> list[_Match]:
+        """Some matches, without those whose words another row of the task explains better: many rows differ in a word or two.
+
+        An evaluated row is a relative then.
+        """
+        contained = [match for match in matches if match.kind != "relative"]
+        best_matches = []
+        for match in matches:
+            task = self.questions[match.row].task
+            if match.kind != "relative" and any(
+                other.missing_words < match.missing_words
+                and self.questions[other.row].task == task
+                and _common_length(other.stretch, match.stretch) > _SAME_STRETCH * _length(match.stretch)
+                for other in contained
+            ):
+                if not self.questions[match.row].is_evaluated:
+                    continue
+                match = replace(match, kind="relative")
+            best_matches.append(match)
+        return best_matches
+
+    def _match(self, record: _Record, row: int, candidate: BenchmarkText, position: int) -> _Match | None:
+        """How a record has a row, one of whose texts is a candidate around `position`; None where it does not."""
         places = self._texts.text_by_row[row]
         passage, question, choices = (self._text(row, role) for role in ("passage", "question", "choices"))
         if question is None:
             return None
-        passage_share = None
+        passage_share, passage_stretch = None, slice(0, 0)
         if passage is not None:
-            passage_alignment = record.align(places["passage"], passage, position)
-            passage_share = min(passage_alignment.share, passage_alignment.plain_share)
-            if passage_share < _PASSAGE_SHARE and not self._has_digits(row, record, passage_share):
+            reach = 2 * passage.word_count + _WORDS_BETWEEN
+            passage_alignment = record.align(places["passage"], passage, position, reach)
+            passage_share, passage_stretch = passage_alignment.plain_share, passage_alignment.stretch
+            if min(passage_share, passage_alignment.share) < _PASSAGE_SHARE:
                 return None
-        question_alignment = record.align(places["question"], question, position)
-        is_question_there = (
-            question_alignment.plain_share >= _SHARE_WITH_CHOICES or question_alignment.missing_count <= 1
-        )
-        if not is_question_there and not _are_identifying(choices):
+        reach = 2 * max(question.word_count, candidate.word_count) + _WORDS_BETWEEN
+        question_alignment = record.align(places["question"], question, position, reach, passage_stretch)
+        if question_alignment.plain_share < _SHARE_WITH_CHOICES:
             return None
-        stretch = question_alignment.stretch if question_alignment.plain_share else slice(position, position)
-        choices_share = None if choices is None else record.choices_share(choices, stretch)
+        choices_share = None if choices is None else record.choices_share(choices, question_alignment.stretch)
         counted_choices = None if row in self._rows_with_choices_in_question else choices
         is_beginning = counted_choices is not None and not self.questions[row].question.rstrip().endswith("?")
         is_contained = _is_contained(
             question, question_alignment, counted_choices, choices_share, passage_share, is_beginning
         )
-        numbers_differ = self._numbers_differ(row, record, stretch)
+        stretch = question_alignment.stretch
+        numbers_differ = not question_alignment.is_whole and self._numbers_differ(row, question, record, stretch)
         kind: OverlapKind
         if is_contained and not numbers_differ:
             kind = "test" if self.questions[row].is_evaluated else "training"
@@ -225,26 +247,15 @@ class OverlapIndex:
             kind = "relative"
         else:
             return None
-        share = question_alignment.share
-        return _Match(row, kind, share, passage_share, choices_share, numbers_differ, stretch)
+        share, missing_words = question_alignment.share, question_alignment.missing_words
+        return _Match(row, kind, share, missing_words, passage_share, choices_share, numbers_differ, stretch)
 
-    def _numbers_differ(self, row: int, record: _Record, stretch: slice) -> bool:
-        """Whether a question has numbers that its stretch of the record has not; 3:2 and 32 have the same digits."""
-        question = self._texts.texts[self._texts.text_by_row[row]["question"]]
+    def _numbers_differ(self, row: int, question: BenchmarkText, record: _Record, stretch: slice) -> bool:
+        """Whether a question has numbers that its stretch of the record has not; "80,000" and "80000" are the same."""
         part = question.parts[0]
         if set(part[self._is_number[part]].tolist()) <= set(record.numbers[stretch].tolist()):
             return False
-        digits = _digits(self.questions[row].question.split())
-        return digits not in _digits(record.words[stretch])
-
-    def _has_digits(self, row: int, record: _Record, passage_share: float) -> bool:
-        """Whether a record has all digits of a passage, in their order, and enough of its words."""
-        digits = _digits(self.questions[row].passage.split())
-        return (
-            passage_share >= _PASSAGE_SHARE_WITH_DIGITS
-            and len(digits) >= _FEWEST_DIGITS
-            and digits in _digits(record.words)
-        )
+        return _digits(words_of(self.questions[row].question)) != _digits(record.words[stretch])
 
     def _hit(self, record: RecordTexts, record_words: list[str], match: _Match) -> OverlapHit:
         question = self.questions[match.row]
@@ -281,50 +292,35 @@ def _is_contained(
 
     `is_beginning` says that the question is a sentence which its choices end.
     """
-    if (
-        choices is not None
-        and choices_share is not None
-        and _has_question_and_choices(question, question_alignment, choices, choices_share)
-    ):
-        return True
     share, plain_share = question_alignment.share, question_alignment.plain_share
     weight = question.total_weight * share
-    stretch_length = question_alignment.stretch.stop - question_alignment.stretch.start
-    if stretch_length > _LONGEST_STRETCH * question.word_count + _FURTHER_WORDS:
-        return False
-    if is_beginning and weight < _IDENTIFYING_WEIGHT_OF_BEGINNING and (choices_share or 0.0) < _SHARE_OF_ONE_CHOICE:
-        return False
+    choices_weight = 0.0 if choices is None else choices.total_weight * (choices_share or 0.0)
+    if is_beginning and choices_weight < _WEIGHT_OF_ONE_CHOICE:
+        is_long_whole = question_alignment.is_whole and weight >= _WEIGHT_OF_WHOLE_BEGINNING
+        if weight < _IDENTIFYING_WEIGHT_OF_BEGINNING and not is_long_whole:
+            return False
     if question_alignment.is_whole:
         has_words = question.word_count >= _WORDS_OF_WHOLE_QUESTION and weight >= _WEIGHT_OF_WHOLE_QUESTION
-        if has_words or passage_share is not None:
+        has_choice = choices_weight > 0 and question.plain_weight + choices_weight >= _IDENTIFYING_WEIGHT
+        if has_words or has_choice or passage_share is not None:
             return True
-    if question_alignment.missing_count <= 1 and question.word_count >= _WORDS_BUT_ONE:
-        has_words = share >= _SHARE_OF_WORDS_BUT_ONE and weight >= _WEIGHT_OF_WORDS_BUT_ONE
-        if passage_share is not None or has_words:
-            return True
-    if question.word_count < _FEWEST_WORDS or plain_share < _PLAIN_SHARE:
-        return False
-    if share >= _QUESTION_SHARE and (passage_share is not None or weight >= _IDENTIFYING_WEIGHT):
+    missing_one = question_alignment.missing_words == 1
+    if missing_one and question.word_count >= _WORDS_OF_WHOLE_QUESTION and passage_share is not None:
         return True
-    return plain_share >= _PLAIN_SHARE_OF_TEMPLATE and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT
-
-
-def _has_question_and_choices(
-    question: BenchmarkText, question_alignment: Alignment, choices: BenchmarkText, choices_share: float
-) -> bool:
-    """Whether a record has so much of a question and of its choices beside it that both together are no chance."""
-    if question_alignment.missing_count <= 1 and question.word_count >= _WORDS_BUT_ONE:
-        return choices_share >= _CHOICES_SHARE_BESIDE_WORDS_BUT_ONE
-    if choices_share < _CHOICES_SHARE:
+    if question.word_count >= _FEWEST_WORDS and plain_share >= _PLAIN_SHARE:
+        is_identified = passage_share is not None or weight >= _IDENTIFYING_WEIGHT
+        is_dense = _length(question_alignment.stretch) <= _DENSE_STRETCH * question.word_count + _FURTHER_WORDS
+        if (share >= _QUESTION_SHARE or missing_one) and is_identified and is_dense:
+            return True
+        has_plain_words = plain_share >= _PLAIN_SHARE_OF_TEMPLATE
+        if has_plain_words and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT and is_dense:
+            return True
+    if choices_share is None or choices_share < _CHOICES_SHARE:
         return False
-    weight = question.total_weight * question_alignment.share + choices.total_weight * choices_share
-    has_both = question_alignment.share >= _SHARE_WITH_CHOICES and weight >= _IDENTIFYING_WEIGHT
-    return has_both or _are_identifying(choices)
-
-
-def _are_identifying(choices: BenchmarkText | None) -> bool:
-    """Whether some choices are those of one row, and as rare as a question."""
-    return choices is not None and len(choices.rows) == 1 and choices.total_weight >= _IDENTIFYING_WEIGHT_OF_CHOICES
+    if choices_weight >= _WEIGHT_OF_CHOICES:
+        return max(share, plain_share) >= _SHARE_WITH_CHOICES
+    has_question = share >= (_SHARE_WITH_CHOICES if missing_one else _SHARE_WITH_SHORT_CHOICES)
+    return has_question and weight + choices_weight >= _IDENTIFYING_WEIGHT
 
 
 def _is_relative(question: BenchmarkText, question_alignment: Alignment) -> bool:
@@ -332,8 +328,16 @@ def _is_relative(question: BenchmarkText, question_alignment: Alignment) -> bool
     return share >= _RELATIVE_SHARE and question.total_weight * share >= _RELATIVE_WEIGHT
 
 
+def _length(stretch: slice) -> int:
+    return int(stretch.stop - stretch.start)
+
+
+def _common_length(left: slice, right: slice) -> int:
+    return max(0, min(left.stop, right.stop) - max(left.start, right.start))
+
+
 def _digits(words: Sequence[str]) -> str:
-    return "".join(character for word in words for character in word if character.isdecimal())
+    return "".join(character for word in words for character in word if character.isdigit())
 
 
 def _rounded(share: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """Texts in, numbers of their words out: without case, punctuation and line breaks, so that only the words themselves count.
 
-A word is a run of letters and digits, normalised by NFKC and in lower case. Its number is its place in the vocabulary of the
+A word is a run of letters and digits, normalised by NFKC and in lower case. An apostrophe is no part of it and does not end it,
+so that "don't", "dont" and "don t" are one word; nor does the comma of "80,000". Its number is its place in the vocabulary of the
 benchmarks; a word that no benchmark has is UNKNOWN_WORD. Its own module because the search compares numbers alone, and because
 this is the part that sees every character: pyarrow splits and numbers the words of many texts at once, in C++.
 """
@@ -19,24 +20,23 @@ if TYPE_CHECKING:
 
 UNKNOWN_WORD = -1
 
-#: Bytes of ASCII text to those of its normal form: letters in lower case, digits, and spaces for all else. Apostrophes go:
-#: `weren't` and `werent` are one word.
+#: Bytes of ASCII text to those of its normal form: letters in lower case, digits, and spaces for all else.
 _ASCII_TABLE = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(128)
-_APOSTROPHES = "'\u2018\u2019\u02bc"
-_APOSTROPHE_PATTERN = re.compile(f"[{_APOSTROPHES}]")
 _NO_WORD_CHARACTERS = re.compile(r"[\W_]+")
-_MARK_WITHIN_NUMBER = re.compile(r"(?<=[0-9])[.,](?=[0-9])")  # 1,000 and 1000 are one word
+_APOSTROPHES = re.compile("['\u2018\u2019\u02bc]")
+_THOUSANDS_COMMA = re.compile(r",(?<=\d,)(?=\d{3})")
 _MARKER = "\x01"  # at both ends of a text; in no normalised text
 _MARKER_NUMBER = 0  # every vocabulary begins with the marker
 
 
 def normalize(text: str) -> str:
     """The words of a text in lower case, with spaces between them."""
-    text = _MARK_WITHIN_NUMBER.sub("", text)
+    text = _THOUSANDS_COMMA.sub("", text)
     if text.isascii():
-        return text.encode().translate(_ASCII_TABLE, b"'").decode()
-    normal_text = _APOSTROPHE_PATTERN.sub("", unicodedata.normalize("NFKC", text).lower())
-    return _NO_WORD_CHARACTERS.sub(" ", normal_text)
+        words = text.encode().translate(_ASCII_TABLE, b"'").decode()
+    else:
+        words = _NO_WORD_CHARACTERS.sub(" ", _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).lower()))
+    return words.replace(" s ", "s ").replace(" t ", "t ")
 
 
 def words_of(text: str) -> list[str]:
