@@ -192,13 +192,21 @@ def open_decompressed(path: Path) -> Iterator[io.BufferedReader]:
     with contextlib.ExitStack() as stack:
         with catch_read_errors(path):
             raw_file = stack.enter_context(open(path, "rb"))
-            first_bytes = raw_file.peek(8)
-            compression = next(
-                (compression for magic, compression in _COMPRESSION_BY_MAGIC.items() if first_bytes.startswith(magic)),
-                None,
-            )
+            compression = _compression_of_bytes(raw_file.peek(8))
             byte_stream = _decompress(raw_file, compression) if compression else raw_file
         yield byte_stream
+
+
+def compression_of(path: Path) -> str | None:
+    """How a file is compressed: `gzip`, `zstd`, `bzip2`, `xz` or not; raises UserError where there is no such file."""
+    with catch_read_errors(path), open(path, "rb") as raw_file:
+        return _compression_of_bytes(raw_file.read(8))
+
+
+def _compression_of_bytes(first_bytes: bytes) -> str | None:
+    return next(
+        (compression for magic, compression in _COMPRESSION_BY_MAGIC.items() if first_bytes.startswith(magic)), None
+    )
 
 
 def _decompress(raw_file: io.BufferedReader, compression: str) -> io.BufferedReader:

@@ -46,6 +46,29 @@ def object_rows(path: Path, numbered_lines: NumberedLines) -> LocatedRows:
         yield location, _check_row_is_object(_parse_row_text(line, location), location)
 
 
+def row_spans(path: Path, json_text: str) -> list[tuple[int, int]] | None:
+    """(begin, end) of each row in an array, or of each of the objects one after another; None for a list inside an object."""
+    reader = _JsonText(path, json_text)
+    spans: list[tuple[int, int]] = []
+    if json_text.lstrip().startswith("["):
+        for _ in reader.elements():
+            spans.append(reader.last_span)
+        return spans
+    while not reader.at_end():
+        _, json_value = reader.next_value()
+        spans.append(reader.last_span)
+    if len(spans) == 1 and _row_list_of_object(json_value, path) is not None:
+        return None
+    return spans
+
+
+def are_json_lines(numbered_lines: NumberedLines) -> bool:
+    """Whether objects stand one a line: the first of several lines is a whole object."""
+    filled_lines = _not_blank(numbered_lines)
+    first_line = next(filled_lines, None)
+    return first_line is not None and next(filled_lines, None) is not None and _is_json(first_line[1])
+
+
 def _not_blank(numbered_lines: NumberedLines) -> NumberedLines:
     return ((line_number, line) for line_number, line in numbered_lines if line.strip())
 
@@ -140,6 +163,8 @@ class _JsonText:
         self.path, self.text = path, text
         self._position = self._counted_position = 0
         self._line_number = 1
+        #: (begin, end) of the value that was decoded last.
+        self.last_span = (0, 0)
 
     def next_value(self) -> tuple[str, Any]:
         """(place, value) of the value that begins here."""
@@ -151,6 +176,7 @@ class _JsonText:
             raise self._error(error.msg, error.pos) from None
         except (ValueError, RecursionError) as error:
             raise _parse_error(error, location) from None
+        self.last_span = start, self._position
         return location, _check_depth_and_surrogates(
             json_value, _SURROGATE_PATTERN.search(self.text, start, self._position) is not None, location
         )
