@@ -22,14 +22,7 @@ from orca_bench.evaluate.tasks.task import Task
 
 def files_of_split(benchmarks_folder: Path, task: Task, split_name: str) -> list[Path]:
     """The files of a split; raises UserError where there are none, where some are missing, and where there are two sets."""
-    files_by_folder_and_name: dict[tuple[Path, str], list[Path]] = {}
-    for data_folder in _task_folders(benchmarks_folder, task):
-        for data_file in _data_files(data_folder):
-            if row_files.data_file_stem(data_file) == split_name:
-                whole_file_name = "" if row_files.is_shard(data_file) else data_file.name
-                files_by_folder_and_name.setdefault((data_folder, whole_file_name), []).append(data_file)
-        if split_files := _data_files(data_folder / split_name):
-            files_by_folder_and_name[data_folder / split_name, ""] = split_files
+    files_by_folder_and_name = _split_files_by_folder_and_name(benchmarks_folder, task, split_name)
     if not files_by_folder_and_name:
         present_file_names = sorted(
             {
@@ -56,6 +49,25 @@ def files_of_split(benchmarks_folder: Path, task: Task, split_name: str) -> list
             hint="keep one",
         )
     return row_files.in_natural_order(next(iter(files_by_folder_and_name.values())))
+
+
+def has_split(benchmarks_folder: Path, task: Task, split_name: str) -> bool:
+    """Whether there is any file of a split."""
+    return bool(_split_files_by_folder_and_name(benchmarks_folder, task, split_name))
+
+
+def _split_files_by_folder_and_name(
+    benchmarks_folder: Path, task: Task, split_name: str
+) -> dict[tuple[Path, str], list[Path]]:
+    files_by_folder_and_name: dict[tuple[Path, str], list[Path]] = {}
+    for data_folder in _task_folders(benchmarks_folder, task):
+        for data_file in _data_files(data_folder):
+            if row_files.data_file_stem(data_file) == split_name:
+                whole_file_name = "" if row_files.is_shard(data_file) else data_file.name
+                files_by_folder_and_name.setdefault((data_folder, whole_file_name), []).append(data_file)
+        if split_files := _data_files(data_folder / split_name):
+            files_by_folder_and_name[data_folder / split_name, ""] = split_files
+    return files_by_folder_and_name
 
 
 def has_task_folder(benchmarks_folder: Path, task: Task) -> bool:

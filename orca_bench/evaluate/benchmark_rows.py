@@ -40,6 +40,15 @@ class BenchmarkRows:
     hub_commit: hub.Commit | None = None
 
 
+@dataclass(frozen=True)
+class HashedRows:
+    """The rows of one split, the SHA-256 of each row's identity (`row_identity_json`), and that of the split."""
+
+    rows: list[Row]
+    row_hashes: list[str]
+    sha256: str
+
+
 def row_statuses_by_split(task: Task, task_rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
     row_counts_by_split = {task.evaluation_split: len(task_rows.evaluation_rows)} | (
@@ -158,10 +167,8 @@ def load_task_rows(
         else benchmarks_folder
     )
     for split in filter(None, (task.evaluation_split, task.few_shot_split)):
-        check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
-        rows_by_split[split], hashes_by_split[split] = _check_and_hash_rows(
-            task, _rows_with_places(task, split, rows_source, local_hint), check_row
-        )
+        split_rows = load_split_rows(task, split, rows_source, local_hint)
+        rows_by_split[split], hashes_by_split[split] = split_rows.rows, split_rows.sha256
     few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(few_shot_pool) < task.shots:
         raise UserError(
@@ -170,6 +177,14 @@ def load_task_rows(
         )
     hub_commit = rows_source if isinstance(rows_source, hub.Commit) else None
     return BenchmarkRows(rows_by_split[task.evaluation_split], few_shot_pool, hashes_by_split, hub_commit)
+
+
+def load_split_rows(
+    task: Task, split: str, rows_source: Path | hub.Commit, local_hint: str = _FOLDER_OR_MINI_HINT
+) -> HashedRows:
+    """The rows of one split, from a folder or the hub at a commit; raises UserError as `load_task_rows`."""
+    check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
+    return _check_and_hash_rows(task, _rows_with_places(task, split, rows_source, local_hint), check_row)
 
 
 def reload_result_rows(result: Result, task: Task, benchmarks_folder: Path | None) -> BenchmarkRows:
@@ -199,9 +214,9 @@ def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit, local_hint: str
 
 def _check_and_hash_rows(
     task: Task, rows_with_places: Iterable[tuple[str, Row]], check_row: Callable[[Row], None]
-) -> tuple[list[Row], str]:
-    """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""
-    checked_rows, rows_digest = [], hashlib.sha256()
+) -> HashedRows:
+    """The rows, each checked and hashed; raises UserError, with the place, for a row that is not one of the task."""
+    checked_rows, row_hashes, rows_digest = [], [], hashlib.sha256()
     for row_place, row in rows_with_places:
         for column, expected_type in task.column_types.items():
             if column not in row:
@@ -217,8 +232,9 @@ def _check_and_hash_rows(
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=row_place) from None
         rows_digest.update(row_json + b"\n")
+        row_hashes.append(hashlib.sha256(row_json).hexdigest())
         checked_rows.append(row)
-    return checked_rows, rows_digest.hexdigest()
+    return HashedRows(checked_rows, row_hashes, rows_digest.hexdigest())
 
 
 def row_identity_json(task: Task, row: Row) -> bytes:
