@@ -134,6 +134,17 @@ def _system_text(
         report.default_system_count += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_system_count += 1
+    return _assigned_system_text(instruction, assigned_system_ids, seed)
+
+
+def default_system_text(instruction: instructions.Instruction) -> str:
+    """The system message that a conversion without options gives an instruction."""
+    return _system_text(instruction, None, 0, ConversionReport())
+
+
+def _assigned_system_text(
+    instruction: instructions.Instruction, assigned_system_ids: Sequence[int] | None, seed: int
+) -> str:
     hash_input = "\0".join(
         (str(seed), instruction.instruction_text, instruction.input_text, instruction.reference_answer)
     )

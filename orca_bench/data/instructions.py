@@ -51,7 +51,18 @@ def read_instructions(
     for file in row_files.data_files_of(path_or_pattern):
         for location, row in row_files.read_rows(file):
             row_number += 1
-            yield _to_instruction(row, _shape_of_row(row, column_shape, location), source_name, row_number, location)
+            yield instruction_of_row(row, location, column_shape, source_name, row_number)
+
+
+def instruction_of_row(
+    row: dict[str, Any],
+    location: str,
+    column_shape: column_shapes.ColumnShape | None = None,
+    source_name: str = "",
+    row_number: int = 0,
+) -> Instruction:
+    """The instruction of one row of a file, as `read_instructions` gives it; raises UserError likewise."""
+    return _to_instruction(row, _shape_of_row(row, column_shape, location), source_name, row_number, location)
 
 
 def source_name_of(path: Path) -> str:

@@ -68,17 +68,22 @@ class SplitRows(JsonObject):
 
 
 class Finding(JsonObject):
-    """Records with one fault: their number, and the places (file and line) of the first of them."""
+    """Records with one fault: their number, and the places (file and line) of the first of them.
+
+    `originals` has, for each of the examples that are duplicates, the place of the first record that is like it.
+    """
 
     records: Count
     examples: list[str] = []
+    originals: list[str] = []
 
 
 class TokenLengths(JsonObject):
     """The lengths of whole training examples in tokens of the student's tokenizer.
 
-    `histogram` counts examples by length: entry i has those of `bin_width` · i tokens up to `bin_width` · (i + 1), the upper
-    bound left out. `cut` counts those with more than `max_length` tokens, of which training leaves out the rest.
+    `histogram` counts examples by length: entry i has those of more than `bin_width` · i tokens, up to `bin_width` · (i + 1);
+    the last entry has all longer ones too. `total` is the sum of all lengths. `cut` counts the examples with more than
+    `max_length` tokens, of which training leaves out the rest.
     """
 
     tokenizer_sha256: str
@@ -134,14 +139,18 @@ class TaskOverlap(JsonObject):
 class DataReport(JsonObject):
     """A whole report. `benchmarks` and `overlap` are empty where the records were compared with none.
 
-    `shard` says which part of the records this is, as `1/4`; a merged report has none. `benchmarks` has the rows by task and
-    split. `suite` is the name of the benchmark suite.
+    `records` counts all rows of the files, or of a shard its own. `shard` says which part of the records this is, as `1/4`;
+    a merged report has none. Duplicates are counted over all records: a shard has no number of them, but the hash
+    `signatures_sha256` of the file beside it from which a merge counts them. `exact_duplicates` counts the records whose
+    texts are those of an earlier record, `near_duplicates` those that go where one of each group of like texts stays.
+    `benchmarks` has the rows by task and split. `suite` is the name of the benchmark suite.
     """
 
     format: str = DATA_REPORT_FORMAT
     files: list[RecordFile]
     records: Count
     shard: str | None = None
+    signatures_sha256: str | None = None
     findings: dict[str, Finding] = {}
     exact_duplicates: Count | None = None
     near_duplicates: Count | None = None

@@ -1,0 +1,84 @@
+"""Batches in, their checks out in the same order, by several processes that end with this one.
+
+A few batches more than there are workers wait at a time, so that memory does not grow with the number of records. Its own module
+because nothing here knows what is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from orca_bench.child_processes import end_with_parent
+from orca_bench.data.record_checks.batches import BatchCheck, RowBatch, RowChecker
+from orca_bench.errors import UserError
+
+_WAITING_BATCHES = 2  # for each worker
+
+_worker_checker: RowChecker | None = None
+
+
+def checked_batches(
+    checker: RowChecker, batches: Iterable[RowBatch], worker_count: int
+) -> Generator[BatchCheck, None, None]:
+    """Check the batches in this many processes; a single batch, and all batches of one worker, are checked in this process.
+
+    Raises UserError where a worker ends before its work. An error or an interrupt ends all workers after their batch.
+    """
+    batch_iterator = iter(batches)
+    first_batches = list(itertools.islice(batch_iterator, 2))
+    all_batches = itertools.chain(first_batches, batch_iterator)
+    if worker_count == 1 or len(first_batches) < 2:
+        yield from map(checker.check, all_batches)
+        return
+    # Forked workers share the index of the benchmarks' rows; macOS' own libraries do not survive a fork.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    executor = ProcessPoolExecutor(worker_count, context, _start_worker, (checker,))
+    waiting: deque[Future[BatchCheck]] = deque()
+    try:
+        for batch in all_batches:
+            with _interrupts_later():  # the first call starts the workers
+                waiting.append(executor.submit(_check_batch, batch))
+            if len(waiting) > worker_count * _WAITING_BATCHES:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed from outside, most likely because the memory is full",
+            where="--workers",
+            hint="fewer workers need less memory",
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C in the block comes after it, and never to a process that is started in the block: its parent ends it."""
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+
+
+def _start_worker(checker: RowChecker) -> None:
+    global _worker_checker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each worker has a core; and the library warns of forks otherwise
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+    _worker_checker = checker
+
+
+def _check_batch(batch: RowBatch) -> BatchCheck:
+    assert _worker_checker is not None, "`_start_worker` ran"
+    return _worker_checker.check(batch)
