@@ -20,7 +20,7 @@ class CommandEntry:
 
 #: The commands by group, in the order of the work.
 GROUPS: dict[str, tuple[CommandEntry, ...]] = {
-    "Data": (CommandEntry("data", "data", "Convert instruction files into records."),),
+    "Data": (CommandEntry("data", "data", "Convert instruction files into records; check records."),),
     "Train": (
         CommandEntry("train", "train", "Train the model that a recipe describes, with DeepSpeed ZeRO-3."),
         CommandEntry("import", "import_gguf", "Write a model folder with what is in a GGUF file."),

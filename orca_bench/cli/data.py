@@ -1,4 +1,4 @@
-"""`orca-bench data …`: instruction files in, records out."""
+"""`orca-bench data …`: instruction files in, records out; the checks of records are in data_check.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.data_check import check, merge_shard_reports
 
 if TYPE_CHECKING:
     from orca_bench.data.conversion import ConversionReport
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.group("data")
 def command() -> None:
-    """Convert instruction files into records."""
+    """Convert instruction files into records, and check what is in records."""
+
+
+command.add_command(check)
+command.add_command(merge_shard_reports)
 
 
 @command.command("convert", short_help="Convert instruction files into records.")
