@@ -93,6 +93,7 @@ def evaluate(
     out: str | Path | None = None,
     fresh: bool = False,
     max_seconds: float | None = None,
+    data_report: str | Path | None = None,
     display: Display | None = None,
 ) -> dict[str, ResultFile]:
     """Evaluate a model folder, GGUF file, hub id or run (by default the newest finished run); returns the results by protocol.
@@ -102,8 +103,10 @@ def evaluate(
     `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject),
     `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
     `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
-    one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. Raises Interrupted where
-    the user or `max_seconds` stops it. In the other processes of a launcher the returned mapping is empty.
+    one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. `data_report`, a file of
+    `orca-bench data check` or `none`, marks the questions that are in the training records; by default it is that of the
+    model's folder. Raises Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the
+    returned mapping is empty.
     """
     from orca_bench import mini
     from orca_bench.evaluate import config_building, evaluation
@@ -127,6 +130,7 @@ def evaluate(
         out=None if out is None else Path(out),
         fresh=fresh,
         max_seconds=max_seconds,
+        data_report=data_report,
         show_message=display.message,
     )
     protocols = evaluation.evaluate(config, display)

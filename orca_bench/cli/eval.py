@@ -78,6 +78,7 @@ from orca_bench.question_limit import LimitJson
     help="Start nothing new after this time (90m, 2h, 1h30m, or seconds) and exit with 130. Every answer is stored, and the "
     "same command continues.",
 )
+@options.data_report("that of the model's folder, where there is one")
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 @options.reported
 @options.all_tasks
@@ -98,6 +99,7 @@ def command(
     out: Path | None,
     fresh: bool,
     max_time: str | None,
+    data_report: str | None,
     output_format: str,
     reported: str,
     all_tasks: bool,
@@ -117,6 +119,9 @@ def command(
 
     A result file that exists is extended: tasks of the same setting (model, protocol, limit, rows, versions) stay in it, so
     tasks may be evaluated one by one. A result of another setting is renamed and never overwritten.
+
+    Where a report of `orca-bench data check` says which questions are in the records that the model was trained on, these
+    questions are marked, and every table has the score without them.
 
     \b
       orca-bench eval --tasks all
@@ -160,6 +165,7 @@ def command(
             out=out,
             fresh=fresh,
             max_seconds=max_seconds,
+            data_report=data_report,
             display=display,
         )
     if results:  # of a launcher's processes, the first one prints for all

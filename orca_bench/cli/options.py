@@ -119,6 +119,16 @@ overrides: Decorator = click.option(
 )
 
 
+def data_report(default: str) -> Decorator:
+    """The option --data-report; `default` says what is taken without it."""
+    return click.option(
+        "--data-report",
+        metavar="FILE|none",
+        help="Report of `orca-bench data check` on the training records: its questions are marked. none: mark no question.  "
+        f"[default: {default}]",
+    )
+
+
 def output_format(*formats: str, explanation: str = "") -> Decorator:
     """The option --format, of these formats; the first is the default. `explanation` follows the list in the help."""
     return click.option(

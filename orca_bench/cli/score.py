@@ -32,6 +32,7 @@ from orca_bench.question_limit import LimitJson
 )
 @click.option("--name", help="Name of the model in tables.  [default: the name of ANSWERS]")
 @options.max_new_tokens
+@options.data_report("none")
 @options.runs
 @click.option("--out", type=options.PATH, metavar="FILE", help="Result file.  [default: ANSWERS with .result.json]")
 @options.reported
@@ -47,6 +48,7 @@ def command(
     cut_at_stop: bool,
     name: str | None,
     max_new_tokens: tuple[str, ...],
+    data_report: str | None,
     runs: Path,
     out: Path | None,
     output_format: str,
@@ -86,13 +88,20 @@ def command(
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 
-    check_output_file(out, [answers, benchmarks, reported], may_replace_result=True)
+    check_output_file(out, [answers, benchmarks, reported, data_report], may_replace_result=True)
 
-    from orca_bench.evaluate import offline_scoring
+    from orca_bench.evaluate import offline_scoring, overlap_marks
 
     with progress_console.status("reading, matching and scoring answers"):
         offline_scoring.score_answers(
-            answers, selection, out, name or stem, cut_at_stop, tasks is not None, progress_message
+            answers,
+            selection,
+            out,
+            name or stem,
+            cut_at_stop,
+            tasks is not None,
+            progress_message,
+            overlap_marks.report_path(data_report, None),
         )
     result_file = api.load_result(out)
     for note in result_file.result.answer_notes:

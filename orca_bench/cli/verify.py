@@ -40,6 +40,13 @@ _MAX_UNCHECKED_LENGTH = 100  # characters of a line on what was not checked
     metavar="DIR",
     help="Instead of RESULTS: print which rows of this benchmarks folder are the leaderboard's own, with the hash of each split.",
 )
+@click.option(
+    "--data-report",
+    type=options.PATH,
+    metavar="FILE",
+    help="The report on the training records by which questions were marked; the marks are compared with it.  [default: that "
+    "of the model's folder, where it is here]",
+)
 @options.runs
 @options.output_format("terminal", "json")
 def command(
@@ -48,6 +55,7 @@ def command(
     verbose: bool,
     no_rescore: bool,
     check_rows: Path | None,
+    data_report: Path | None,
     runs: Path,
     output_format: str,
 ) -> int:
@@ -57,9 +65,9 @@ def command(
     newest result.
 
     The requests are rebuilt from the rows and their hash is compared; each question is scored again from its answers; values,
-    standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions,
-    the model's identity, token ids) is named, and the hash of the whole result covers it: any changed digit is noticed. To
-    check the answers themselves, run `eval` again.
+    standard errors, averages, warnings and the overlap with training records are computed again. What cannot be computed again
+    (times, versions, the model's identity, token ids) is named, and the hash of the whole result covers it: any changed digit is
+    noticed. To check the answers themselves, run `eval` again.
 
     With --check-rows, benchmark rows are verified instead; exit 1 where a split is missing or has other rows than the
     leaderboard. The hash of a split covers the columns that its task reads, in order; line ends do not count.
@@ -69,15 +77,22 @@ def command(
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
       orca-bench verify --check-rows path/to/benchmarks
     """
-    if no_rescore and benchmarks is not None:
-        raise UserError(
-            "rows are needed only to score answers again", where="--benchmarks", hint="leave out --no-rescore"
-        )
+    for option, path, problem in (
+        ("--benchmarks", benchmarks, "rows are needed only to score answers again"),
+        ("--data-report", data_report, "marks are compared only where answers are scored again"),
+    ):
+        if no_rescore and path is not None:
+            raise UserError(problem, where=option, hint="leave out --no-rescore")
     if check_rows is None:
-        return _verify_results(select_result_paths(results, runs), benchmarks, no_rescore, verbose, runs, output_format)
+        paths = select_result_paths(results, runs)
+        return _verify_results(paths, benchmarks, data_report, no_rescore, verbose, runs, output_format)
     if results:
         raise UserError("rows are checked instead of RESULTS", where="--check-rows", hint="give one of the two")
-    for option, is_on_command_line in (("--benchmarks", benchmarks is not None), ("--no-rescore", no_rescore)):
+    for option, is_on_command_line in (
+        ("--benchmarks", benchmarks is not None),
+        ("--data-report", data_report is not None),
+        ("--no-rescore", no_rescore),
+    ):
         if is_on_command_line:
             raise UserError("is for RESULTS, and --check-rows checks rows", where=option, hint="leave it out")
     return _check_rows(check_rows, runs, output_format)
@@ -133,6 +148,7 @@ def _rows_of_result(path: Path, benchmarks: Path | None, runs: Path) -> Path | N
 def _verify_results(
     results: Sequence[Path],
     benchmarks: Path | None,
+    data_report: Path | None,
     no_rescore: bool,
     verbose: bool,
     runs: Path,
@@ -146,7 +162,7 @@ def _verify_results(
     for index, result in enumerate(results):
         benchmarks_folder = None if no_rescore else _rows_of_result(result, benchmarks, runs)
         with counting("verifying") as progress:
-            findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
+            findings = verification.verify(result, benchmarks_folder, not no_rescore, progress, data_report)
         matches = all(finding.matches is not False for finding in findings)
         entries = [{"what": each.check_name, "matches": each.matches, "detail": each.detail} for each in findings]
         contents.append({"result": str(result), "matches": matches, "findings": entries})

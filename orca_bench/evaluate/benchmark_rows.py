@@ -247,6 +247,11 @@ def row_identity_json(task: Task, row: Row) -> bytes:
     return json.dumps(column_values, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
+def row_sha256(task: Task, row: Row) -> str:
+    """The hash of what a task reads of a row: its name in a report of `orca-bench data check`."""
+    return hashlib.sha256(row_identity_json(task, row)).hexdigest()
+
+
 def _normalize_value(column_value: Any) -> Any:
     if isinstance(column_value, str):
         return column_value.replace("\r\n", "\n").replace("\r", "\n")

@@ -47,14 +47,16 @@ def evaluation_config(
     out: Path | None = None,
     fresh: bool = False,
     max_seconds: float | None = None,
+    data_report: str | Path | None = None,
     show_message: hub.ShowMessage = lambda line: None,
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
     `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
     `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here
-    (`show_message` gets a line about it), and a server is asked for the name of its model. Raises UserError for a text that is
-    not valid.
+    (`show_message` gets a line about it), and a server is asked for the name of its model. `data_report` is a report of
+    `orca-bench data check`, or `none`; by default it is that of the model's folder. Raises UserError for a text that is not
+    valid.
     """
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
@@ -69,6 +71,7 @@ def evaluation_config(
     )
 
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
+    from orca_bench.evaluate.overlap_marks import report_path
     from orca_bench.evaluate.result_names import default_result_path
     from orca_bench.models.model_folder import locate_model
     from orca_bench.models.model_names import check_model_name
@@ -119,6 +122,8 @@ def evaluation_config(
         max_seconds=max_seconds,
         dataset_revisions_by_task=dataset_revisions_by_task,
         max_new_tokens_by_task=max_new_tokens_by_task,
+        # The folder of a served model is that of its tokenizer, which may be another model's.
+        data_report_path=report_path(data_report, None if is_server else model_folder),
     )
 
 

@@ -21,6 +21,7 @@ from orca_bench.evaluate.answers.workload import Workload, count_text
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
+from orca_bench.evaluate.overlap_marks import OverlapMarker, marking_message, open_marker
 from orca_bench.evaluate.protocol_run import EvaluationInputs, ProtocolRun, open_run
 from orca_bench.files import make_writable_folder
 from orca_bench.models.model_warnings import warning_rank
@@ -30,8 +31,8 @@ from orca_bench.tokenizers import explain_disagreement
 
 __all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
 
-#: The suite that the rows are of, and the rows by task.
-_SuiteAndRows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows]]
+#: The suite that the rows are of, the rows by task, and what marks those of them that are in the training records.
+_SuiteAndRows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows], OverlapMarker | None]
 
 
 def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
@@ -77,6 +78,8 @@ def _run_protocols(
         workload = Workload()
         for protocol_run in runs_by_protocol.values():
             protocol_run.count(workload)
+        if inputs.marker is not None:
+            display.message(marking_message(inputs.marker, config.tasks))
         display.message(_heading(config, engine, workload))
         display.expect(workload)
         results_by_protocol: dict[str, Result] = {}
@@ -141,10 +144,11 @@ def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
         )
         for task in config.tasks
     }
+    marker = open_marker(config.data_report_path, rows_by_task, config.tasks)
     for path in config.result_paths_by_protocol.values():
         check_output_path(path)
         make_writable_folder(path.parent)
-    return suite, rows_by_task
+    return suite, rows_by_task, marker
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ class EvaluationConfig:
     `dataset_revisions_by_task` are those of the hub's data sets, by task. `question_limit` is the most questions of each task
     (of each MMLU subject). With `ignores_cached_answers`, answers of an earlier evaluation are not used. After `max_seconds`
     nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
+    `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on.
     """
 
     model_folder: ModelFolder
@@ -38,3 +39,4 @@ class EvaluationConfig:
     max_seconds: float | None = None
     dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
+    data_report_path: Path | None = None

@@ -21,6 +21,7 @@ from orca_bench.evaluate import (
     result_building,
     scoring,
 )
+from orca_bench.evaluate.overlap_marks import open_marker
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import file_sha256, make_writable_folder, open_text_replacement
 from orca_bench.models.model_folder import ModelFolder
@@ -94,11 +95,13 @@ def score_answers(
     should_cut_texts: bool = False,
     requires_all_tasks: bool = False,
     show_message: Callable[[str], None] = lambda line: None,
+    data_report_path: Path | None = None,
 ) -> Result:
     """Score a file of answers and write the result; returns it. `show_message` gets what becomes of an earlier `result_path`.
 
     The tasks are those of `selection` that the file answers; with `requires_all_tasks`, all of them must be. Every answer is
     checked before anything is written. With `should_cut_texts`, a text ends where a stop string of its request begins.
+    `data_report_path` is a report of `orca-bench data check`, by which questions are marked.
     """
     check_output_path(result_path)
     answer_file = answer_files.read_answers(answers_path)
@@ -114,6 +117,7 @@ def score_answers(
         selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
     )
     rows_by_task = {task.name: selection.task_rows(task) for task in tasks}
+    marker = open_marker(data_report_path, rows_by_task, tasks)
     documents_by_task = {
         task.name: protocol.documents(task, rows_by_task[task.name], selection.question_limit.of_task(task.name))
         for task in tasks
@@ -138,6 +142,7 @@ def score_answers(
             protocol,
             task_questions,
             request_files.requests_sha256(documents_by_task[task.name]),
+            marker=marker,
         )
         questions += task_questions
     output.write(result, questions)

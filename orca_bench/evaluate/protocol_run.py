@@ -26,6 +26,7 @@ from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
 from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
+from orca_bench.evaluate.overlap_marks import OverlapMarker
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models import model_warnings
@@ -35,10 +36,14 @@ from orca_bench.results.models import Question, Result
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What the protocols of one evaluation share: the suite, the rows by task, the engine, and the processes that compute."""
+    """What the protocols of one evaluation share: the suite, the rows by task, the engine, and the processes that compute.
+
+    `marker` marks the questions that are in the training records, where there is a report of them.
+    """
 
     suite: Suite
     rows_by_task: Mapping[str, BenchmarkRows]
+    marker: OverlapMarker | None
     engine: LoadedEngine
     workers: WorkerPool
 
@@ -120,6 +125,7 @@ class ProtocolRun:
             shortened_context_count=harness_model.shortened_context_count,
             server_shortened_context_count=harness_model.server_shortened_context_count or None,
             elapsed_seconds=round(time.time() - start_time_s, 1),
+            marker=self.inputs.marker,
         )
         self.output.write(self.result, [*earlier_questions, *task_outcome.questions])
         self.display.end(task, entry)

@@ -65,6 +65,10 @@ def rescore_task(
         if isinstance(rescored_question, str):
             score_faults.append(f"line {line_number}: {rescored_question}")
             continue
+        # Marks come from a report on the training records, not from answers.
+        for mark_name in ("overlap", "relative"):
+            if (share := getattr(question, mark_name)) is not None:
+                setattr(rescored_question, mark_name, share)
         questions.append(rescored_question)
         difference = _describe_difference(question, rescored_question)
         if difference is not None:

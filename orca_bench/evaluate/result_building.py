@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from orca_bench import __version__
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses_by_split
+from orca_bench.evaluate.overlap_marks import OverlapMarker
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.question_limit import QuestionLimit
@@ -73,11 +74,12 @@ def add_task_result(
     shortened_context_count: int | None = None,
     server_shortened_context_count: int | None = None,
     elapsed_seconds: float | None = None,
+    marker: OverlapMarker | None = None,
 ) -> TaskResult:
     """Put a task's scored questions into a result; returns the task's entry.
 
     `shortened_context_count` counts contexts that were cut to the model's window, `server_shortened_context_count` those that a
-    server's window cut further.
+    server's window cut further. `marker` marks the questions that are in the training records.
     """
     task_result = summarize_task(task.facts, questions)
     task_result.rows, task_result.requests_sha256 = len(rows.evaluation_rows), requests_sha256
@@ -90,6 +92,8 @@ def add_task_result(
     for field_name, measured_value in measured_values_by_field.items():
         if measured_value is not None:
             setattr(task_result, field_name, measured_value)
+    if marker is not None and (overlap := marker.mark(task, rows, questions)) is not None:
+        task_result.overlap = overlap
     if result.suite.comparable:
         task_result.row_check = row_statuses_by_split(task, rows)
     task_result.warnings = reader_warnings(protocol, task, task_result, rows)

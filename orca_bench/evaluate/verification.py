@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate import benchmark_rows, protocols, result_building
+from orca_bench.evaluate import benchmark_rows, overlap_marks, protocols, result_building
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite
+from orca_bench.evaluate.overlap_marks import OverlapMarker
 from orca_bench.evaluate.rescoring import NumberedQuestion, rescore_task
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Task
@@ -31,12 +32,15 @@ def verify(
     benchmarks_folder: Path | None,
     should_check_rows: bool = True,
     report_progress: Progress = lambda n, total: None,
+    data_report_path: Path | None = None,
 ) -> list[Finding]:
     """Recompute a result; `benchmarks_folder` are the rows, None for the hub. Without rows, scores are taken as they are stored.
 
-    Raises UserError where the files cannot be read, or the rows cannot be had.
+    `data_report_path` is the report on the training records by which questions were marked; by default that of the model's
+    folder, where that is here. Raises UserError where the files cannot be read, or the rows cannot be had.
     """
     result = read_result(result_path)
+    marker = overlap_marks.marker_of_result(result, data_report_path)
     questions_path = questions_path_for(result_path)
     numbered_questions = _questions_by_task(questions_path)
     findings = [consistency.check_result_hash(result), consistency.check_questions_hash(result, questions_path)]
@@ -44,8 +48,11 @@ def verify(
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
         report_progress(index, len(result.tasks))
         task_rows = benchmark_rows.reload_result_rows(result, task, benchmarks_folder) if should_check_rows else None
-        findings += _check_task_result(result, task, numbered_questions.get(task.name, []), task_rows, recomputed_paths)
-    questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
+        task_questions = numbered_questions.get(task.name, [])
+        findings += _check_task_result(result, task, task_questions, task_rows, recomputed_paths)
+        if marker is not None and task_rows is not None:
+            findings += _check_marks(result, task, task_questions, task_rows, marker, recomputed_paths)
+    questions = [question for of_task in numbered_questions.values() for _, question in of_task]
     findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
     findings += consistency.check_tasks_and_limit(result, questions, recomputed_paths)
     if result.protocol.name in protocols.REQUEST_PROTOCOLS:
@@ -95,6 +102,7 @@ def _check_task_result(
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
             recomputed_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
     findings.append(consistency.check_task_value(result, task.facts, questions, recomputed_paths))
+    findings += consistency.check_task_overlap(result, task.facts, questions, recomputed_paths)
     if not is_plain and task.name in result.lm_eval:
         findings.append(consistency.check_harness_account(result, task.facts, questions, recomputed_paths))
     return findings
@@ -134,6 +142,34 @@ def _check_row_hashes(
         True,
         hashes if row_status is None else f"{hashes} ({', '.join(dict.fromkeys(row_status.values()))})",
     )
+
+
+def _check_marks(
+    result: Result,
+    task: Task,
+    numbered_questions: Sequence[NumberedQuestion],
+    task_rows: BenchmarkRows,
+    marker: OverlapMarker,
+    recomputed_paths: set[FieldPath],
+) -> list[Finding]:
+    """Whether the marks of a task's questions are those that the report gives; nothing where another report gave them."""
+    overlap, check_name = result.tasks[task.name].overlap, f"{task.title}: marks"
+    if overlap is None or overlap.report_sha256 != marker.report_sha256:
+        return []
+    if not marker.covers(task) or any(
+        question.row >= len(task_rows.evaluation_rows) for _, question in numbered_questions
+    ):
+        return [Finding(check_name, False, f"{marker.path} does not cover these questions")]
+    marks = marker.marks_of(task, task_rows, [question for _, question in numbered_questions])
+    differences = [
+        f"line {line_number} ({question.task} row {question.row})"
+        for (line_number, question), expected in zip(numbered_questions, marks, strict=True)
+        if (question.overlap, question.relative) != (expected.overlap, expected.relative)
+    ]
+    recomputed_paths.add(("tasks", task.name, "overlap", "report_sha256"))
+    shown_differences = "; ".join(differences[: consistency.MAX_DIFFERENCES_PER_FINDING])
+    detail = f"not those of {marker.path}: {shown_differences}" if differences else f"those of {marker.path}"
+    return [Finding(check_name, not differences, detail)]
 
 
 def _check_task_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Finding:

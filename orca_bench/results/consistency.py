@@ -82,6 +82,34 @@ def check_task_value(
     return Finding(check_name, not difference_by_key, "; ".join(difference_by_key.values()) or value_text)
 
 
+def check_task_overlap(
+    result: Result, task: TaskFacts, questions: Sequence[Question], recomputed_paths: set[FieldPath]
+) -> list[Finding]:
+    """What a task's entry says of questions in the training records, from the marks of the questions; nothing without both.
+
+    Whether the marks are those of the report, only the report can tell.
+    """
+    recorded_overlap = result.tasks[task.name].overlap
+    marked_count = sum(question.overlap is not None or question.relative is not None for question in questions)
+    check_name = f"{task.title}: overlap"
+    if recorded_overlap is None:
+        if not marked_count:
+            return []
+        detail = f"{counted(marked_count, 'question')} marked, and no word of it in the task's entry"
+        return [Finding(check_name, False, detail)]
+    recomputed_json = summary.summarize_overlap(task, questions, "").to_json()
+    recorded_json = recorded_overlap.to_json()
+    difference_texts = [
+        f"{key} {recorded_json.get(key)!r:.60} in the result, {recomputed_json[key]!r:.60} by the questions"
+        for key in ("questions", "without", "relatives")
+        if not is_equal_json(recomputed_json[key], recorded_json.get(key))
+        and not (key == "relatives" and key not in recorded_json)
+    ]
+    recomputed_paths |= {("tasks", task.name, "overlap", key) for key in ("questions", "without", "relatives")}
+    detail = f"{recorded_overlap.questions:,} of {len(questions):,} questions"
+    return [Finding(check_name, not difference_texts, "; ".join(difference_texts) or detail)]
+
+
 def check_averages(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
     """The averages, from the tasks' values."""
     difference_texts = []

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, write_json
+from orca_bench.results.hashing import compute_content_sha256
 from orca_bench.results.json_object import Count, Fraction, JsonObject
 
 DATA_REPORT_FORMAT = "orca-bench data report 1"
+#: The name of the report in a run's folder, and, without texts, in the folder of the model that was trained on the records.
+DATA_REPORT_FILE_NAME = "data_report.json"
 
 #: `test`: a question that is evaluated; `training`: a row of the same benchmark's other splits, from which few-shot examples are
 #: taken and on which it is legal to train; `relative`: a question with other numbers, or one that is alike only in part.
@@ -173,6 +176,39 @@ class DataReport(JsonObject):
         """The hashes of the record files."""
         return frozenset(file.sha256 for file in self.files)
 
+    def covers(self, task_name: str, split: str) -> bool:
+        """Whether the records were compared with the rows of a split."""
+        return split in self.benchmarks.get(task_name, {})
+
+    @property
+    def file_content(self) -> dict[str, Any]:
+        """The JSON object of the report's file, with the name of the format, which `to_json` has only where it was read."""
+        return {"format": self.format} | self.to_json()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the report without texts: that of a whole report, and of the one in the model's folder, is the same."""
+        return compute_content_sha256(self.without_texts().file_content)
+
+    def without_texts(self) -> DataReport:
+        """What a model's folder has of the report: no text of a row or a record, and no folder's name.
+
+        Of each row and kind one hit stays, that with the largest share of the question; hits on training rows, which are
+        counted in `overlap`, do not.
+        """
+        hit_by_row: dict[tuple[str, str, int, str], OverlapHit] = {}
+        for hit in sorted(self.hits, key=lambda hit: (-hit.question, hit.record_sha256)):
+            if hit.kind != "training":
+                hit_by_row.setdefault((hit.task, hit.split, hit.row, hit.kind), hit)
+        no_texts = {"record": "", "longest_run": "", "row_text": "", "record_text": ""}
+        return self.model_copy(
+            update={
+                "files": [file.model_copy(update={"name": Path(file.name).name}) for file in self.files],
+                "findings": {name: Finding(records=finding.records) for name, finding in self.findings.items()},
+                "hits": [hit_by_row[row].model_copy(update=no_texts) for row in sorted(hit_by_row)],
+            }
+        )
+
 
 def read_data_report(path: Path) -> DataReport:
     """The report in a file; raises UserError where the file is absent or is no report."""
@@ -198,4 +234,4 @@ def read_data_report(path: Path) -> DataReport:
 
 def write_data_report(path: Path, report: DataReport) -> None:
     """Write a report, whole or not at all."""
-    write_json(path, report.to_json())
+    write_json(path, report.file_content)

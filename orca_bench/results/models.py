@@ -9,7 +9,6 @@ program did not write is None or empty.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -26,6 +25,7 @@ from orca_bench.results.json_object import (
     StandardError,
     copy_list,
 )
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How the value of the key `format` begins; the version follows.
@@ -63,10 +63,16 @@ class WholeAnswers(Estimate):
 
 
 class Overlap(JsonObject):
-    """How many of a task's questions stand in the training records too, and the value without them."""
+    """How many of a task's questions stand in the training records too, and the value without them.
+
+    `without` is None where no question is left. `relatives` counts those of which only a relative stands there; they are not
+    left out. `report_sha256` is the hash of the report that says so (`DataReport.sha256`).
+    """
 
     questions: Count
     without: Estimate | None = None
+    relatives: Count | None = None
+    report_sha256: str | None = None
 
 
 class Average(JsonObject):
@@ -117,59 +123,6 @@ class SuiteDescription(JsonObject):
     name: str
     comparable: bool
     note: str | None = None
-
-
-class ProtocolDescription(JsonObject):
-    """How questions became requests and answers became scores: all that two results must have in common.
-
-    `max_length` is the model's window in tokens, `max_new_tokens` the token limit of a text, by task where tasks differ;
-    `system` is the system message of protocol `orca`, `harness` and `lm_eval` are the versions of the other two's harness.
-    """
-
-    name: Literal["leaderboard", "orca", "plain"]
-    version: int | None = None
-    system: str | None = None
-    harness: str | None = None
-    lm_eval: str | None = None
-    tokens: str | None = None
-    max_new_tokens: Count | dict[str, Count] | None = None
-    scoring: dict[str, str] | None = None
-    max_length: int | None = None
-
-    @property
-    def name_and_version(self) -> str:
-        """Name and version, as `orca v2`; the name alone where the version is not known."""
-        return self.name if self.version is None else f"{self.name} v{self.version}"
-
-    def differing_keys(self, other_protocol: ProtocolDescription, task_names: Collection[str]) -> list[str]:
-        """The keys whose values differ, as far as they are about `task_names`.
-
-        A description has the rules and token limits of all tasks that its program knew. Those of other tasks are left out,
-        so that a task which is added to the suite later makes no earlier result incomparable.
-        """
-        this_json, other_json = self.to_json(), other_protocol.to_json()
-
-        def is_equal(key: str) -> bool:
-            this_value, other_value = this_json.get(key), other_json.get(key)
-            if key in _PROTOCOL_KEYS_BY_TASK:
-                return _agree_on_tasks(this_value, other_value, task_names)
-            return bool(this_value == other_value)
-
-        return [key for key in dict.fromkeys((*this_json, *other_json)) if not is_equal(key)]
-
-
-#: The keys of a protocol's description whose value may be a mapping by task.
-_PROTOCOL_KEYS_BY_TASK = ("scoring", "max_new_tokens")
-
-
-def _agree_on_tasks(left: Any, right: Any, task_names: Collection[str]) -> bool:
-    """Whether two values of a description agree on `task_names`; a mapping is by task, another value is that of all tasks."""
-    if not isinstance(left, dict) and not isinstance(right, dict):
-        return bool(left == right)
-    names = {name for values in (left, right) if isinstance(values, dict) for name in values} & set(task_names)
-    mappings = (values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left, right))
-    left_value_by_task, right_value_by_task = ({name: values.get(name) for name in names} for values in mappings)
-    return left_value_by_task == right_value_by_task
 
 
 class EngineDescription(JsonObject):
@@ -340,7 +293,7 @@ class Question(JsonObject):
     the benchmark. `answers` has a log-probability (nats) or a text for each request; `greedy` whether a continuation is the
     model's own choice; `whole` the text before the protocol threw its first tokens away, with its score `whole_score`;
     `ran_out` whether a text reached its token limit. Questions of one `cluster` are not independent. `overlap` is the share
-    of the question that stands in the training records.
+    of the question that stands in the training records, `relative` that of a relative where only this stands there.
     """
 
     #: Keys that every line of this program has; a line without one of them is read by reports all the same.
@@ -362,6 +315,7 @@ class Question(JsonObject):
     whole: list[str | None] | None = None
     ran_out: list[bool | None] | None = None
     overlap: Fraction | None = None
+    relative: Fraction | None = None
     cluster: str | None = None
 
     @model_validator(mode="after")

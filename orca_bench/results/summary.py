@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca_bench.results.models import Average, Question, SubjectResult, TaskResult
+from orca_bench.results.models import Average, Estimate, Overlap, Question, SubjectResult, TaskResult
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 
@@ -43,16 +43,38 @@ def summarize_task(task: TaskFacts, questions: Sequence[Question]) -> TaskResult
         task_result_fields["whole"] = _mean_score_json(estimates.estimate_mean(whole_answer_scores, cluster_labels)) | {
             "questions": changed_answer_count
         }
+    mean_score = _estimate_value(task, questions)
+    task_result_fields |= _mean_score_json(mean_score)
     if task.subject_column is not None:
         subject_labels = [task.subject_of_part(question.task) for question in questions]
-        task_result_fields |= _mean_score_json(estimates.estimate_mean(scores, stratum_labels=subject_labels))
         task_result_fields["subjects"] = _subject_results(subject_labels, scores)
-        return TaskResult(**task_result_fields)
-    mean_score = estimates.estimate_mean(scores, cluster_labels)
-    task_result_fields |= _mean_score_json(mean_score)
-    if cluster_labels is not None:
+    elif cluster_labels is not None:
         task_result_fields["clusters"] = mean_score.cluster_count
     return TaskResult(**task_result_fields)
+
+
+def summarize_overlap(task: TaskFacts, questions: Sequence[Question], report_sha256: str) -> Overlap:
+    """How many of a task's questions are marked as overlapping with the training records, and the value of the others.
+
+    The value is estimated as the task's own. Of MMLU it is the mean of the subjects that have other questions.
+    """
+    other_questions = [question for question in questions if question.overlap is None]
+    without = _mean_score_json(_estimate_value(task, other_questions)) if other_questions else None
+    return Overlap(
+        questions=len(questions) - len(other_questions),
+        without=None if without is None else Estimate(**without),
+        relatives=sum(question.relative is not None for question in questions),
+        report_sha256=report_sha256,
+    )
+
+
+def _estimate_value(task: TaskFacts, questions: Sequence[Question]) -> estimates.MeanScore:
+    """The value of a task with its error: the plain mean of its subjects' scores, where it has subjects."""
+    scores = [question.score for question in questions]
+    if task.subject_column is not None:
+        subject_labels = [task.subject_of_part(question.task) for question in questions]
+        return estimates.estimate_mean(scores, stratum_labels=subject_labels)
+    return estimates.estimate_mean(scores, cluster_labels_of(questions))
 
 
 def cluster_labels_of(questions: Sequence[Question]) -> list[str] | None:
@@ -108,7 +130,7 @@ def _average_without_value() -> Average:
     return Average(value=None, stderr=None, interval=None)
 
 
-def mean_of_tasks(task_results: Sequence[TaskResult]) -> Average:
+def mean_of_tasks(task_results: Sequence[Estimate]) -> Average:
     """The plain mean of some tasks' values with its standard error, and an interval that has a width."""
     mean_value = sum(task_result.value for task_result in task_results) / len(task_results)
     task_stderrs = [task_result.stderr for task_result in task_results if task_result.stderr is not None]
@@ -130,6 +152,6 @@ def mean_of_tasks(task_results: Sequence[TaskResult]) -> Average:
     )
 
 
-def _interval_width(task_result: TaskResult) -> float:
+def _interval_width(task_result: Estimate) -> float:
     lower, upper = task_result.interval or (0.0, 1.0)
     return upper - lower
