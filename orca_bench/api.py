@@ -156,13 +156,16 @@ def load_result(
     return reading.ResultFile(path, label or result.model.name, result)
 
 
-def compare(base: ResultFile, *other_results: ResultFile, reported: str | None = None) -> list[Comparison]:
+def compare(
+    base: ResultFile, *other_results: ResultFile, reported: str | None = None, clean: bool = False
+) -> list[Comparison]:
     """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
 
     The tests of one call are corrected together (Holm). A result without its questions is compared by its scores, which is
     unpaired and weaker. With `reported`, a name such as orca_mini_13b or a JSON file, the base
-    is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where there is nothing to
-    compare the base with, and where two results have no task in common.
+    is compared with reported scores too; that comparison is unpaired and weaker. With `clean`, questions that overlap with the
+    training records of either result are left out. Raises UserError where there is nothing to compare the base with, where two
+    results have no task in common, and where `clean` is wanted and no result says which questions overlap.
     """
     if not other_results and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="give another result, or `reported`")
@@ -171,10 +174,11 @@ def compare(base: ResultFile, *other_results: ResultFile, reported: str | None =
     from orca_bench.report.reported_comparison import compare_results, compare_with_reported
     from orca_bench.report.reported_scores import read_reported_scores
 
-    comparisons = compare_results(base, other_results)
+    comparisons = compare_results(base, other_results, clean)
     if reported is None:
         return comparisons
-    return comparison.correct_together([*comparisons, compare_with_reported(base, read_reported_scores(reported))])
+    with_reported = compare_with_reported(base, read_reported_scores(reported), clean)
+    return comparison.correct_together([*comparisons, with_reported])
 
 
 def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> ScoreTable:

@@ -25,7 +25,16 @@ from orca_bench.errors import UserError
     "seeds (five show more than two).",
 )
 @click.option(
-    "--rules", type=options.PATH, metavar="FILE", help="YAML file of the rules: level, smallest_loss, floors, tasks."
+    "--rules",
+    type=options.PATH,
+    metavar="FILE",
+    help="YAML file of the rules: level, smallest_loss, floors, tasks, max_overlap.",
+)
+@click.option(
+    "--max-overlap",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Fail a task of which more than N questions are in the training records of RESULT.  [default: only warn of them]",
 )
 @click.option("--summary", type=options.PATH, metavar="FILE", help="Write a summary in Markdown to this file.")
 @click.option("--junit", type=options.PATH, metavar="FILE", help="Write JUnit XML to this file.")
@@ -47,6 +56,7 @@ def command(
     result: str,
     baselines: tuple[str, ...],
     rules: Path | None,
+    max_overlap: int | None,
     summary: Path | None,
     junit: Path | None,
     annotations: bool | None,
@@ -59,16 +69,17 @@ def command(
     RESULT and the baselines are names of runs, folders or result files.
 
     A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
-    `smallest_loss` points, or if its score is below a floor. Results of another protocol, other rows or another limit,
-    unfinished results and edited results are not comparable, and fail; so does a task that the baseline has
-    and RESULT lacks. The output names what was not compared. With several baselines a loss must also be larger than the
-    differences between seeds: two or three baselines show only large losses. Under GitHub Actions the summary is also written
-    to the job's page.
+    `smallest_loss` points, if its score is below a floor, or if more of its questions are in the training records than
+    --max-overlap allows. Results of another protocol, other rows or another limit, unfinished results and edited results are
+    not comparable, and fail; so does a task that the baseline has and RESULT lacks. The output names what was not compared.
+    With several baselines a loss must also be larger than the differences between seeds: two or three baselines show only
+    large losses. Under GitHub Actions the summary is also written to the job's page.
 
     \b
       orca-bench check mini --baseline mini-untrained
       orca-bench check runs/mini/results/orca.json --baseline results/baselines
       orca-bench check new.json --baseline old.json --rules gate.yaml --summary gate.md --junit gate.xml
+      orca-bench check mine --baseline mini --max-overlap 0
 
     \b
     Rules, with their defaults:
@@ -76,8 +87,10 @@ def command(
       smallest_loss: 0    # points; a smaller loss passes
       floors: {}          # points by task: {hellaswag: 60}, whether it is in `tasks` or not
       tasks: all          # all of the baseline, or a list of those that are compared
+      max_overlap: null   # questions of a task that may be in the training records; null only warns of them
     """
     import json
+    from dataclasses import replace
 
     from orca_bench.cli.console import console, next_step
     from orca_bench.files import catch_write_errors, write_text
@@ -89,11 +102,13 @@ def command(
     group = single_group(result, baselines, runs)
     for output_path in filter(None, (summary, junit)):
         check_output_file(output_path, [group.base_path, *group.other_paths, rules])
-    max_questions = _question_count(questions)
+    max_questions, gate_rules = _question_count(questions), read_rules(rules)
+    if max_overlap is not None:
+        gate_rules = replace(gate_rules, max_overlap=max_overlap)
     gate_report = gate.check(
         reading.read_with_questions(group.base_path),
         [reading.read_with_questions(path) for path in group.other_paths],
-        read_rules(rules),
+        gate_rules,
     )
     if summary:
         write_text(summary, gate_formats.to_markdown(gate_report, max_questions))

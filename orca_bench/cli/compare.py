@@ -23,10 +23,21 @@ from orca_bench.errors import UserError
 @options.output_format(
     "terminal", "markdown", "json", explanation="json is in fractions of 1, the others are in percent."
 )
+@click.option(
+    "--clean",
+    is_flag=True,
+    help="Leave out the questions that overlap with the training records of either result (eval --data-report).",
+)
 @click.option("--explain", is_flag=True, help="Name the tests, the correction and the hashes below the table.")
 @options.runs
 def command(
-    first: str, others: tuple[str, ...], reported: str | None, output_format: str, explain: bool, runs: Path
+    first: str,
+    others: tuple[str, ...],
+    reported: str | None,
+    output_format: str,
+    clean: bool,
+    explain: bool,
+    runs: Path,
 ) -> None:
     """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
 
@@ -41,6 +52,7 @@ def command(
 
     \b
       orca-bench compare mini-untrained mini
+      orca-bench compare mini mine --clean
       orca-bench compare runs/mine/results/leaderboard.json --reported orca_mini_13b
     """
     reported = None if reported == "none" else reported
@@ -52,7 +64,7 @@ def command(
     from orca_bench.cli.result_output import print_grids
     from orca_bench.report import comparison_formats
 
-    comparisons, has_all_questions = compare_groups(pair_results(first, others, runs), reported)
+    comparisons, has_all_questions = compare_groups(pair_results(first, others, runs), reported, clean)
     if output_format == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return

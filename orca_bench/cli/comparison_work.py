@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from orca_bench.report.result_pairing import ResultGroup
 
 
-def compare_groups(groups: Sequence[ResultGroup], reported: str | None = None) -> tuple[list[Comparison], bool]:
+def compare_groups(
+    groups: Sequence[ResultGroup], reported: str | None = None, clean: bool = False
+) -> tuple[list[Comparison], bool]:
     """The comparisons of all groups, corrected together, and whether all results have their questions beside them.
 
-    With `reported`, the base of each group is compared with these scores too. Raises UserError where results have nothing in
-    common.
+    With `reported`, the base of each group is compared with these scores too; with `clean`, questions that overlap with
+    training records are left out. Raises UserError where results have nothing in common.
     """
     from orca_bench import api
     from orca_bench.report.comparison import correct_together
@@ -32,7 +34,7 @@ def compare_groups(groups: Sequence[ResultGroup], reported: str | None = None) -
     for files in files_of_groups:
         results = [replace(file, label=next(labels)) for file in files]
         has_all_questions = has_all_questions and all(result.questions_by_task for result in results)
-        comparisons += api.compare(*results, reported=reported)
+        comparisons += api.compare(*results, reported=reported, clean=clean)
     return correct_together(comparisons), has_all_questions
 
 

@@ -15,7 +15,8 @@ from orca_bench.cli.console import progress_console, progress_message
 from orca_bench.counts import counted
 from orca_bench.evaluate.answers.portions import SCORES, Call
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, count_text
-from orca_bench.report.score_table_formats import format_score
+from orca_bench.report.grid import format_score
+from orca_bench.report.overlap_text import overlap_text
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.tasks import Task
@@ -125,9 +126,10 @@ class EvaluationDisplay:
         if progress_console.is_terminal:
             return
         duration_s = time.monotonic() - self._task_start_s
+        text = overlap_text(entry)
         self.message(
             f"{self._protocol} {task.title}: {entry.metric} {score_text}, {counted(entry.n, 'question')}, {duration_s:.0f} s"
-            f"{self._computed_text(self._progress.tasks[bar].total or 0)}"
+            f"{self._computed_text(self._progress.tasks[bar].total or 0)}{text and f'; {text}'}"
         )
 
     def _computed_text(self, total_units: float) -> str:

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from orca_bench.cards import markdown
 from orca_bench.report.conclusions import scores_sentence
-from orca_bench.report.score_table_formats import format_score
+from orca_bench.report.grid import format_score
+from orca_bench.report.notes import number_title
+from orca_bench.report.overlap_text import overlap_notes
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
@@ -49,7 +51,8 @@ def scores_section(
     results = [result_file.result for result_file in result_files]
     headings = [_heading(result) for result in results]
     lines = [_partial_warning(results), _table(results, headings)]
-    explanations, score_notes = list(_explanations(results, is_trained_in_orca_prompt)), _score_notes(results, headings)
+    explanations = [*_explanations(results, is_trained_in_orca_prompt), *_overlap_lines(results, headings)]
+    score_notes = _score_notes(results, headings)
     if len(score_notes) <= _MOST_OPEN_NOTES:
         lines.append(markdown.bullets([*explanations, *score_notes]))
     else:
@@ -174,6 +177,17 @@ def _explanations(results: Sequence[Result], is_trained_in_orca_prompt: bool | N
             f"The {markdown.plain(suite)} suite has the leaderboard's form and not its questions: its scores compare with each "
             "other only, and stand in no metadata."
         )
+
+
+def _overlap_lines(results: Sequence[Result], headings: Sequence[str]) -> list[str]:
+    """What is to be known of questions in the training records; never folded away, for it decides what a score is worth."""
+    lines: dict[str, None] = {}
+    for heading, result in zip(headings, results, strict=True):
+        for note in overlap_notes(heading, result):
+            titles = [number_title(number) for number in note.numbers if number.name]
+            text = f"{', '.join(titles)}: {note.text}" if titles else f"{note.text[0].upper()}{note.text[1:]}"
+            lines[f"{text}{f' ({heading})' if len(results) > 1 else ''}."] = None
+    return list(lines)
 
 
 def _score_notes(results: Sequence[Result], headings: Sequence[str]) -> list[str]:

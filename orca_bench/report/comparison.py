@@ -14,6 +14,7 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
+from orca_bench.report.overlap_text import has_overlap, left_out_text, overlap_notes, says_overlap
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
 from orca_bench.results.models import ModelDescription, Question
@@ -27,6 +28,9 @@ from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TAS
 
 #: The verdict on a difference that is not significant.
 NO_DIFFERENCE_SHOWN = "no difference shown"
+
+#: Why nothing of a task was compared where overlapping questions are left out and there are no others.
+NO_OTHER_QUESTIONS = "all questions overlap with training records"
 
 _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
 
@@ -81,7 +85,8 @@ class Comparison:
     """The result headed `other_label` against the one headed `base_label`: a line for each task and average, and notes.
 
     `unpaired_reason` says why the comparison is not by question, if it is not. `protocols` are those of base and other, where
-    they differ.
+    they differ. `left_out` counts, by task, the questions that were left out because they overlap with training records; None
+    where none is to be left out.
     """
 
     base_label: str
@@ -90,6 +95,7 @@ class Comparison:
     notes: list[Note] = field(default_factory=list)
     unpaired_reason: str = ""
     protocols: tuple[str, str] | None = None
+    left_out: dict[str, int] | None = None
 
     @property
     def is_paired(self) -> bool:
@@ -113,7 +119,7 @@ def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Compari
 def compare_line(base: ResultFile, other: ResultFile, name: str) -> ComparisonLine | None:
     """One task or average of two results, not corrected; None where neither has it or it cannot be computed."""
     if name in TASK_BY_NAME:
-        return _compare_task(base, other, TASK_BY_NAME[name], [])
+        return _compare_task(base, other, TASK_BY_NAME[name], [], None)
     lines = [line for task in TASK_BY_NAME if (line := compare_line(base, other, task)) is not None]
     return next((line for line in average_lines(lines) if line.name == name), None)
 
@@ -174,27 +180,37 @@ def refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -
         refusal_by_path[path] = "it is named twice"
 
 
-def compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+def compare_pair(base: ResultFile, other: ResultFile, leaves_out_overlap: bool = False) -> Comparison:
     """The other result against the base by question, not corrected yet.
 
-    Raises UserError where they have no task, or too few questions, in common.
+    With `leaves_out_overlap`, questions that overlap with the training records of either are left out. Raises UserError where
+    they have no task, or too few questions, in common.
     """
-    lines, notes = [], comparison_notes(base, other)
+    lines, notes = [], comparison_notes(base, other, leaves_out_overlap)
+    left_out: dict[str, int] | None = {} if leaves_out_overlap else None
     for task in ALL_TASKS:
-        line = _compare_task(base, other, task, notes)
+        line = _compare_task(base, other, task, notes, left_out)
         if line is not None:
             lines.append(line)
     if not any(line.difference for line in lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
         raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
     return Comparison(
-        base.label, other.label, lines + average_lines(lines), notes, protocols=protocol_names(base, other)
+        base.label,
+        other.label,
+        lines + average_lines(lines),
+        notes,
+        protocols=protocol_names(base, other),
+        left_out=left_out,
     )
 
 
-def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
-    """What a reader of the comparison of two results must know of them as a whole, each text once."""
-    notes = []
+def comparison_notes(base: ResultFile, other: ResultFile, leaves_out_overlap: bool = False) -> list[Note]:
+    """What a reader of the comparison of two results must know of them as a whole, each text once.
+
+    `leaves_out_overlap` says whether questions in training records are left out; raises UserError where neither says which.
+    """
+    notes = _overlap_notes((base, other), leaves_out_overlap)
     protocols = protocol_names(base, other)
     if protocols is not None:
         base_protocol, other_protocol = protocols
@@ -217,6 +233,33 @@ def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
         text = f"the questions and answers of {base.path} and {other.path} are the same, byte for byte"
         notes.append(Note(text, "warning"))
     return merge_notes(notes, [base.label, other.label])
+
+
+def _overlap_notes(result_files: Sequence[ResultFile], leaves_out_overlap: bool) -> list[Note]:
+    """What the results say of their questions in training records; where these are left out, which result says nothing."""
+    if not leaves_out_overlap:
+        return [
+            note
+            for result_file in result_files
+            if has_overlap(result_file.result)
+            for note in overlap_notes(result_file.label, result_file.result)
+        ]
+    check_says_overlap(result_files)
+    return [
+        Note("does not say which of its questions are in its training records", "warning", (NotedNumber(each.label),))
+        for each in result_files
+        if not says_overlap(each.result)
+    ]
+
+
+def check_says_overlap(result_files: Sequence[ResultFile]) -> None:
+    """Raise UserError where no result says which of its questions are in its training records."""
+    if not any(says_overlap(result_file.result) for result_file in result_files):
+        raise UserError(
+            "no result says which of its questions are in the training records",
+            where=result_files[-1].path,
+            hint="evaluate with --data-report FILE, a report of `orca-bench data check`",
+        )
 
 
 def _engine_notes(base_model: ModelDescription, other_model: ModelDescription) -> list[Note]:
@@ -259,8 +302,13 @@ def protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str] | Non
     return base_title, other_title
 
 
-def _compare_task(base: ResultFile, other: ResultFile, task: TaskFacts, notes: list[Note]) -> ComparisonLine | None:
-    """The line of a task, or None where neither result has it; a note on questions that are not in both is added."""
+def _compare_task(
+    base: ResultFile, other: ResultFile, task: TaskFacts, notes: list[Note], left_out: dict[str, int] | None
+) -> ComparisonLine | None:
+    """The line of a task, or None where neither result has it; notes on questions that do not take part are added.
+
+    Questions that overlap with training records are counted in `left_out` and do not take part, where that is not None.
+    """
     name, title, metric = task.name, task.title, task.metric
     if name not in base.questions_by_task and name not in other.questions_by_task:
         return None
@@ -278,6 +326,16 @@ def _compare_task(base: ResultFile, other: ResultFile, task: TaskFacts, notes: l
     if len(common_keys) < max(len(base_questions), len(other_questions)):
         text = f"{len(common_keys):,} questions in common, of {len(base_questions):,} and {len(other_questions):,}"
         notes.append(Note(text, "remark", (NotedNumber("", name),)))
+    if left_out is not None:
+        all_count = len(common_keys)
+        common_keys = [
+            key for key in common_keys if base_questions[key].overlap is None and other_questions[key].overlap is None
+        ]
+        if all_count > len(common_keys):
+            left_out[name] = all_count - len(common_keys)
+            notes.append(Note(left_out_text(left_out[name], all_count), "remark", (NotedNumber("", name),)))
+        if not common_keys:
+            return ComparisonLine(name, title, metric, note=NO_OTHER_QUESTIONS)
     subjects = [subject for subject, _ in common_keys] if task.subject_column else None
     return _compare_questions(
         task, [base_questions[key] for key in common_keys], [other_questions[key] for key in common_keys], subjects

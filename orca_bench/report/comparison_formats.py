@@ -70,6 +70,7 @@ def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
             "lines": [_line_json(line) for line in comparison.lines],
             "notes": _note_lines(comparison),
         }
+        | ({} if comparison.left_out is None else {"left_out": comparison.left_out})
         for comparison in comparisons
     ]
 

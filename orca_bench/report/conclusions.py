@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.grid import format_detectable, format_percent
+from orca_bench.report.overlap_text import left_out_sentence, overlap_sentence
 from orca_bench.report.reported_comparison import (
     compare_two_where_possible,
     compare_where_possible,
@@ -47,6 +48,8 @@ def comparison_sentence(comparison: Comparison) -> str:
     if comparison.protocols is not None:
         base_protocol, other_protocol = comparison.protocols
         sentences.append(f"The protocols differ ({other_protocol}, {base_protocol}): a difference may be theirs.")
+    if comparison.left_out is not None:
+        sentences.append(left_out_sentence(comparison.left_out))
     if comparison.unpaired_reason:
         sentences.append(comparison.unpaired_reason)
     return " ".join(sentences)
@@ -104,18 +107,17 @@ def scores_sentence(
     if limits := limit_text(result_files):
         setting_text += f", {limits}"
     if len(result_files) == 1:
-        return " ".join(
-            filter(
-                None,
-                [_single_sentence(result_files[0], setting_text), _reported_sentence(result_files[0], reported_scores)],
-            )
-        )
-    if len(result_files) == 2:
-        lower, higher = lower_and_higher(result_files)
-        comparison = comparison or compare_two_where_possible(lower, higher)
-        if comparison is not None:
-            return comparison_sentence(comparison)
-    return _many_sentence(result_files, setting_text)
+        (result_file,) = result_files
+        sentences = [_single_sentence(result_file, setting_text), _reported_sentence(result_file, reported_scores)]
+    else:
+        if len(result_files) == 2 and comparison is None:
+            comparison = compare_two_where_possible(*lower_and_higher(result_files))
+        is_of_two = len(result_files) == 2 and comparison is not None
+        sentences = [
+            comparison_sentence(comparison) if is_of_two and comparison else _many_sentence(result_files, setting_text)
+        ]
+    labels_and_results = [(result_file.label, result_file.result) for result_file in result_files]
+    return " ".join(filter(None, [*sentences, overlap_sentence(labels_and_results)]))
 
 
 def _points(fraction: float) -> str:

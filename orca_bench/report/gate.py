@@ -1,9 +1,10 @@
 """A result and its baselines in, a yes or no out: has this change made the model worse, and on which questions?
 
 A task fails where its loss against the baseline is significant (paired, corrected over the tasks) and at least as large as the
-rules' smallest loss, or where it is below a floor. What cannot be compared fails too: a gate that passes results on other rows
-is worse than none (gate_comparability.py). Several baselines are runs of one recipe that differ in their seed: then a loss must
-also exceed the spread over seeds (stats/seed_tests.py). The notes name what was not examined.
+rules' smallest loss, where it is below a floor, or where more of its questions are in the training records than the rules allow
+(gate_overlap.py). What cannot be compared fails too: a gate that passes results on other rows is worse than none
+(gate_comparability.py). Several baselines are runs of one recipe that differ in their seed: then a loss must also exceed the
+spread over seeds (stats/seed_tests.py). The notes name what was not examined.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from orca_bench.report.gate_comparability import (
     unexamined_notes,
     why_not_compared,
 )
+from orca_bench.report.gate_overlap import overlap_warnings, too_much_overlap
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_p
 from orca_bench.results.models import Question
@@ -33,10 +35,18 @@ from orca_bench.suite import ALL_TASKS, TaskFacts
 
 #: What is found of a task. A loss that is `tolerated` is smaller than the rules' smallest loss.
 Outcome = Literal[
-    "no loss shown", "better", "worse", "tolerated", "below the floor", "above the floor", "not comparable", "missing"
+    "no loss shown",
+    "better",
+    "worse",
+    "tolerated",
+    "below the floor",
+    "above the floor",
+    "not comparable",
+    "missing",
+    "overlap",
 ]
 #: The outcomes with which a task fails.
-FAILURES: tuple[Outcome, ...] = ("worse", "below the floor", "not comparable", "missing")
+FAILURES: tuple[Outcome, ...] = ("worse", "below the floor", "not comparable", "missing", "overlap")
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,11 @@ class TaskVerdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict of the gate; `obstacles` forbid comparing the results, `notes` say what was not examined."""
+    """The verdict of the gate.
+
+    `obstacles` forbid comparing the results, `warnings` name questions that are in training records, by title of a task or name
+    of a file, and `notes` say what was not examined.
+    """
 
     baseline: str
     baseline_count: int
@@ -107,6 +121,7 @@ class GateReport:
     verdicts: list[TaskVerdict]
     obstacles: list[Obstacle]
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -135,7 +150,8 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
         _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_tasks)
         for task in examined_tasks
     ]
-    return report(verdicts, [], unexamined_notes(result, baselines, examined_tasks))
+    warnings = overlap_warnings(result, baselines, examined_tasks)
+    return report(verdicts, [], unexamined_notes(result, baselines, examined_tasks), warnings)
 
 
 @dataclass(frozen=True)
@@ -263,6 +279,8 @@ def _verdict(
             outcome, reason = _judge(comparison, rules)
         else:
             outcome, reason = "not comparable", f"not comparable: {obstacle_text or 'other rows or questions'}"
+    if outcome not in FAILURES and (overlap_reason := too_much_overlap(task.name, result, rules)):
+        outcome, reason = "overlap", overlap_reason
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
     return TaskVerdict(task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions)
 

@@ -45,6 +45,7 @@ def to_markdown(report: GateReport, max_questions: int | None) -> str:
             lines += ["", f"<details><summary>{html.escape(display_text(question_texts[0]))}</summary>", ""]
             lines += [f"- `{display_text(text.strip()).replace('`', chr(39))}`" for text in question_texts[1:]]
             lines += ["", "</details>"]
+    lines += [line for warning in report.warnings for line in ("", f"⚠️ {markdown_line(warning)}")]
     lines += [line for note in report.notes for line in ("", markdown_line(note))]
     return "\n".join(lines) + "\n"
 
@@ -71,12 +72,14 @@ def to_junit(report: GateReport, max_questions: int | None) -> str:
 
 
 def to_annotations(report: GateReport) -> list[str]:
-    """Workflow commands of GitHub Actions, one a failure."""
+    """Workflow commands of GitHub Actions, one a failure, and one a warning."""
     failures = [("not comparable", str(obstacle)) for obstacle in report.obstacles]
     failures += [(verdict.title, verdict.reason) for verdict in report.verdicts if not verdict.passed]
+    warnings = [text.partition(": ")[::2] for text in report.warnings]
     return [
-        f"::error title=orca-bench {_escape_command_property(printable_text(title))}::{_escape_command(printable_text(text))}"
-        for title, text in failures
+        f"::{kind} title=orca-bench {_escape_command_property(printable_text(title))}::{_escape_command(printable_text(text))}"
+        for kind, titles_and_texts in (("error", failures), ("warning", warnings))
+        for title, text in titles_and_texts
     ]
 
 
@@ -86,6 +89,7 @@ def to_json(report: GateReport) -> _Json:
         "passed": report.passed,
         "headline": gate_sentence(report),
         "reasons": [str(obstacle) for obstacle in report.obstacles],
+        "warnings": report.warnings,
         "notes": report.notes,
         "tasks": [_verdict_json(verdict) for verdict in report.verdicts],
     }

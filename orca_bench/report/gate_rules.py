@@ -20,12 +20,14 @@ class GateRules:
     `level` is the family-wise error rate of all tasks together: how often a model that is no worse may fail. `smallest_loss` is
     in points; a smaller loss passes even if it is significant. `floors` are points by task that must be reached whatever the
     baseline has, also by tasks that are not compared. `tasks` are those that are compared; None means all of the baseline.
+    `max_overlap` is the most questions of a task that may overlap with the training records; None only warns of them.
     """
 
     level: float = 0.05
     smallest_loss: float = 0.0
     floors: dict[str, float] = field(default_factory=dict)
     tasks: tuple[str, ...] | None = None
+    max_overlap: int | None = None
 
 
 def read_rules(path: Path | None) -> GateRules:
@@ -38,9 +40,11 @@ def read_rules(path: Path | None) -> GateRules:
     if not rules or not isinstance(rules, dict):
         problem = "no rule in this file" if not rules else "rules are a mapping"
         raise UserError(
-            problem, where=path, hint="keys are level, smallest_loss, floors and tasks; each may be left out"
+            problem,
+            where=path,
+            hint="keys are level, smallest_loss, floors, tasks and max_overlap; each may be left out",
         )
-    known_keys = ("level", "smallest_loss", "floors", "tasks")
+    known_keys = ("level", "smallest_loss", "floors", "tasks", "max_overlap")
     for key in rules:
         if key not in known_keys:
             raise UserError(
@@ -61,14 +65,20 @@ def read_rules(path: Path | None) -> GateRules:
         task_facts(str(name), f"{path}: floors").name: _read_number(path, f"floors.{name}", floor, 0, 100)
         for name, floor in floors.items()
     }
+    max_overlap = rules.get("max_overlap")
+    if max_overlap is not None and (
+        not isinstance(max_overlap, int) or isinstance(max_overlap, bool) or max_overlap < 0
+    ):
+        raise UserError(
+            f"{max_overlap!r} is no number of questions", where=f"{path}: max_overlap", hint="max_overlap: 0"
+        )
     tasks = rules.get("tasks", "all")
     if tasks == "all":
-        return GateRules(level, smallest_loss, floors)
+        return GateRules(level, smallest_loss, floors, max_overlap=max_overlap)
     if not isinstance(tasks, list) or not tasks:
         raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
-    return GateRules(
-        level, smallest_loss, floors, tuple(task_facts(str(name), f"{path}: tasks").name for name in tasks)
-    )
+    task_names = tuple(task_facts(str(name), f"{path}: tasks").name for name in tasks)
+    return GateRules(level, smallest_loss, floors, task_names, max_overlap)
 
 
 def _read_number(path: Path, key: str, value: object, lower: float, upper: float) -> float:

@@ -108,6 +108,7 @@ def _failing_clauses(report: GateReport) -> list[str]:
             text = f"{_tasks_text(worse, len(report.verdicts))}, most on {_differences_text([worst])}"
         clauses.append(f"worse than {report.baseline} on {text}")
     clauses += [f"{verdict.title} {verdict.reason}" for verdict in _with_outcome(report, "below the floor")]
+    clauses += [f"{verdict.title}: {verdict.reason}" for verdict in _with_outcome(report, "overlap")]
     clauses += [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "missing")]
     return clauses + [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "not comparable")]
 

@@ -67,6 +67,8 @@ class _Terminal:
         yield from (Text(display_text(line), style="dim") for line in lines)
         if any(line.startswith("  … ") for line in lines):
             yield Text("(--questions all names every one)", style="dim")
+        for warning in report.warnings:
+            yield Text(_wrapped(f"! {warning}", width, "  "), style="yellow")
         for note in report.notes:
             yield Text(_wrapped(f"• {note}", width, "  "), style="dim")
         yield Text("")

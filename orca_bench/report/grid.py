@@ -123,6 +123,31 @@ def format_percent(value: float | None, signed: bool = False) -> str:
     return "–" if value is None else f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
+def format_score(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> str:
+    """A score, a fraction of 1, as percent with its standard error; a dash for None.
+
+    Where all answers have the same score, the standard error is 0; then the text has the 95 % interval instead.
+    """
+    if value is None:
+        return "–"
+    if not stderr and interval:
+        return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{100 * value:.2f}" if not stderr else f"{100 * value:.2f} ± {100 * stderr:.2f}"
+
+
+def shorter_score_texts(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> tuple[str, ...]:
+    """The text of `format_score` for a narrow terminal: first with one decimal, then without the error."""
+    if value is None:
+        return ()
+    short_text = f"{100 * value:.1f}"
+    if stderr:
+        short_text += f"±{100 * stderr:.1f}"
+    elif interval:
+        # Where all scores are the same, a quarter of the interval stands for the error; the star says so.
+        short_text += f"±{100 * (interval[1] - interval[0]) / 4:.1f}*"
+    return short_text, f"{100 * value:.2f}"
+
+
 def format_detectable(difference: float) -> str:
     """The smallest difference that would have been shown, a fraction of 1, in points; rounded up, so that it would have been."""
     return f"{math.ceil(1000 * difference - 1e-9) / 10:.1f}"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from orca_bench.question_limit import QuestionLimit
 from orca_bench.report.best_scores import paired_p_value, significantly_best
-from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell
+from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_score, shorter_score_texts
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.reported_comparison import reported_difference
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import COMMON_MEAN, common_task_names
-from orca_bench.report.score_table_formats import LEGENDS, format_score, shorter_score_texts
+from orca_bench.report.score_table_formats import LEGENDS
 from orca_bench.report.score_table_notes import REPORTED, reported_notes, result_notes
 from orca_bench.results.models import Average, TaskResult
 from orca_bench.results.reading import ResultFile

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: The window that the leaderboard's contexts were cut to, tokens.
 LEADERBOARD_WINDOW = 2048
 
+_OVERLAP_NOTE = re.compile(r", [\d,]+ of [\d,]+ questions overlap with the training records(?=,|$)")
 _LIMIT_NOTE = re.compile(r", first \d+ questions(?=,|$)")
 
 
@@ -115,6 +116,9 @@ def _task_notes(result: Result, name: str) -> Iterator[str]:
         yield "rows not verified"
     if task.few_shot_split and row_status != OTHER_ROWS and task_result.row_status(task.few_shot_split) == OTHER_ROWS:
         yield "other few-shot examples"
+    if task_result.overlap is not None and task_result.overlap.questions:
+        # Read back by `_OVERLAP_NOTE`: the same measurement, whatever its number of such questions.
+        yield f"{task_result.overlap.questions} of {task_result.n} questions overlap with the training records"
     # The leaderboard's protocol cuts contexts as the leaderboard did.
     if result.protocol.name != "leaderboard" and task_result.shortened:
         yield f"{task_result.shortened} contexts cut"
@@ -250,7 +254,8 @@ def _identity_without_limit(result: Mapping[str, Any]) -> tuple[object, ...]:
 def _result_identity(result: Mapping[str, Any]) -> tuple[object, ...]:
     """What two results on a card must have in common to be the same: data set, configuration, split, source, metrics."""
     dataset, source = result.get("dataset") or {}, result.get("source") or {}
+    name = _OVERLAP_NOTE.sub("", str(dataset.get("name")))
     metrics = tuple(
         sorted(str(metric.get("type")) for metric in result.get("metrics") or [] if isinstance(metric, dict))
     )
-    return (*(str(dataset.get(key)) for key in ("type", "config", "split", "name")), str(source.get("url")), metrics)
+    return (*(str(dataset.get(key)) for key in ("type", "config", "split")), name, str(source.get("url")), metrics)

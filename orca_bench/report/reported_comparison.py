@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import (
+    NO_OTHER_QUESTIONS,
     Comparison,
     ComparisonLine,
     average_lines,
+    check_says_overlap,
     compare_pair,
     comparison_notes,
     correct_together,
@@ -21,6 +23,7 @@ from orca_bench.report.comparison import (
     refuse_repeated_files,
 )
 from orca_bench.report.notes import Note, NotedNumber
+from orca_bench.report.overlap_text import left_out_text
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile, questions_path_for
@@ -36,24 +39,33 @@ _WITHOUT_QUESTIONS_REASON = (
 )
 
 
-def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScores) -> Comparison:
+def compare_with_reported(
+    result_file: ResultFile, reported_scores: ReportedScores, leaves_out_overlap: bool = False
+) -> Comparison:
     """A result against reported scores, corrected by Holm over its tasks; averages are left out.
 
     The standard error of a reported score is taken as that of right-or-wrong scores over the task's full number of questions,
-    which is the most that scores between 0 and 1 can have. Raises UserError for a result of another suite than the leaderboard's.
+    which is the most that scores between 0 and 1 can have. With `leaves_out_overlap`, questions of the result that overlap with
+    its training records are left out. Raises UserError for a result of another suite than the leaderboard's.
     """
     result = result_file.result
     if not result.suite.comparable:
         raise UserError(
             f"measured on the {result.suite.name} suite, which no reported score is of", where=result_file.path
         )
-    return reported_comparison(result_file.label, result, reported_scores)
+    if leaves_out_overlap:
+        check_says_overlap([result_file])
+    return reported_comparison(result_file.label, result, reported_scores, leaves_out_overlap)
 
 
-def reported_comparison(label: str, result: Result, reported_scores: ReportedScores) -> Comparison:
+def reported_comparison(
+    label: str, result: Result, reported_scores: ReportedScores, leaves_out_overlap: bool = False
+) -> Comparison:
     """The same of a result headed `label`, of the leaderboard's suite."""
-    lines = [_compare_task(result, task, reported_scores.tasks.get(task.name)) for task in ALL_TASKS]
-    notes = [
+    left_out: dict[str, int] | None = {} if leaves_out_overlap else None
+    lines = [_compare_task(result, task, reported_scores.tasks.get(task.name), left_out) for task in ALL_TASKS]
+    notes = _left_out_notes(label, result, left_out)
+    notes += [
         Note(
             "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard "
             "error is taken as that of right-or-wrong scores over all its questions",
@@ -66,19 +78,28 @@ def reported_comparison(label: str, result: Result, reported_scores: ReportedSco
         text = f"protocol {result.protocol.name}, reported: leaderboard; a difference mixes model and protocol"
         notes.append(Note(text, "method", (NotedNumber(label),)))
     comparison = Comparison(
-        f"reported {reported_scores.name}", label, lines, notes, unpaired_reason=_REPORTED_REASON, protocols=protocols
+        f"reported {reported_scores.name}",
+        label,
+        lines,
+        notes,
+        unpaired_reason=_REPORTED_REASON,
+        protocols=protocols,
+        left_out=left_out,
     )
     return correct_together([comparison])[0]
 
 
-def compare_results(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
+def compare_results(
+    base: ResultFile, other_files: Sequence[ResultFile], leaves_out_overlap: bool = False
+) -> list[Comparison]:
     """Each of the others against the base: by question where both have their questions, else by their scores.
 
-    All tests are corrected together by Holm. Raises UserError where a file stands twice, and where two results have nothing to
-    compare.
+    All tests are corrected together by Holm. With `leaves_out_overlap`, questions that overlap with the training records of
+    either are left out. Raises UserError where a file stands twice, where two results have nothing to compare, and where the
+    questions that are to be left out are not there.
     """
     refuse_repeated_files(base, other_files)
-    return correct_together([_compare_by_best_means(base, other) for other in other_files])
+    return correct_together([_compare_by_best_means(base, other, leaves_out_overlap) for other in other_files])
 
 
 def compare_where_possible(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
@@ -98,10 +119,17 @@ def compare_two_where_possible(base: ResultFile, other: ResultFile) -> Compariso
     return next(iter(compare_where_possible(base, [other])), None)
 
 
-def _compare_by_best_means(base: ResultFile, other: ResultFile) -> Comparison:
+def _compare_by_best_means(base: ResultFile, other: ResultFile, leaves_out_overlap: bool = False) -> Comparison:
     """By question where both have their questions, else by scores, not corrected; UserError where nothing can be compared."""
     if base.questions_by_task and other.questions_by_task:
-        return compare_pair(base, other)
+        return compare_pair(base, other, leaves_out_overlap)
+    if leaves_out_overlap:
+        missing_path = next(questions_path_for(file.path) for file in (base, other) if not file.questions_by_task)
+        raise UserError(
+            "which questions are left out of both results only their questions say, and these are not here",
+            where=missing_path,
+            hint="copy both files",
+        )
     comparison = _compare_without_questions(base, other)
     if not any(line.difference for line in comparison.lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in comparison.lines) or "no task is in both"
@@ -145,6 +173,36 @@ def _compare_without_questions(base: ResultFile, other: ResultFile) -> Compariso
     )
 
 
+def _leave_out(entry: TaskResult, task: TaskFacts, left_out: dict[str, int]) -> TaskResult | None:
+    """The entry of a task without the questions that overlap with the training records, which `left_out` counts.
+
+    None where there are no others.
+    """
+    if entry.overlap is None or not entry.overlap.questions:
+        return entry
+    left_out[task.name] = entry.overlap.questions
+    without = entry.overlap.without
+    if without is None:
+        return None
+    return entry.model_copy(
+        update={
+            "value": without.value,
+            "stderr": without.stderr,
+            "interval": without.interval,
+            "n": entry.n - entry.overlap.questions,
+            "clusters": None,
+        }
+    )
+
+
+def _left_out_notes(label: str, result: Result, left_out: dict[str, int] | None) -> list[Note]:
+    """How many questions of each number are left out, where some are."""
+    return [
+        Note(left_out_text(count, result.tasks[name].n), "remark", (NotedNumber(label, name),))
+        for name, count in (left_out or {}).items()
+    ]
+
+
 def reported_difference(task: TaskFacts, reported_percent: float, task_result: TaskResult) -> Difference:
     """A measured score minus a reported one, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
     reported_score = reported_percent / 100
@@ -182,12 +240,18 @@ def reported_stderr(task: TaskFacts, reported_percent: float) -> float:
     return math.sqrt(reported_score * (1 - reported_score) / task.full_question_count) or (high - low) / 4
 
 
-def _compare_task(result: Result, task: TaskFacts, reported_percent: float | None) -> ComparisonLine:
-    """The line of a task; `reported_percent` is its reported score."""
+def _compare_task(
+    result: Result, task: TaskFacts, reported_percent: float | None, left_out: dict[str, int] | None
+) -> ComparisonLine:
+    """The line of a task; `reported_percent` is its reported score, `left_out` as in comparison.py."""
     task_result = result.tasks.get(task.name)
     if reported_percent is None or task_result is None:
         return ComparisonLine(task.name, task.title, task.metric, note="not in both")
     if task_result.row_status(task.evaluation_split) == OTHER_ROWS:
         return ComparisonLine(task.name, task.title, task.metric, note="other rows")
+    if left_out is not None:
+        task_result = _leave_out(task_result, task, left_out)
+    if task_result is None:
+        return ComparisonLine(task.name, task.title, task.metric, note=NO_OTHER_QUESTIONS)
     difference = reported_difference(task, reported_percent, task_result)
     return ComparisonLine(task.name, task.title, task.metric, reported_percent / 100, task_result.value, difference)

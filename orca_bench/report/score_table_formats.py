@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN
-from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference, printable_text
+from orca_bench.report.grid import (
+    SHORTER_TEXTS,
+    Grid,
+    TextCell,
+    format_difference,
+    format_score,
+    printable_text,
+    shorter_score_texts,
+)
 from orca_bench.report.notes import NotedNumber, note_line
 from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, ScoreTable, TableLine
 from orca_bench.report.score_table_notes import REPORTED
@@ -22,7 +30,7 @@ from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _CSV_HEADINGS = (
     *("task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference", "protocol"),
-    *("requests_sha256", "warnings", "difference_stderr"),
+    *("requests_sha256", "warnings", "difference_stderr", "overlap", "without_overlap", "without_overlap_stderr"),
 )
 _DIFFERENCE = "Δ"
 #: What the signs in a table of scores mean.
@@ -81,31 +89,6 @@ def _score_cell(heading: str, line: TableLine, score: MeasuredScore) -> TextCell
     return _number_cell(
         format_score(value, stderr, interval), heading, line, shorter_score_texts(value, stderr, interval)
     )
-
-
-def format_score(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> str:
-    """A score, a fraction of 1, as percent with its standard error; a dash for None.
-
-    Where all answers have the same score, the standard error is 0; then the text has the 95 % interval instead.
-    """
-    if value is None:
-        return "–"
-    if not stderr and interval:
-        return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-    return f"{100 * value:.2f}" if not stderr else f"{100 * value:.2f} ± {100 * stderr:.2f}"
-
-
-def shorter_score_texts(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> tuple[str, ...]:
-    """The text of `format_score` for a narrow terminal: first with one decimal, then without the error."""
-    if value is None:
-        return ()
-    short_text = f"{100 * value:.1f}"
-    if stderr:
-        short_text += f"±{100 * stderr:.1f}"
-    elif interval:
-        # Where all scores are the same, a quarter of the interval stands for the error; the star says so.
-        short_text += f"±{100 * (interval[1] - interval[0]) / 4:.1f}*"
-    return short_text, f"{100 * value:.2f}"
 
 
 def to_csv(table: ScoreTable) -> str:
@@ -181,8 +164,20 @@ def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result
         *(line.name, line.shots, line.metric, line.reported, heading),
         *(score.value, score.stderr, score.n, score.difference, protocol, requests_sha256, warnings),
         score.difference_stderr,
+        *_overlap_values(line.name, result),
     ]
     return [printable_text(value) if isinstance(value, str) else value for value in row]
+
+
+def _overlap_values(name: str, result: Result | None) -> tuple[_CsvValue, _CsvValue, _CsvValue]:
+    """How many questions of a task are in the training records, and the score without them with its error, percent."""
+    overlap = None if result is None or name not in result.tasks else result.tasks[name].overlap
+    if overlap is None:
+        return None, None, None
+    without = overlap.without
+    value = None if without is None else 100 * without.value
+    stderr = None if without is None or without.stderr is None else 100 * without.stderr
+    return overlap.questions, value, stderr
 
 
 def _result_json(result: Result) -> dict[str, object]:
@@ -193,6 +188,7 @@ def _result_json(result: Result) -> dict[str, object]:
         "requests_sha256": result.requests_sha256,
         "tasks": {
             name: {"requests_sha256": task_result.requests_sha256, "warnings": task_result.warnings}
+            | ({} if task_result.overlap is None else {"overlap": task_result.overlap.to_json()})
             for name, task_result in result.tasks.items()
         },
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from orca_bench.models.model_warnings import warning_rank
 from orca_bench.report.notes import Note, NotedNumber, NoteKind
+from orca_bench.report.overlap_text import overlap_notes
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
@@ -45,6 +46,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
         notes.append(Note(text, "warning", whole_result))
     notes += [Note(warning, "warning", whole_result, rank=warning_rank(warning)) for warning in result.model.warnings]
     notes += task_notes(label, result)
+    notes += overlap_notes(label, result)
     notes += [Note(text, "remark", whole_result) for text in result.answer_notes]
     prefix = "" if result.model.engine is not None and result.model.engine.name == "llamacpp" else "asked of a server: "
     notes += [Note(f"{prefix}{text}", "remark", whole_result) for text in result.model.server_differences]

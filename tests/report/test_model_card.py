@@ -191,3 +191,24 @@ def test_a_task_that_the_suite_does_not_have_stands_in_no_metadata():
     content["tasks"]["elsewhere"] = content["tasks"]["mmlu"] | {"title": "Elsewhere"}
     scores, _ = scores_on_card(content)
     assert scores == {"mmlu": 50.0} and len(eval_results(scores, None)) == 1
+
+
+def test_a_score_on_questions_in_the_records_says_so_in_the_metadata_and_stands_there_once(tmp_path):
+    def card_with(overlapping, text=None):
+        result = random_result(
+            tmp_path, "m", 0.5, tasks=["gsm8k"], overlapping=overlapping, file=f"{overlapping['gsm8k']}.json"
+        ).result
+        scores, notes = card_scores(result)
+        return update_card(text, "m", eval_results(scores, ScoreSource("s", "https://e.org"), notes), Path("card"))
+
+    def names(text):
+        metadata, _ = split_card(text, Path("card"))
+        return [entry["dataset"]["name"] for entry in metadata["model-index"][0]["results"]]
+
+    clean = card_with({"gsm8k": 0})
+    assert not any("overlap" in name for name in names(clean))
+    marked = card_with({"gsm8k": 12}, clean)
+    (name,) = names(marked)
+    assert "12 of 80 questions overlap with the training records" in name
+    (name,) = names(card_with({"gsm8k": 5}, marked))
+    assert "5 of 80 questions overlap with the training records" in name

@@ -8,8 +8,9 @@ import re
 import pytest
 from result_contents import result_content, score_table
 
+from orca_bench.report.grid import shorter_score_texts
 from orca_bench.report.grid_terminal import to_rich
-from orca_bench.report.score_table_formats import LEGENDS, shorter_score_texts, to_csv, to_grid, to_json
+from orca_bench.report.score_table_formats import LEGENDS, to_csv, to_grid, to_json
 
 
 def test_csv_and_json_hold_what_the_table_shows():

@@ -50,6 +50,10 @@ const isPresent = (result, question) => !Number.isNaN(scores[result][question]);
 const isRight = (result, question) => scores[result][question] >= 0.5; // of F1 and mc2 too, which are seldom 1
 const isWrong = (result, question) => scores[result][question] < 0.5;
 
+// By result, the questions that are in its training records, each with the share of it in percent.
+const overlaps = resultNames.map((_, result) => new Map(index.overlaps ? index.overlaps[result] : []));
+const isInRecords = (question) => overlaps.some((shares) => shares.has(question));
+
 const differences = new Uint8Array(questionCount); // 1 where one result is right and another wrong
 for (let question = 0; question < questionCount; question++) {
   let rightCount = 0,

@@ -41,6 +41,11 @@ if (resultCount > 1) {
   outcomes.push(["all right", everyResult(isRight)], ["all wrong", everyResult(isWrong)]);
 }
 outcomes.push(...ownOutcomes);
+if (index.overlaps)
+  outcomes.push(
+    ["in training records", isInRecords],
+    ["not in training records", (question) => !isInRecords(question)],
+  );
 const secondOutcomes = [["anything", () => true], ...ownOutcomes];
 
 addOption(byId("task"), "", "all");

@@ -24,6 +24,18 @@ const makeHeader = (question) => {
   return [
     make("div", { kind: "detail-head" }, make("h3", { text: questionTitle(question) }), steps),
     make("p", { kind: "outcomes" }, ...marks),
+    ...resultNames.flatMap((_, result) =>
+      overlaps[result].has(question)
+        ? [
+            make(
+              "p",
+              { kind: "hint overlap" },
+              makeName(result),
+              `: ${overlaps[result].get(question)} % of the question is in the training records`,
+            ),
+          ]
+        : [],
+    ),
   ];
 };
 

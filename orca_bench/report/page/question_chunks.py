@@ -95,7 +95,7 @@ def _index(
     """What the list needs of every question: its part, row and score in each result.
 
     `outcomes` has a string for each result, a character a question: 0 and 1 are the score, `.` no such question, `f` the next
-    of its `fractions`.
+    of its `fractions`. Where questions are in training records, `overlaps` has [index, share in percent] of each, by result.
     """
     parts: dict[tuple[str, str], int] = {}
     part_runs: list[list[int]] = []  # [number of the part, how many questions follow one another]
@@ -119,6 +119,7 @@ def _index(
         for question in questions
     }
     has_several_suites = len(set(suite_by_rows.values())) > 1
+    overlaps = [_overlaps(questions, i) for i in range(len(results))]
     return {
         "results": [
             {"name": result_file.label, "color": color} for result_file, color in zip(results, colors, strict=True)
@@ -132,6 +133,7 @@ def _index(
         "rows": [question.key.row_index for question in questions],
         "outcomes": list(outcomes),
         "fractions": list(fractions),
+        **({"overlaps": overlaps} if any(overlaps) else {}),
         "textTasks": [name for name in task_names if _has_text_answers(questions, name)],
         "hasTexts": has_texts,
         "questionsPerChunk": _QUESTIONS_PER_CHUNK,
@@ -173,6 +175,15 @@ def _outcomes(questions: Sequence[PageQuestion], result_index: int) -> tuple[str
             characters.append("f")
             fractions.append(round(own_question.score, _SCORE_DECIMALS))
     return "".join(characters), fractions
+
+
+def _overlaps(questions: Sequence[PageQuestion], result_index: int) -> list[list[int]]:
+    """[index of the question, percent of it that stands in the result's training records] of each that overlaps."""
+    return [
+        [index, round(100 * own_question.overlap)]
+        for index, question in enumerate(questions)
+        if (own_question := question.by_result[result_index]) is not None and own_question.overlap is not None
+    ]
 
 
 def _list_words(question: str) -> str:

@@ -285,3 +285,31 @@ def test_rows_that_are_not_to_be_had_are_named_and_the_rest_is_shown(open_page, 
     tab, log_without = open_page(write_test_page(tmp_path, [result]))
     assert "--benchmarks FOLDER" in tab.text_content("footer")
     assert not log and not log_without
+
+
+def test_questions_in_the_training_records_are_marked_and_can_be_filtered(open_page, tmp_path):
+    def result(label, overlap_by_row):
+        questions = [
+            Question(task="arc_challenge", index=row, row=row, prediction=0, gold=0, score=1.0, answers=[-1.0, -2.0])
+            for row in range(4)
+        ]
+        for row, overlap in overlap_by_row.items():
+            questions[row].overlap = overlap
+        return write_result(tmp_path / f"{label}.json", label, questions, compared_tasks=["arc_challenge"])
+
+    page = write_test_page(tmp_path, [result("A", {1: 0.934, 3: 1.0}), result("B", {2: 1.0})])
+    tab, log = open_page(page)
+    tab.select_option("#outcome", label="in training records")
+    assert shown_rows(tab) == [1, 2, 3]
+    tab.select_option("#outcome", label="not in training records")
+    assert shown_rows(tab) == [0]
+    tab.select_option("#outcome", label="all")
+    tab.locator("#rows .line").nth(1).click()
+    tab.wait_for_selector("#detail[data-question='1']")
+    assert tab.locator("#detail .overlap").all_text_contents() == ["A: 93 % of the question is in the training records"]
+    assert not log
+
+
+def test_a_page_without_such_questions_has_no_filter_for_them(open_page, two_models):
+    tab, _ = open_page(two_models)
+    assert not any("training records" in text for text in tab.locator("#outcome option").all_text_contents())
