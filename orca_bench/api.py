@@ -15,6 +15,7 @@ function raises `orca_bench.errors.UserError`, one line, for wrong input. The li
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from orca_bench.recipe import Recipe
     from orca_bench.report.comparison import Comparison
     from orca_bench.report.score_table import ScoreTable
+    from orca_bench.results.data_report import DataReport
     from orca_bench.results.reading import ResultFile
     from orca_bench.train.run_folder import Run
     from orca_bench.train.train_recipe import TrainingDisplay
@@ -60,19 +62,32 @@ def train(
 ) -> Run:
     """Train a recipe in `runs`/NAME and return the run; its model folder is `.model`. A finished run is returned as it is.
 
-    An interrupted run continues. `fresh` starts over and renames the earlier run. `launcher` is torchrun or deepspeed. Raises
+    An interrupted run continues. `fresh` starts over and renames the earlier run. `launcher` is torchrun or deepspeed. Where the
+    recipe names benchmarks, its records are compared with them first, as by `orca-bench data check`. Raises
     Interrupted where the user stops the training and RuntimeError where it failed or diverged.
     """
     from orca_bench.train import train_recipe
 
     loaded_recipe = load_recipe(recipe, overrides, runs) if isinstance(recipe, str | Path) else recipe
+    display = display or train_recipe.SilentTrainingDisplay()
     return train_recipe.train_recipe(
         loaded_recipe,
         Path(runs),
         fresh=fresh,
         launcher=launcher,
-        display=display or train_recipe.SilentTrainingDisplay(),
+        display=display,
+        make_data_report=functools.partial(compare_records_with_benchmarks, loaded_recipe, display),
     )
+
+
+def compare_records_with_benchmarks(recipe: Recipe, display: TrainingDisplay) -> DataReport:
+    """The report of `orca-bench data check` on a recipe's records, with the benchmarks that it names."""
+    from orca_bench.data.record_check import check_records
+    from orca_bench.evaluate.benchmark_questions import load_benchmark_questions
+
+    questions = load_benchmark_questions(Path(str(recipe.data.benchmarks)), show_message=display.message)
+    with display.record_check_progress() as report_progress:
+        return check_records([Path(name) for name in recipe.data.records], questions, report_progress=report_progress)
 
 
 def evaluate(

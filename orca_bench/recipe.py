@@ -111,6 +111,16 @@ class Data(_Section):
         description="Number of examples held out of training, chosen by `train.seed`. Records with the same prompt as one of "
         "them are left out of training too, and counted.",
     )
+    report: Annotated[PathOrId | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Report of `orca-bench data check` on these records. It goes into the run and the model's folder, and `eval` "
+        "marks the questions that are in the records.",
+    )
+    benchmarks: Annotated[PathOrId | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Folder of benchmark rows (`mini:benchmarks` is the embedded suite), instead of `report`: the report is "
+        "made before training.",
+    )
 
 
 class Train(_Section):

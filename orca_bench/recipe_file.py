@@ -60,6 +60,7 @@ def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
     _check_batch_product(recipe, key_locations)
     _check_offload_has_stage(recipe, key_locations)
     _check_held_out_has_examples(recipe, key_locations)
+    _check_one_report(recipe, key_locations)
     return recipe
 
 
@@ -332,3 +333,13 @@ def _check_held_out_has_examples(recipe: Recipe, key_locations: _KeyLocations) -
                 where=key_locations.describe(("train", key)),
                 hint="set data.held_out to their number",
             )
+
+
+def _check_one_report(recipe: Recipe, key_locations: _KeyLocations) -> None:
+    """Raise UserError where a report on the records is given and another one is to be made."""
+    if recipe.data.report is not None and recipe.data.benchmarks is not None:
+        raise UserError(
+            "give either report (a file) or benchmarks (a folder, from which a report is made)",
+            where=key_locations.describe(("data", "benchmarks"), ("data", "report"), ("data",)),
+            hint="`report: null` takes away the one of a recipe that is extended",
+        )

@@ -42,9 +42,14 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
     spike_factor has diverged: the command names the step and its records, keeps the checkpoint before it, and writes no
     model.
 
+    With `data.benchmarks` the records are first compared with these benchmark rows, as by `orca-bench data check`; `data.report`
+    is a report that is there already. The run and the model then say which test questions are in the records, and so do all
+    scores of the model.
+
     \b
       orca-bench train recipes/mini.yaml
       orca-bench train recipes/13b.yaml --dry-run
+      orca-bench train recipes/mini.yaml -o data.benchmarks=mini:benchmarks
       orca-bench train recipes/7b.yaml -o data.records='[my.jsonl]' -o model.base=/models/open_llama_7b
       deepspeed --num_gpus 8 --module orca_bench train recipes/13b.yaml
     """

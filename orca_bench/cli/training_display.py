@@ -29,6 +29,10 @@ class TrainingConsole:
         """A block in which a bar shows how many records are encoded."""
         return counting("encoding records")
 
+    def record_check_progress(self) -> AbstractContextManager[ReportProgress]:
+        """A block in which a bar shows how many records were compared with benchmarks."""
+        return counting("comparing records with benchmarks")
+
     def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Print what will be trained, and which records are cut or left out."""
         examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan

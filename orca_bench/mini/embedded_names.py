@@ -24,8 +24,9 @@ def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
     `runs_folder` is the folder below which the files are written, `where` names the recipe in errors. Raises UserError for a name
     that is no embedded file.
     """
-    tokenizer, records = recipe.model.tokenizer, recipe.data.records
-    if not any(name.startswith(EMBEDDED_NAME_PREFIX) for name in (tokenizer or "", *records)):
+    tokenizer, records, benchmarks = recipe.model.tokenizer, recipe.data.records, recipe.data.benchmarks
+    names = [*filter(None, (tokenizer, benchmarks)), *records]
+    if not any(name.startswith(EMBEDDED_NAME_PREFIX) for name in names):
         return recipe
     path_by_name = materialize(runs_folder)
 
@@ -40,6 +41,9 @@ def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
 
     model = recipe.model.model_copy(update={"tokenizer": None if tokenizer is None else resolve(tokenizer)})
     data = recipe.data.model_copy(update={"records": [resolve(name) for name in records]})
+    if benchmarks is not None:
+        benchmarks_name = "mini:benchmarks" if Path(benchmarks) == EMBEDDED_BENCHMARKS else benchmarks
+        data = data.model_copy(update={"benchmarks": resolve(benchmarks_name)})
     return recipe.model_copy(update={"model": model, "data": data})
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from deepspeed import DeepSpeedEngine
 
+    from orca_bench.results.data_report import DataReport
+
 _BYTES_PER_GB = 10**9
 
 
@@ -28,11 +30,12 @@ def export_model(
     tokenizer: Tokenizer,
     model_folder: Path,
     training_origin: dict[str, str | int],
+    data_report: DataReport | None = None,
 ) -> None:
     """Write the student as it is now as a model folder, in the type that the recipe says. A collective.
 
-    `training_origin` is that of `student_model.save_student`. The folder appears complete or not at all. Raises UserError on
-    process 0 where the disk does not take it, and for a weight that fp16 cannot hold.
+    `training_origin` and `data_report` are those of `student_model.save_student`. The folder appears complete or not at all.
+    Raises UserError on process 0 where the disk does not take it, and for a weight that fp16 cannot hold.
     """
     import torch
 
@@ -46,6 +49,7 @@ def export_model(
             saved_weights,
             lambda name: _whole_weight(engine, name, saved_weights.dtype_by_name[name]),
             round(train_section.export_shard_gb * _BYTES_PER_GB),
+            data_report,
         )
     else:
         for name in (name for group in saved_weights.groups for name in group):  # as `file_tensors` on process 0

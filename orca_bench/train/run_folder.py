@@ -2,6 +2,7 @@
 
 runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
+runs/NAME/data_report.json what is in the records, where the recipe has a report (data_reports.py)
 runs/NAME/tokens/          the encoded records, hard links to the user's cache where the disk can
 runs/NAME/metrics.jsonl    one line per step
 runs/NAME/curves.png       the curves of the metrics, drawn at checkpoints and at the end
@@ -38,6 +39,7 @@ from orca_bench.files import (
     write_text,
 )
 from orca_bench.recipe import Recipe, first_difference, split_differences
+from orca_bench.results.data_report import DATA_REPORT_FILE_NAME
 from orca_bench.train import checkpoint_files, divergence
 from orca_bench.train.checkpoint_files import list_checkpoints, newest_checkpoint, newest_checkpoint_step
 
@@ -61,6 +63,7 @@ class Run:
         self.earlier_tokens_file = folder / "tokens.npz"
         #: Where records are encoded if the user's cache cannot be written: beside the folder, which may be moved aside meanwhile.
         self.encoding_folder = folder.with_name(f".{folder.name}.encoded")
+        self.data_report_file = folder / DATA_REPORT_FILE_NAME
         self.metrics_file = folder / "metrics.jsonl"
         self.curves_file = folder / "curves.png"
         self.checkpoints_folder = folder / "checkpoints"

@@ -17,6 +17,7 @@ from orca_bench.models import architecture, weight_shards
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.models.saved_weights import SavedWeights
 from orca_bench.recipe import Architecture, Recipe, Train
+from orca_bench.results.data_report import DATA_REPORT_FILE_NAME, DataReport, write_data_report
 from orca_bench.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -73,12 +74,24 @@ def build_random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedM
 
 
 def save_model(
-    model: PreTrainedModel, tokenizer: Tokenizer, model_folder: Path, training_origin: dict[str, str | int]
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    model_folder: Path,
+    training_origin: dict[str, str | int],
+    data_report: DataReport | None = None,
 ) -> None:
     """Write a model in memory, in its own type, as `save_student` does."""
     state_dict = model.state_dict()
     saved_weights = SavedWeights.plan(model, str(model.dtype).removeprefix("torch."))
-    save_student(model, tokenizer, model_folder, training_origin, saved_weights, lambda name: state_dict[name])
+    save_student(
+        model,
+        tokenizer,
+        model_folder,
+        training_origin,
+        saved_weights,
+        lambda name: state_dict[name],
+        data_report=data_report,
+    )
 
 
 def save_student(
@@ -89,18 +102,22 @@ def save_student(
     saved_weights: SavedWeights,
     weight_of: Callable[[str], torch.Tensor],
     max_shard_bytes: int = weight_shards.SHARD_BYTES,
+    data_report: DataReport | None = None,
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
     The folder appears complete or not at all, and replaces an earlier one. `saved_weights` is the plan of the files of weights,
     and `weight_of` gives what it needs. `training_origin` (`run` and `step`) goes into orca_bench.json, with whether plain
-    transformers gives the tokenizer's ids. Raises UserError where the disk does not take the folder.
+    transformers gives the tokenizer's ids, and `data_report`, without texts, into data_report.json. Raises UserError where the
+    disk does not take the folder.
     """
     with open_folder_replacement(model_folder) as new_folder:
         weight_shards.write_shards(
             saved_weights.byte_counts, saved_weights.file_tensors(weight_of), new_folder, max_shard_bytes
         )
         _write_small_files(model, saved_weights.dtype_name, tokenizer, new_folder, training_origin)
+        if data_report is not None:
+            write_data_report(new_folder / DATA_REPORT_FILE_NAME, data_report.without_texts())
 
 
 def _write_small_files(

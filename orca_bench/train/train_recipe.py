@@ -18,8 +18,17 @@ from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import catch_write_errors, read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
-from orca_bench.train import continuation_checks, launcher_ranks, record_files, run_setup, step_metrics, student_model
+from orca_bench.train import (
+    continuation_checks,
+    data_reports,
+    launcher_ranks,
+    record_files,
+    run_setup,
+    step_metrics,
+    student_model,
+)
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
+from orca_bench.train.data_reports import MakeDataReport
 from orca_bench.train.run_folder import Run, whole_number
 from orca_bench.train.run_setup import PreparedRun
 
@@ -38,6 +47,9 @@ class TrainingDisplay(Protocol):
     def encoding_progress(self) -> AbstractContextManager[ReportProgress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
+    def record_check_progress(self) -> AbstractContextManager[ReportProgress]:
+        """Records are compared with benchmarks inside the block, likewise."""
+
     def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Everything is encoded; training begins next."""
 
@@ -54,6 +66,10 @@ class SilentTrainingDisplay:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
+    def record_check_progress(self) -> AbstractContextManager[ReportProgress]:
+        """Another such block."""
+        return self.encoding_progress()
+
     def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Ignore the event."""
 
@@ -65,11 +81,13 @@ def train_recipe(
     fresh: bool = False,
     launcher: str = "torchrun",
     display: TrainingDisplay = SilentTrainingDisplay(),
+    make_data_report: MakeDataReport | None = None,
 ) -> Run:
     """Train a recipe in `runs`/NAME, or continue it; returns the finished run, also where it was finished before.
 
-    `fresh` starts over and renames an earlier run; `launcher`, torchrun or deepspeed, starts the recipe's processes. Inside a
-    launcher this process is one of them. Raises UserError for wrong input, Interrupted where the user stops the training (a
+    `fresh` starts over and renames an earlier run; `launcher`, torchrun or deepspeed, starts the recipe's processes;
+    `make_data_report` makes the report on the records where the recipe names benchmarks. Inside a launcher this process is one of
+    them. Raises UserError for wrong input, Interrupted where the user stops the training (a
     checkpoint is written), and RuntimeError where it failed or diverged.
     """
     check_choice(launcher, LAUNCHERS, "--launcher")
@@ -80,11 +98,13 @@ def train_recipe(
         child_processes.end_with_parent()
     if not fresh and is_recipe_trained(run, recipe):
         continuation_checks.check_same_records(run, record_files.hash_sources(recipe.data.records))
+        if launcher_environment.rank() == 0:
+            _add_data_report(recipe, run, display, make_data_report)
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
     store = launcher_environment.open_store() if launcher_environment.has_other_processes() else None
     if launcher_environment.rank() == 0:
-        _prepare(recipe, run, fresh, display)
+        _prepare(recipe, run, fresh, display, make_data_report)
         if store is not None:
             launcher_ranks.announce_prepared_run(store, run)
     else:
@@ -179,7 +199,23 @@ def _move_model_to_exports(run: Run, dtype_name: str) -> Path:
     return new_folder
 
 
-def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDisplay) -> None:
+def _add_data_report(
+    recipe: Recipe, run: Run, display: TrainingDisplay, make_data_report: MakeDataReport | None
+) -> None:
+    """Put the report that a recipe names now into a run that is finished."""
+    if not data_reports.lacks_report(run, recipe):
+        return
+    report = data_reports.report_of_recipe(recipe, make_data_report)
+    if report is not None:
+        run.lock()
+        data_reports.store_report(run, recipe, report)
+        run.unlock()
+        display.message(f"{data_reports.overlap_remark(report)} ({run.data_report_file})")
+
+
+def _prepare(
+    recipe: Recipe, run: Run, starts_over: bool, display: TrainingDisplay, make_data_report: MakeDataReport | None
+) -> None:
     """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
     run_setup.check_machine(recipe)
     if starts_over:
@@ -191,6 +227,9 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
         _check_can_export_again(run, other_dtype_name)
     if not run.is_empty:
         run.lock()
+    data_report = None
+    if starts_over or data_reports.lacks_report(run, recipe):
+        data_report = data_reports.report_of_recipe(recipe, make_data_report)
     with display.encoding_progress() as report_encoded_records:
         known_commits = {} if starts_over else run.manifest.get("commits", {})
         prepared = run_setup.compute_prepared_run(
@@ -204,6 +243,9 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     if starts_over and (renamed_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {renamed_folder}")
     is_continued = run_setup.prepare_run_folder(prepared, run, display.message)
+    if data_report is not None:
+        data_reports.store_report(run, recipe, data_report)
+        display.message(f"{data_reports.overlap_remark(data_report)} ({run.data_report_file})")
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if other_dtype_name is not None:
@@ -225,6 +267,8 @@ def describe_training(recipe: Recipe, display: TrainingDisplay = SilentTrainingD
 
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
     """
+    if recipe.data.report is not None:
+        data_reports.report_of_recipe(recipe, None)
     try:
         with display.encoding_progress() as progress:
             return run_setup.compute_prepared_run(recipe, progress, show_message=display.message, with_weights=False)

@@ -36,6 +36,8 @@ from orca_bench.train.trackers import Trackers
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
+    from orca_bench.results.data_report import DataReport
+
 
 _PASSES_AHEAD = 4  # forward passes whose tokens are read from the disk while earlier ones are computed
 
@@ -60,6 +62,7 @@ class Training:
     """What a training is made of.
 
     `held_out` is None where the recipe asks for no held-out loss. `report_metrics` gets each step's metrics on process 0.
+    `data_report` goes into each model's folder.
     """
 
     run: Run
@@ -71,6 +74,7 @@ class Training:
     tokenizer: Tokenizer
     report_metrics: Callable[[StepMetrics], None]
     trackers: Trackers
+    data_report: DataReport | None = None
 
 
 def train_to_end(training: Training) -> Literal["finished", "interrupted"]:
@@ -168,7 +172,7 @@ def _write_after_step(
 def _export(training: Training, folder: Path, steps_done: int) -> None:
     """Write the student as it is after `steps_done` steps as a model folder. A collective."""
     origin: dict[str, str | int] = {"run": training.run.folder.name, "step": steps_done}
-    export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin)
+    export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin, training.data_report)
 
 
 def _check_model_after_step(

@@ -73,6 +73,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     from orca_bench.train import checkpoint_conversion, resolved_sources, student_model
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train.batch_plan import BatchPlan
+    from orca_bench.train.data_reports import report_for_models
     from orca_bench.train.held_out_loss import plan_held_out_loss
     from orca_bench.train.progress_display import training_progress
     from orca_bench.train.token_files import load_run_examples
@@ -88,6 +89,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     examples, model_config = run_examples.training, student_model.student_config(recipe, tokenizer)
     plan = BatchPlan.of_recipe(recipe, examples, model_config)
     held_out = plan_held_out_loss(recipe, run_examples.held_out, model_config)
+    data_report = report_for_models(run)  # read now: at the end nothing may be wrong with it
     import torch
 
     if not torch.cuda.is_available():
@@ -104,7 +106,9 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         )
         with progress_display as report_metrics:
             training_status = train_to_end(
-                Training(run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers)
+                Training(
+                    run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers, data_report
+                )
             )
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
