@@ -36,24 +36,10 @@ _BEFORE_TEXT = re.compile(r"\W*")
 
 #: Every pattern that counts anywhere has one of these, in lower case.
 _HINTS = (
-    " ai",
-    "a.i.",
-    "artificial",
-    "model",
-    "modèle",
-    "assistant",
-    "als ki",
-    "l'ia",
-    "l’ia",
-    "人工智能",
-    "语言模型",
-    "言語モデル",
-    "модель",
-    "интеллект",
-    " ia",
-    "intelig",
-    "intell",
-)
+    " ai ", " ai,", " ai-", " ai.", "a.i.", "artificial", "model", "virtual assistant",
+    "als ki", "modèle", "qu'ia", "qu’ia", "qu'assistant", "qu’assistant", "como ia", "una ia", "inteligencia", "intelligen",
+    "人工智能", "作为ai", "一个ai", "一名ai", "语言模型", "言語モデル", "модель", "интеллект",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

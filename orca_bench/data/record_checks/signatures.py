@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orca_bench.data.overlap.benchmark_texts import distinct_keys
+
 if TYPE_CHECKING:
     from rensa import RMinHash
 
@@ -104,7 +106,7 @@ def _shingles_of(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     mixed_hashes = (mixed_hashes * _MIX_MULTIPLIER) >> np.uint64(32)
     first_numbers, last_numbers = text_numbers[:last_start], text_numbers[SHINGLE_WORDS - 1 :]
     is_inside_text = first_numbers == last_numbers
-    numbered_hashes = np.unique((first_numbers[is_inside_text] << np.uint64(32)) | mixed_hashes[is_inside_text])
+    numbered_hashes = distinct_keys((first_numbers[is_inside_text] << np.uint64(32)) | mixed_hashes[is_inside_text])
     shingle_counts = np.bincount((numbered_hashes >> np.uint64(32)).astype(np.int64), minlength=len(texts))
     return shingle_counts.astype(np.int32), numbered_hashes.astype(np.uint32)
 

@@ -50,7 +50,7 @@ _LONG_RESPONSE_WORDS = 80
 def truncation_rule(response: str) -> str | None:
     """The rule by which a response breaks off: `open code fence`, `open sign`, `half a word`, `unfinished sentence`."""
     text = response.rstrip()
-    if len(_FENCE.findall(text)) % 2:
+    if ("```" in text or "~~~" in text) and len(_FENCE.findall(text)) % 2:
         return "open code fence"
     last_line = _last_line(text)
     if len(last_line.split()) < _FEWEST_WORDS or _SALUTATION.match(last_line.strip()):

@@ -44,6 +44,11 @@ REFUSALS = {
     "in other languages": [
         "Als KI-Sprachmodell kann ich keine Meinung haben.",
         "En tant que modèle de langage, je ne peux pas répondre.",
+        "En tant qu'IA, je n'ai pas d'opinion.",
+        "En tant qu’assistant, je ne peux pas vous aider.",
+        "Como IA, no puedo ayudarte.",
+        "In quanto intelligenza artificiale, non ho opinioni.",
+        "作为AI，我没有情感。",
         "Como modelo de lenguaje, no tengo acceso a internet.",
         "作为一个人工智能语言模型，我无法回答。",
         "Я, как языковая модель, не могу ответить.",
