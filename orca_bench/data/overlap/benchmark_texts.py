@@ -8,6 +8,7 @@ say what counts as a sign of a benchmark question.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from orca_bench.data.overlap.words import Vocabulary
+from orca_bench.data.overlap.words import Vocabulary, number_words
 from orca_bench.results.data_report import BenchmarkQuestion
 
 TextRole = Literal["question", "passage", "choices"]
@@ -43,39 +44,76 @@ CONTENT_WEIGHT = 3.5
 
 
 @dataclass(frozen=True, eq=False)
-class BenchmarkText:
-    """One distinct text: its words' numbers in parts (each choice is a part), and each word's weight, float32, likewise.
+class TextWords:
+    """The words of all texts, part after part: their numbers, int32 [words], and their weights, float32 [words].
 
-    `plain_weights` are those of the words anywhere; in `weights`, words of a template have none.
+    `plain_weights` are those of the words anywhere; in `weights`, words of a template have none. `part_bounds` says where each
+    part begins and the last one ends, int64 [parts + 1], `text_of_part` the place of its text, int64 [parts].
+    """
+
+    numbers: np.ndarray
+    weights: np.ndarray
+    plain_weights: np.ndarray
+    part_bounds: np.ndarray
+    text_of_part: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkText:
+    """One distinct text, which consists of parts (each choice is one): the range of its parts among those of all texts.
+
     `rows` are the places of the rows that have this text in `OverlapIndex.questions`.
     """
 
     role: TextRole
-    parts: list[np.ndarray]
-    weights: list[np.ndarray]
-    plain_weights: list[np.ndarray]
     rows: list[int]
+    part_range: range
+    words: TextWords
 
     @cached_property
+    def _word_slice(self) -> slice:
+        bounds = self.words.part_bounds
+        return slice(int(bounds[self.part_range.start]), int(bounds[self.part_range.stop]))
+
+    def _in_parts(self, values: np.ndarray) -> list[np.ndarray]:
+        bounds = self.words.part_bounds[self.part_range.start : self.part_range.stop + 1].tolist()
+        return [values[start:end] for start, end in itertools.pairwise(bounds)]
+
+    @cached_property
+    def parts(self) -> list[np.ndarray]:
+        """The numbers of its words by part."""
+        return self._in_parts(self.words.numbers)
+
+    @cached_property
+    def weights(self) -> list[np.ndarray]:
+        """The weights of its words by part; words of a template have none."""
+        return self._in_parts(self.words.weights)
+
+    @cached_property
+    def plain_weights(self) -> list[np.ndarray]:
+        """The weights of its words by part, with those of templates."""
+        return self._in_parts(self.words.plain_weights)
+
+    @property
     def word_count(self) -> int:
         """The number of its words."""
-        return sum(map(len, self.parts))
+        return self._word_slice.stop - self._word_slice.start
 
     @cached_property
     def total_weight(self) -> float:
         """The sum of its words' weights."""
-        return float(sum(weights.sum() for weights in self.weights))
+        return float(self.words.weights[self._word_slice].sum(dtype=np.float64))
 
     @cached_property
     def plain_weight(self) -> float:
         """The sum of its words' weights, with those of a template."""
-        return float(sum(weights.sum() for weights in self.plain_weights))
+        return float(self.words.plain_weights[self._word_slice].sum(dtype=np.float64))
 
     @cached_property
     def distinct_words(self) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of its words, each once, sorted, and the weights of these, float64."""
-        numbers, places = np.unique(np.concatenate(self.parts), return_index=True)
-        return numbers, np.concatenate(self.plain_weights)[places].astype(np.float64)
+        numbers, places = np.unique(self.words.numbers[self._word_slice], return_index=True)
+        return numbers, self.words.plain_weights[self._word_slice][places].astype(np.float64)
 
     @cached_property
     def distinct_weight(self) -> float:
@@ -97,19 +135,30 @@ class BenchmarkTexts:
     """
 
     texts: list[BenchmarkText]
+    words: TextWords
     vocabulary: Vocabulary
     word_weights: np.ndarray
     text_by_row: list[dict[TextRole, int]]
 
+    @cached_property
+    def word_counts(self) -> np.ndarray:
+        """The number of words of each text, int64 [texts]."""
+        part_counts = np.diff(self.words.part_bounds)
+        return np.bincount(self.words.text_of_part, part_counts, len(self.texts)).astype(np.int64)
+
+
+#: What a text is known by: its task, its role, and its parts' places among the distinct ones, sorted.
+_TextKey = tuple[str, TextRole, tuple[int, ...]]
+
 
 def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
     """The distinct texts of some rows, in the order of their first row; rows without any text have none."""
-    part_by_text: dict[str, int] = {}  # of each distinct text of a question, a passage or a choice, its place
+    part_by_string: dict[str, int] = {}  # of each distinct text of a question, a passage or a choice, its place
 
-    def parts_of(texts: Iterable[str]) -> tuple[int, ...]:
-        return tuple(part_by_text.setdefault(text, len(part_by_text)) for text in texts)
+    def parts_of(strings: Iterable[str]) -> list[int]:
+        return [part_by_string.setdefault(string, len(part_by_string)) for string in strings]
 
-    parts_by_role_and_row: list[dict[TextRole, tuple[int, ...]]] = [
+    parts_by_role_and_row: list[dict[TextRole, list[int]]] = [
         {
             "question": parts_of([question.question]),
             "passage": parts_of([question.passage] if question.passage else []),
@@ -117,45 +166,57 @@ def collect_texts(questions: Sequence[BenchmarkQuestion]) -> BenchmarkTexts:
         }
         for question in questions
     ]
-    vocabulary = Vocabulary(list(part_by_text))
-    part_numbers = np.split(*_without_ends(vocabulary.numbers_of(list(part_by_text))))
-    rows_by_text: dict[tuple[str, TextRole, tuple[bytes, ...]], list[int]] = defaultdict(list)
-    parts_by_text: list[list[np.ndarray]] = []
+    vocabulary, numbers, bounds = number_words(list(part_by_string))
+    normal_parts = _first_equal_parts(numbers, bounds)
+    rows_by_text: dict[_TextKey, list[int]] = defaultdict(list)
+    place_by_text: dict[_TextKey, int] = {}
     text_by_row: list[dict[TextRole, int]] = []
-    place_by_text: dict[tuple[str, TextRole, tuple[bytes, ...]], int] = {}
     for row, (question, parts_by_role) in enumerate(zip(questions, parts_by_role_and_row, strict=True)):
         text_by_row.append({})
-        for role, part_places in parts_by_role.items():
-            parts = sorted((part_numbers[place] for place in part_places), key=np.ndarray.tobytes)
-            if not any(len(part) for part in parts):
-                continue
-            text_key = (question.task, role, tuple(part.tobytes() for part in parts))
-            if text_key not in place_by_text:
-                place_by_text[text_key] = len(parts_by_text)
-                parts_by_text.append(parts)
-            rows_by_text[text_key].append(row)
-            text_by_row[row][role] = place_by_text[text_key]
-    numbers = np.concatenate([np.zeros(0, np.int32), *(part for parts in parts_by_text for part in parts)])
-    bounds = np.cumsum([0, *(len(part) for parts in parts_by_text for part in parts)])
+        for role, parts in parts_by_role.items():
+            text_key = (question.task, role, tuple(sorted(normal_parts[part] for part in parts)))
+            if any(bounds[part] < bounds[part + 1] for part in parts):
+                text_by_row[row][role] = place_by_text.setdefault(text_key, len(place_by_text))
+                rows_by_text[text_key].append(row)
     tasks = np.unique([task for task, _, _ in rows_by_text], return_inverse=True)[1]
-    part_of_word: np.ndarray = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    words, word_weights = _weigh_words(vocabulary, numbers, bounds, [parts for _, _, parts in rows_by_text], tasks)
+    first_parts = itertools.accumulate((len(parts) for _, _, parts in rows_by_text), initial=0)
+    texts = [
+        BenchmarkText(role, rows, range(first_part, first_part + len(parts)), words)
+        for ((_, role, parts), rows), first_part in zip(rows_by_text.items(), first_parts, strict=False)
+    ]
+    return BenchmarkTexts(texts, words, vocabulary, word_weights, text_by_row)
+
+
+def _first_equal_parts(numbers: np.ndarray, bounds: np.ndarray) -> list[int]:
+    """Of each part the place of the first one that has the same words."""
+    first_by_words: dict[bytes, int] = {}
+    return [
+        first_by_words.setdefault(numbers[start:end].tobytes(), part)
+        for part, (start, end) in enumerate(itertools.pairwise(bounds.tolist()))
+    ]
+
+
+def _weigh_words(
+    vocabulary: Vocabulary,
+    numbers: np.ndarray,
+    bounds: np.ndarray,
+    parts_by_text: Sequence[tuple[int, ...]],
+    task_of_text: np.ndarray,
+) -> tuple[TextWords, np.ndarray]:
+    """(the words of all texts with their weights, the weight of each word of the vocabulary)."""
+    parts = np.fromiter((part for parts in parts_by_text for part in parts), np.int64)
     text_of_part: np.ndarray = np.repeat(np.arange(len(parts_by_text)), [len(parts) for parts in parts_by_text])
+    lengths = bounds[parts + 1] - bounds[parts]
+    part_bounds: np.ndarray = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    part_of_word: np.ndarray = np.repeat(np.arange(len(parts)), lengths)
+    numbers = numbers[np.arange(part_bounds[-1]) + (bounds[parts] - part_bounds[:-1])[part_of_word]]
     text_of_word = text_of_part[part_of_word]
     word_weights = _word_weights(vocabulary, numbers, text_of_word, len(parts_by_text))
-    is_template = _template_places(numbers, part_of_word, text_of_word, tasks)
     plain_weights = word_weights[numbers]
-    weights = iter(np.split(np.where(is_template, np.float32(0), plain_weights), bounds[1:-1]))
-    plain = iter(np.split(plain_weights, bounds[1:-1]))
-    texts = [
-        BenchmarkText(role, parts, [next(weights) for _ in parts], [next(plain) for _ in parts], rows)
-        for ((_, role, _), rows), parts in zip(rows_by_text.items(), parts_by_text, strict=True)
-    ]
-    return BenchmarkTexts(texts, vocabulary, word_weights, text_by_row)
-
-
-def _without_ends(numbers_and_bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    numbers, bounds = numbers_and_bounds
-    return numbers, bounds[1:-1]
+    is_template = _template_places(numbers, part_of_word, text_of_word, task_of_text)
+    weights = np.where(is_template, np.float32(0), plain_weights)
+    return TextWords(numbers, weights, plain_weights, part_bounds, text_of_part), word_weights
 
 
 def _word_weights(vocabulary: Vocabulary, numbers: np.ndarray, text_of_word: np.ndarray, text_count: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class CandidateSearch:
         self._word_weights: np.ndarray = np.append(
             texts.word_weights, np.float32(0)
         )  # the last one is that of unknown words
-        self._text_lengths = np.array([text.word_count for text in texts.texts], np.int64)
+        self._text_lengths = texts.word_counts
         key_lists, text_lists, weight_lists = self._keys_of_texts(texts)
         is_searched_key = is_searched[text_lists]
         key_lists, text_lists = key_lists[is_searched_key], text_lists[is_searched_key]
@@ -73,12 +73,8 @@ class CandidateSearch:
 
     def _keys_of_texts(self, texts: BenchmarkTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(keys, places of their texts, weights), one entry for each key of each text; words of templates have no key."""
-        parts = [part for text in texts.texts for part in text.parts]
-        numbers = np.concatenate(parts) if parts else np.zeros(0, np.int32)
-        place_weights = np.concatenate([w for text in texts.texts for w in text.weights]) if parts else np.zeros(0)
-        part_lengths = np.array([len(part) for part in parts], np.int64)
-        text_of_part: np.ndarray = np.repeat(np.arange(len(texts.texts)), [len(text.parts) for text in texts.texts])
-        part_of_word: np.ndarray = np.repeat(np.arange(len(parts)), part_lengths)
+        numbers, place_weights, text_of_part = texts.words.numbers, texts.words.weights, texts.words.text_of_part
+        part_of_word: np.ndarray = np.repeat(np.arange(len(text_of_part)), np.diff(texts.words.part_bounds))
         is_choice_of_part = np.array([text.role == "choices" for text in texts.texts], bool)[text_of_part]
         content = np.flatnonzero(self._word_weights[numbers] >= CONTENT_WEIGHT)
         left, right = content[:-1], content[1:]

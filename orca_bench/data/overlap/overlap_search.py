@@ -145,23 +145,11 @@ class OverlapIndex:
         self._texts = collect_texts(self.questions)
         is_searched = np.array([self._is_searched(text) for text in self._texts.texts], bool)
         self._search = CandidateSearch(self._texts, is_searched)
-        self._rows_with_choices_in_question = self._find_choices_in_questions()
         self._is_number = np.fromiter((word.isdecimal() for word in self._texts.vocabulary.words), bool)
 
     def _text(self, row: int, role: TextRole) -> BenchmarkText | None:
         place = self._texts.text_by_row[row].get(role)
         return None if place is None else self._texts.texts[place]
-
-    def _find_choices_in_questions(self) -> frozenset[int]:
-        """The rows whose choices are words of the question itself, as Winogrande's are: they are no further sign of it."""
-        rows = set()
-        for row in range(len(self.questions)):
-            question, choices = self._text(row, "question"), self._text(row, "choices")
-            if question is not None and choices is not None:
-                words = set(question.parts[0].tolist())
-                if all(words.issuperset(part.tolist()) for part in choices.parts):
-                    rows.add(row)
-        return frozenset(rows)
 
     def _is_searched(self, text: BenchmarkText) -> bool:
         """Whether a text is looked up by itself: choices of a question that may be missed; of rows with a passage, that alone."""
@@ -233,7 +221,7 @@ class OverlapIndex:
         if question_alignment.plain_share < _SHARE_WITH_CHOICES:
             return None
         choices_share = None if choices is None else record.choices_share(choices, question_alignment.stretch)
-        counted_choices = None if row in self._rows_with_choices_in_question else choices
+        counted_choices = None if choices is None or _is_part_of(choices, question) else choices
         is_beginning = counted_choices is not None and not self.questions[row].question.rstrip().endswith("?")
         is_contained = _is_contained(
             question, question_alignment, counted_choices, choices_share, passage_share, is_beginning
@@ -278,6 +266,12 @@ class OverlapIndex:
             row_text=_shorten(row_text),
             record_text=_excerpt(record.text, match.stretch),
         )
+
+
+def _is_part_of(choices: BenchmarkText, question: BenchmarkText) -> bool:
+    """Whether choices are words of the question itself, as Winogrande's are: they are no further sign of it."""
+    words = set(question.parts[0].tolist())
+    return all(words.issuperset(part.tolist()) for part in choices.parts)
 
 
 def _is_contained(

@@ -47,9 +47,9 @@ def words_of(text: str) -> list[str]:
 class Vocabulary:
     """The words of some texts, each with a number, in the order in which they first stand there; 0 is no word."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._known_words = _split_words(texts).dictionary_encode().dictionary
-        self.words: list[str] = self._known_words.to_pylist()
+    def __init__(self, known_words: pyarrow.Array) -> None:
+        self._known_words = known_words
+        self.words: list[str] = known_words.to_pylist()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -60,9 +60,19 @@ class Vocabulary:
 
         words = _split_words(texts)
         places = compute.index_in(words, value_set=self._known_words)  # null for an unknown word, 0 for the marker
-        numbers = places.fill_null(UNKNOWN_WORD).to_numpy()
-        markers = np.flatnonzero(numbers == _MARKER_NUMBER)
-        return np.delete(numbers, markers), markers - np.arange(len(markers))
+        return _without_markers(places.fill_null(UNKNOWN_WORD).to_numpy())
+
+
+def number_words(texts: Sequence[str]) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
+    """The vocabulary of some texts, and of these texts what `Vocabulary.numbers_of` gives: in one pass over them."""
+    words = _split_words(texts).dictionary_encode()
+    return Vocabulary(words.dictionary), *_without_markers(words.indices.to_numpy())
+
+
+def _without_markers(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the numbers of words alone, where each text begins and the last one ends)."""
+    markers = np.flatnonzero(numbers == _MARKER_NUMBER)
+    return np.delete(numbers, markers), markers - np.arange(len(markers))
 
 
 def _split_words(texts: Sequence[str]) -> pyarrow.Array:
