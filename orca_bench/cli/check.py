@@ -79,7 +79,7 @@ def command(
       orca-bench check mini --baseline mini-untrained
       orca-bench check runs/mini/results/orca.json --baseline results/baselines
       orca-bench check new.json --baseline old.json --rules gate.yaml --summary gate.md --junit gate.xml
-      orca-bench check mine --baseline mini --max-overlap 0
+      orca-bench check b/orca --baseline a/orca --max-overlap 0
 
     \b
     Rules, with their defaults:

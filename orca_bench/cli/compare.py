@@ -52,7 +52,7 @@ def command(
 
     \b
       orca-bench compare mini-untrained mini
-      orca-bench compare mini mine --clean
+      orca-bench compare a b --clean
       orca-bench compare runs/mine/results/leaderboard.json --reported orca_mini_13b
     """
     reported = None if reported == "none" else reported

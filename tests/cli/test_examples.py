@@ -48,12 +48,16 @@ def _document_examples():
 EXAMPLES = sorted({line for line in (*_help_examples(), *_document_examples()) if "$" not in line})
 
 
+#: What an example that cannot run here has: the hub, a large model, one shard of several.
+_NOT_HERE = ("--push", "psmathur", "llama15m", "part-")
+
+
 def _is_runnable(line):
-    return line.split()[0] in RUNNABLE and "--push" not in line and "psmathur" not in line and "llama15m" not in line
+    return line.split()[0] in RUNNABLE and not any(word in line for word in _NOT_HERE)
 
 
 @pytest.fixture(scope="module")
-def beside_the_demo(tmp_path_factory, command_in, mini):
+def beside_the_demo(tmp_path_factory, command_in, mini, mini_records):
     """The command in a folder with what the examples name: runs, baselines, rows, rules and instruction files."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(ROOT / "results" / "baselines", folder / "results" / "baselines")
@@ -68,14 +72,20 @@ def beside_the_demo(tmp_path_factory, command_in, mini):
     for run in ("a", "b", "mine"):
         (folder / "runs" / run / "results").mkdir(parents=True)
         for protocol in ("leaderboard", "orca"):
-            random_result(folder / "runs" / run / "results", run, 0.5, file=f"{protocol}.json", protocol=protocol)
+            options = {"file": f"{protocol}.json", "protocol": protocol, "overlapping": {"gsm8k": 3}}
+            random_result(folder / "runs" / run / "results", run, 0.5, **options)
     for run, share in (("mine.Q4_0", 0.5), ("mine.Q4_0-llamacpp", 0.4)):
         (folder / "runs" / run / "results").mkdir(parents=True)
         random_result(folder / "runs" / run / "results", run, share, file="orca.json", protocol="orca")
     for label, share in (("early", 0.3), ("late", 0.6)):
         random_result(folder, label, share)
     (folder / "gate.yaml").write_text("smallest_loss: 1\nfloors: {hellaswag: 60}\n")
-    (folder / "alpaca_data.json").write_text(json.dumps([{"instruction": "Do", "input": "", "output": "done"}]))
+    for name in ("alpaca_data.json", "alpaca.json"):
+        (folder / name).write_text(json.dumps([{"instruction": "Do", "input": "", "output": "done"}]))
+    (folder / "records").mkdir()
+    (folder / "records" / "mine.jsonl").write_text("".join(json.dumps(record) + "\n" for record in mini_records[:50]))
+    (folder / "path" / "to" / "llama").mkdir()
+    (folder / "path" / "to" / "llama" / "tokenizer.model").symlink_to(mini["mini:tokenizer"])
     dolly_row = {"instruction": "Who?", "context": "Ann.", "response": "Ann", "category": "qa"}
     with gzip.open(folder / "dolly.jsonl.gz", "wt") as dolly:
         dolly.write(json.dumps(dolly_row) + "\n")
