@@ -34,6 +34,9 @@ _SHARE_WITH_CHOICES = 0.55
 _SHARE_WITH_SHORT_CHOICES = 0.75
 _CHOICES_SHARE = 0.75
 _PLAIN_SHARE_OF_TEMPLATE = 0.88
+#: What such a question needs of its few other words, if they weigh anything.
+_SHARE_BESIDE_TEMPLATE = 0.6
+_WEIGHT_OF_TEMPLATE = 8.0
 #: The stretch that has a question without its choices is at most so many times as long, and some words.
 _DENSE_STRETCH = 1.2
 _FURTHER_WORDS = 3
@@ -51,6 +54,8 @@ _RELATIVE_SHARE = 0.6
 _RELATIVE_WEIGHT = 40.0
 #: Choices of questions that weigh less are looked up too: the question alone may be missed.
 _WEIGHT_WITHOUT_CHOICES = 50.0
+#: Choices that more rows share, such as "True, True", are no sign of any of them.
+_MOST_ROWS_OF_CHOICES = 12
 #: Choices stand beside a question where they are no further from it than their length and so many words.
 _WORDS_BETWEEN = 30
 
@@ -154,6 +159,8 @@ class OverlapIndex:
     def _is_searched(self, text: BenchmarkText) -> bool:
         """Whether a text is looked up by itself: choices of a question that may be missed; of rows with a passage, that alone."""
         if text.role == "choices":
+            if len(text.rows) > _MOST_ROWS_OF_CHOICES:
+                return False
             questions = (self._text(row, "question") for row in text.rows)
             return any(q is None or q.total_weight < _WEIGHT_WITHOUT_CHOICES for q in questions)
         return text.role == "passage" or all(self._text(row, "passage") is None for row in text.rows)
@@ -306,7 +313,8 @@ def _is_contained(
         is_dense = _length(question_alignment.stretch) <= _DENSE_STRETCH * question.word_count + _FURTHER_WORDS
         if (share >= _QUESTION_SHARE or missing_one) and is_identified and is_dense:
             return True
-        has_plain_words = plain_share >= _PLAIN_SHARE_OF_TEMPLATE
+        has_own_words = share >= _SHARE_BESIDE_TEMPLATE or question.total_weight < _WEIGHT_OF_TEMPLATE
+        has_plain_words = plain_share >= _PLAIN_SHARE_OF_TEMPLATE and has_own_words
         if has_plain_words and question.plain_weight * plain_share >= _IDENTIFYING_WEIGHT and is_dense:
             return True
     if choices_share is None or choices_share < _CHOICES_SHARE:

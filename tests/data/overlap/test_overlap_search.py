@@ -209,7 +209,7 @@ def test_a_template_with_other_content_is_no_question(index: OverlapIndex, text:
 def test_the_stem_of_many_rows_is_a_template() -> None:
     stem = "Which of the following is the most likely reason for the sudden decline of"
     questions = [f"{stem} guild{place} barons{place}?" for place in range(20)]
-    others = [f"Where did squire{place} hide cup{place} before feast{place}?" for place in range(400)]
+    others = [f"Where did squire{place} hide cup{place} before feast{place}?" for place in range(2000)]
     index = OverlapIndex(
         [question(1, row=place, question=text, choices=()) for place, text in enumerate(questions + others)]
     )
