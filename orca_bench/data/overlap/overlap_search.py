@@ -60,7 +60,8 @@ _MOST_ROWS_OF_CHOICES = 12
 _WORDS_BETWEEN = 30
 
 #: About what `words_of` takes for a word, in the text as it is.
-_WORD_PATTERN = re.compile(r"[^\W_]+(?:['\u2019\u02bc,][^\W_]+)*(?:[\W_]+[stST]\b)?")
+_PIECE_PATTERN = re.compile(r"\S+")
+_WORDS_BEFORE_STRETCH, _WORDS_AFTER_STRETCH = 3, 10
 _LONGEST_EXCERPT = 700  # characters of a text in a report
 
 
@@ -111,6 +112,34 @@ class _Record:
     def words(self) -> list[str]:
         """Its words, normalised."""
         return words_of(self._text)
+
+    @cached_property
+    def _word_pairs(self) -> frozenset[tuple[str, str]]:
+        return frozenset(itertools.pairwise(self.words))
+
+    @cached_property
+    def _word_ends(self) -> np.ndarray:
+        """Where the piece of the text that has a word ends, in characters, int64 [words]; spaces stand between pieces."""
+        ends = ((piece.end(), len(words_of(piece.group()))) for piece in _PIECE_PATTERN.finditer(self._text))
+        return np.fromiter((end for end, count in ends for _ in range(count)), np.int64)
+
+    def answer_share(self, answer: str) -> float | None:
+        """The share of an answer's pairs of words that the record has; of an answer of one word, whether the record has it."""
+        words = words_of(answer)
+        if not words:
+            return None
+        if len(words) == 1:
+            return float(words[0] in self.words)
+        pairs = set(itertools.pairwise(words))
+        return len(pairs & self._word_pairs) / len(pairs)
+
+    def excerpt(self, stretch: slice) -> str:
+        """The part of the text that has a stretch of its words, with some words around it."""
+        first, last = stretch.start - _WORDS_BEFORE_STRETCH, stretch.stop + _WORDS_AFTER_STRETCH - 1
+        ends = self._word_ends
+        start = 0 if first <= 0 or not len(ends) else int(ends[min(first, len(ends)) - 1])
+        end = len(self._text) if last >= len(ends) else int(ends[last])
+        return _shorten(self._text[start:end].strip())
 
     def align(
         self, place: int, text: BenchmarkText, position: int, reach: int, passage: slice = slice(0, 0)
@@ -174,11 +203,11 @@ class OverlapIndex:
         for place, candidates_of_record in itertools.groupby(triples, key=lambda triple: triple[0]):
             record = _Record(records[place].text, numbers[bounds[place] : bounds[place + 1]])
             matches = self._matches(record, [(text, position) for _, text, position in candidates_of_record])
-            hits += [self._hit(records[place], record.words, match) for match in matches]
+            hits += [self._hit(records[place], record, match) for match in matches]
         return sorted(hits, key=lambda hit: hit.sort_key)
 
     def _matches(self, record: _Record, candidates: list[tuple[int, int]]) -> list[_Match]:
-        """The rows in a record, each once; relatives only where the record has no row as a whole that is evaluated."""
+        """The rows in a record, each once; no relatives in the place of a row that is evaluated."""
         matches: dict[int, _Match] = {}
         for place, position in candidates:
             candidate = self._texts.texts[place]
@@ -186,8 +215,17 @@ class OverlapIndex:
                 if row not in matches and (match := self._match(record, row, candidate, position)) is not None:
                     matches[row] = match
         best_matches = self._without_lesser(list(matches.values()))
-        has_test_row = any(match.kind == "test" for match in best_matches)
-        return [match for match in best_matches if match.kind != "relative" or not has_test_row]
+        test_matches = [match for match in best_matches if match.kind == "test"]
+        return [
+            match
+            for match in best_matches
+            if match.kind != "relative" or not any(self._are_in_one_place(match, other) for other in test_matches)
+        ]
+
+    def _are_in_one_place(self, match: _Match, other: _Match) -> bool:
+        """Whether two rows of one task have most of their words in the same place."""
+        is_of_same_task = self.questions[other.row].task == self.questions[match.row].task
+        return is_of_same_task and _common_length(other.stretch, match.stretch) > _SAME_STRETCH * _length(match.stretch)
 
     def _without_lesser(self, matches: list[_Match]) -> list[_Match]:
         """Some matches, without those whose words another row of the task explains better: many rows differ in a word or two.
@@ -197,11 +235,8 @@ class OverlapIndex:
         contained = [match for match in matches if match.kind != "relative"]
         best_matches = []
         for match in matches:
-            task = self.questions[match.row].task
             if match.kind != "relative" and any(
-                other.missing_words < match.missing_words
-                and self.questions[other.row].task == task
-                and _common_length(other.stretch, match.stretch) > _SAME_STRETCH * _length(match.stretch)
+                other.missing_words < match.missing_words and self._are_in_one_place(match, other)
                 for other in contained
             ):
                 if not self.questions[match.row].is_evaluated:
@@ -252,10 +287,10 @@ class OverlapIndex:
             return False
         return _digits(words_of(self.questions[row].question)) != _digits(record.words[stretch])
 
-    def _hit(self, record: RecordTexts, record_words: list[str], match: _Match) -> OverlapHit:
+    def _hit(self, record_texts: RecordTexts, record: _Record, match: _Match) -> OverlapHit:
         question = self.questions[match.row]
         row_text = "\n".join((question.question, *question.choices))
-        run = alignment.longest_common_run(words_of(row_text), record_words[match.stretch])
+        run = alignment.longest_common_run(words_of(row_text), record.words[match.stretch])
         return OverlapHit(
             task=question.task,
             split=question.split,
@@ -265,13 +300,13 @@ class OverlapIndex:
             question=round(match.question_share, 4),
             passage=_rounded(match.passage_share),
             choices=_rounded(match.choices_share),
-            answer=_rounded(_answer_share(question.answer, record_words)),
+            answer=_rounded(record.answer_share(question.answer)),
             numbers_differ=match.numbers_differ,
-            record=record.location,
-            record_sha256=record.sha256,
+            record=record_texts.location,
+            record_sha256=record_texts.sha256,
             longest_run=" ".join(run),
             row_text=_shorten(row_text),
-            record_text=_excerpt(record.text, match.stretch),
+            record_text=record.excerpt(match.stretch),
         )
 
 
@@ -344,26 +379,6 @@ def _digits(words: Sequence[str]) -> str:
 
 def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 4)
-
-
-def _answer_share(answer: str, record_words: list[str]) -> float | None:
-    """The share of an answer's pairs of words that a record has; of an answer of one word, whether the record has it."""
-    words = words_of(answer)
-    if not words:
-        return None
-    if len(words) == 1:
-        return float(words[0] in record_words)
-    pairs = set(itertools.pairwise(words))
-    return len(pairs & set(itertools.pairwise(record_words))) / len(pairs)
-
-
-def _excerpt(text: str, stretch: slice) -> str:
-    """The part of a text that has a stretch of its words, with some words around it."""
-    words = list(itertools.islice(_WORD_PATTERN.finditer(text), stretch.stop + 10))
-    first, last = max(0, stretch.start - 3), len(words) - 1
-    if first > last:
-        return _shorten(text)
-    return _shorten(text[words[first].start() : words[last].end()])
 
 
 def _shorten(text: str) -> str:

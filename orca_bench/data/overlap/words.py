@@ -36,7 +36,7 @@ def normalize(text: str) -> str:
         words = text.encode().translate(_ASCII_TABLE, b"'").decode()
     else:
         words = _NO_WORD_CHARACTERS.sub(" ", _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).lower()))
-    return words.replace(" s ", "s ").replace(" t ", "t ")
+    return " ".join([*words.split(), ""]).replace(" s ", "s ").replace(" t ", "t ")
 
 
 def words_of(text: str) -> list[str]:

@@ -356,3 +356,15 @@ def test_the_hits_do_not_depend_on_the_hash_seed_of_python() -> None:
         for seed in ("1", "2")
     }
     assert len(outputs) == 1 and "arc_challenge" in outputs.pop()
+
+
+def test_a_relative_stays_beside_a_row_of_another_task(index):
+    changed = MILLER.replace("14 sacks", "25 sacks")
+    assert kinds(index, f"{changed}\n\n{FULL_LANTERN}") == {("arc_challenge", 0, "test"), ("gsm8k", 2, "relative")}
+
+
+def test_the_text_beside_a_row_is_the_part_of_the_record_that_has_it(index):
+    numbers = "Sum this: " + ",".join(f"ab{i},12.5" for i in range(2000)) + " it's done. "
+    (hit,) = index.find([record(numbers + MILLER + " A letter follows." * 50)])
+    assert "done. A miller grinds 14 sacks" in hit.record_text and "ab1990" not in hit.record_text
+    assert hit.record_text.count("letter follows") <= 4
