@@ -28,12 +28,13 @@ test-all: setup  ## every test
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
 	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py
 
-bench: real-model  ## the page at its largest, training and the engine beside others, GGUF files; hours; writes results/bench/
+bench: real-model  ## the page at its largest, training and the engine beside others, GGUF files, records; hours; writes results/bench/
 	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_training.py --measurements build/bench_training.jsonl  # goes on after an interruption
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
 	$(BIN)/python tests/benchmarks/bench_gguf.py
 	$(BIN)/python tests/benchmarks/bench_gguf_report.py
+	$(BIN)/python tests/benchmarks/bench_data_check.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines
