@@ -83,7 +83,7 @@ def test_a_seed_gives_one_set_of_records_with_as_many_of_each_form() -> None:
     assert {groups.count(form) for form in FORMS} == {4}
     assert [groups.count(group) for group in (LOOK_ALIKE, NUMBERS_CHANGED, NOT_PLANTED)] == [6, 6, len(REAL)]
     planted = [record.row for record in first if record.group in FORMS]
-    assert len({(found.task, found.row) for found in planted if found}) == len(planted)
+    assert len({(planted_row.task, planted_row.row) for planted_row in planted if planted_row}) == len(planted)
 
 
 def test_the_search_recognises_planted_rows_and_nothing_else() -> None:
