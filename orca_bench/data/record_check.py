@@ -9,7 +9,7 @@ workers or the hash seed of Python. Its own module because it is what a caller c
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,9 +212,12 @@ class _CollectedChecks:
 def record_files_of(record_paths: Sequence[Path]) -> list[Path]:
     """The files of all paths, by name, so that their order on a command line does not count."""
     files = sorted((file for path in record_paths for file in row_files.data_files_of(path)), key=str)
-    for file, next_file in itertools.pairwise(files):
-        if file == next_file:
-            raise UserError("named twice", where=file, hint="name each file of records once")
+    file_by_real_path: dict[str, Path] = {}
+    for file in files:
+        first_file = file_by_real_path.setdefault(os.path.realpath(file), file)
+        if first_file is not file:
+            spelling = "" if first_file == file else f", also as {first_file}"
+            raise UserError(f"named twice{spelling}", where=file, hint="name each file of records once")
     for file in files:
         if file.exists() and not file.is_file():
             raise UserError("not a file", where=file, hint="records are read more than once: write them to a file")

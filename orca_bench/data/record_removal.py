@@ -53,13 +53,19 @@ def parse_removal_keys(text: str | None) -> tuple[str, ...]:
 def clean_copy_paths(record_files: Sequence[Path], out_folder: Path) -> list[Path]:
     """Where the copy of each file goes: its name below `out_folder`, with the folders that tell the files apart.
 
-    Raises UserError where a copy would replace a file of records or a result, where rows cannot be taken out of a file, and where
-    the folder cannot be written in.
+    Raises UserError where a copy would replace a file of records, a result or another copy, where rows cannot be taken out of a
+    file, and where the folder cannot be written in.
     """
     absolute_paths = [Path(os.path.abspath(file)) for file in record_files]
     common_folder = os.path.commonpath([path.parent for path in absolute_paths])
     copies = [out_folder / path.relative_to(common_folder) for path in absolute_paths]
+    file_by_copy: dict[str, Path] = {}
     for file, copy in zip(record_files, copies, strict=True):
+        first_file = file_by_copy.setdefault(os.path.realpath(copy), file)
+        if first_file is not file:
+            raise UserError(
+                f"the copies of {first_file} and {file} would be one file", where=copy, hint="check them one by one"
+            )
         check_output_file(copy, record_files)
         check_rows_can_be_removed(file)
     make_writable_folder(out_folder)
@@ -86,7 +92,7 @@ def remove_records(
         bits = check.bits[is_of_file]
         is_removed = (bits & removed_bits) != 0
         make_writable_folder(copy.parent)
-        copy_without_rows(file, copy, set((np.flatnonzero(is_removed) + 1).tolist()))
+        copy_without_rows(file, copy, set((np.flatnonzero(is_removed) + 1).tolist()), row_count)
         count_by_key = {key: int(((bits & BIT_BY_KEY[key]) != 0).sum()) for key in removal_keys}
         removals.append(
             RemovedRecords(

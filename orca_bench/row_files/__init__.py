@@ -27,7 +27,7 @@ from orca_bench.row_files.file_sets import (
     is_path_pattern,
     is_shard,
 )
-from orca_bench.row_files.json_text import array_rows, object_rows
+from orca_bench.row_files.json_text import array_rows, is_blank, object_rows
 
 __all__ = [
     "DATA_FILE_ENDINGS",
@@ -110,7 +110,9 @@ def _looks_like_utf16(first_bytes: bytes) -> bool:
 
 
 def _text_rows(path: Path, numbered_lines: Iterator[tuple[int, str]]) -> LocatedRows:
-    first_numbered_line = next((numbered_line for numbered_line in numbered_lines if numbered_line[1].strip()), None)
+    first_numbered_line = next(
+        (numbered_line for numbered_line in numbered_lines if not is_blank(numbered_line[1])), None
+    )
     if first_numbered_line is None:
         return iter(())
     numbered_lines = itertools.chain([first_numbered_line], numbered_lines)

@@ -69,8 +69,13 @@ def are_json_lines(numbered_lines: NumberedLines) -> bool:
     return first_line is not None and next(filled_lines, None) is not None and _is_json(first_line[1])
 
 
+def is_blank(line: str) -> bool:
+    """Whether a line is passed over: it has nothing but what Python takes for space, as U+00A0 and U+3000."""
+    return not line.strip()
+
+
 def _not_blank(numbered_lines: NumberedLines) -> NumberedLines:
-    return ((line_number, line) for line_number, line in numbered_lines if line.strip())
+    return ((line_number, line) for line_number, line in numbered_lines if not is_blank(line))
 
 
 def _join_lines(numbered_lines: NumberedLines) -> str:
@@ -91,7 +96,10 @@ def _is_json(line: str) -> bool:
 
 
 def _document_rows(path: Path, json_text: str) -> LocatedRows:
-    """The objects of a text one after another, or the rows in the one list that a single object holds."""
+    """The objects of a text one after another, or the rows in the one list that a single object holds.
+
+    The place of an object that has its line alone is `FILE:LINE`, and `FILE:LINE row N` where several begin in the line.
+    """
     reader = _JsonText(path, json_text)
     location, json_value = reader.next_value()
     if reader.at_end():
@@ -103,10 +111,15 @@ def _document_rows(path: Path, json_text: str) -> LocatedRows:
                 (f"{path} row {n}", _check_row_is_object(row, f"{path} row {n}")) for n, row in enumerate(rows, 1)
             )
         return
-    yield location, _check_row_is_object(json_value, location)
-    while not reader.at_end():
+    last_location = ""
+    for row_number in itertools.count(1):
+        shares_line = location == last_location or reader.has_more_in_line()
+        place = f"{location} row {row_number}" if shares_line else location
+        yield place, _check_row_is_object(json_value, place)
+        if reader.at_end():
+            return
+        last_location = location
         location, json_value = reader.next_value()
-        yield location, _check_row_is_object(json_value, location)
 
 
 def _row_list_of_object(json_object: dict[str, Any], path: Path) -> list[Any] | None:
@@ -198,6 +211,10 @@ class _JsonText:
     def at_end(self) -> bool:
         """Whether nothing but space is left."""
         return self._skip_space() == len(self.text)
+
+    def has_more_in_line(self) -> bool:
+        """Whether another value begins in the line in which the last one began."""
+        return not self.at_end() and self.text.find("\n", self.last_span[0], self._position) < 0
 
     def _skip_character(self, character: str) -> bool:
         if self.text.startswith(character, self._skip_space()):

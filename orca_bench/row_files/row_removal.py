@@ -19,7 +19,7 @@ from typing import IO, Any
 from orca_bench.errors import UserError
 from orca_bench.files import catch_read_errors, compression_of, open_binary_replacement, open_decompressed, read_lines
 from orca_bench.row_files import read_rows
-from orca_bench.row_files.json_text import are_json_lines, row_spans
+from orca_bench.row_files.json_text import are_json_lines, is_blank, row_spans
 
 _BYTE_ORDER_MARK = "\ufeff"
 _CONVERT_HINT = "write the records as JSON Lines first: orca-bench data convert FILE --out records.jsonl"
@@ -39,25 +39,28 @@ def check_rows_can_be_removed(source: Path) -> None:
         raise UserError("rows cannot be taken out of a list inside an object", where=source, hint=_CONVERT_HINT)
 
 
-def copy_without_rows(source: Path, destination: Path, removed_rows: Collection[int]) -> None:
+def copy_without_rows(
+    source: Path, destination: Path, removed_rows: Collection[int], row_count: int | None = None
+) -> None:
     """Write `source` to `destination` without the rows of these numbers, counted from 1 as `read_rows` gives them.
 
-    The copy is written whole or not at all. Raises UserError as `check_rows_can_be_removed`, and where the disk does not take it.
+    The copy is written whole or not at all. Raises UserError as `check_rows_can_be_removed`, where the disk does not take it, and
+    where `source` has not `row_count` rows, the number that reading gave.
     """
     check_rows_can_be_removed(source)
     first_character = _first_character(source)
     with _open_compressed(destination, compression_of(source)) as copy:
         if first_character == "{" and _has_json_lines(source):
-            copy.writelines(_lines_without_rows(source, removed_rows))
+            copy.writelines(_lines_without_rows(source, removed_rows, row_count))
         elif first_character in "[{":
-            copy.write(_json_without_rows(source, removed_rows).encode())
+            copy.write(_json_without_rows(source, removed_rows, row_count).encode())
         else:
-            copy.writelines(_table_without_rows(source, removed_rows))
+            copy.writelines(_table_without_rows(source, removed_rows, row_count))
 
 
 def _first_character(source: Path) -> str:
     with open_decompressed(source) as byte_stream:
-        first_line = next((text for _, text in read_lines(source, byte_stream) if text.strip()), " ")
+        first_line = next((text for _, text in read_lines(source, byte_stream) if not is_blank(text)), " ")
     return first_line.lstrip()[:1] or " "
 
 
@@ -66,19 +69,32 @@ def _has_json_lines(source: Path) -> bool:
         return are_json_lines(read_lines(source, byte_stream))
 
 
-def _lines_without_rows(source: Path, removed_rows: Collection[int]) -> Iterator[bytes]:
+def _check_row_count(source: Path, found_count: int, row_count: int | None) -> None:
+    """Raise UserError where the rows that were counted while copying are not those that were read: numbers would shift."""
+    if row_count is not None and found_count != row_count:
+        raise UserError(
+            f"{found_count:,} rows while it was copied, {row_count:,} while it was read",
+            where=source,
+            hint="run the command again when no other program writes the file",
+        )
+
+
+def _lines_without_rows(source: Path, removed_rows: Collection[int], row_count: int | None) -> Iterator[bytes]:
     """JSON Lines: every line that is not blank is a row."""
     row_number = 0
     with open_decompressed(source) as byte_stream, catch_read_errors(source):
-        for line in byte_stream:
-            row_number += bool(line.strip())
-            if not line.strip() or row_number not in removed_rows:
+        for line_number, line in enumerate(byte_stream, 1):
+            is_row = not is_blank(line.decode("utf-8-sig" if line_number == 1 else "utf-8", errors="replace"))
+            row_number += is_row
+            if not is_row or row_number not in removed_rows:
                 yield line
+    _check_row_count(source, row_number, row_count)
 
 
-def _table_without_rows(source: Path, removed_rows: Collection[int]) -> Iterator[bytes]:
+def _table_without_rows(source: Path, removed_rows: Collection[int], row_count: int | None) -> Iterator[bytes]:
     """A table: a row has the lines from its own to that of the next row."""
     first_lines = [int(location.rpartition(":")[2]) for location, _ in read_rows(source)]
+    _check_row_count(source, len(first_lines), row_count)
     removed_lines: set[int] = set()
     with open_decompressed(source) as byte_stream, catch_read_errors(source):
         lines = byte_stream.readlines()
@@ -88,13 +104,14 @@ def _table_without_rows(source: Path, removed_rows: Collection[int]) -> Iterator
     return (line for line_number, line in enumerate(lines, 1) if line_number not in removed_lines)
 
 
-def _json_without_rows(source: Path, removed_rows: Collection[int]) -> str:
+def _json_without_rows(source: Path, removed_rows: Collection[int], row_count: int | None) -> str:
     """A JSON array, or objects one after another; between two rows that stay is what stood before the second one."""
     text = _text(source)
     mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
     text = text.removeprefix(mark)
     spans = row_spans(source, text)
     assert spans, "`check_rows_can_be_removed` refuses other texts, and reading refuses a file without rows"
+    _check_row_count(source, len(spans), row_count)
     pieces = [mark, text[: spans[0][0]]]
     has_row = False
     for index, (begin, end) in enumerate(spans):

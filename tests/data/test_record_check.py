@@ -226,11 +226,27 @@ def test_a_file_is_named_once_and_is_a_file(tmp_path):
     file = write_lines(tmp_path / "a.jsonl", [plain_record(1)])
     with pytest.raises(UserError, match="named twice; name each file of records once"):
         check_records([file, tmp_path / "*.jsonl"], options=ONE)
+    (tmp_path / "link.jsonl").symlink_to(file)
+    for spelling in (tmp_path / "." / ".." / tmp_path.name / "a.jsonl", tmp_path / "link.jsonl"):
+        with pytest.raises(UserError, match="named twice, also as .*; name each file of records once"):
+            check_records([file, spelling], options=ONE)
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(UserError, match=r"pipe\.jsonl: not a file; records are read more than once"):
         check_records([tmp_path / "pipe.jsonl"], options=ONE)
     with pytest.raises(UserError, match="no such file"):
         check_records([tmp_path / "absent.jsonl"], options=ONE)
+
+
+def test_records_of_one_line_have_places_of_their_own(tmp_path, questions):
+    rows = planted_records(20)
+    (tmp_path / "a.json").write_text("".join(json.dumps(row) for row in rows))
+    report = check_records([tmp_path / "a.json"], questions, ONE)
+    assert [(hit.kind, hit.record) for hit in report.hits] == [
+        ("test", f"{tmp_path / 'a.json'}:1 row 15"),
+        ("test", f"{tmp_path / 'a.json'}:1 row 16"),
+        ("training", f"{tmp_path / 'a.json'}:1 row 17"),
+    ]
+    assert report.overlap["gsm8k"].records == {"test": 2, "training": 1, "relative": 0}
 
 
 def test_a_benchmark_of_choices(tmp_path):

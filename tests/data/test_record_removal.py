@@ -92,3 +92,33 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path):
     write_lines(source, [plain_record(1), plain_record(2)])
     with pytest.raises(UserError, match="the file has changed while it was checked"):
         remove_records(check, tmp_path / "clean")
+
+
+def test_two_copies_with_one_place_are_refused(tmp_path):
+    """`link/../a.jsonl` is another file than `a.jsonl`, and has its name."""
+    source = write_lines(tmp_path / "in" / "a.jsonl", [plain_record(0)])
+    write_lines(tmp_path / "elsewhere" / "a.jsonl", [plain_record(1)])
+    (tmp_path / "elsewhere" / "deep").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    with pytest.raises(UserError, match="would be one file"):
+        clean_copy_paths([source, tmp_path / "in" / "link" / ".." / "a.jsonl"], tmp_path / "clean")
+
+
+def test_of_objects_in_one_line_the_right_ones_go(tmp_path, questions):
+    texts = [json.dumps(row) for row in planted_records(30)]
+    (tmp_path / "a.json").write_text("".join(texts))
+    check = run_record_check([tmp_path / "a.json"], questions, ONE)
+    (removal,) = remove_records(check, tmp_path / "clean", ("test_overlap",))
+    assert removal.copy.read_text() == "".join(text for number, text in enumerate(texts, 1) if number not in (15, 16))
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u0085", "\u2028", "\x1c", "\x1f", "\ufeff", " \t"])
+def test_lines_of_any_space_shift_no_number(tmp_path, blank):
+    lines = [json.dumps(plain_record(number)) + "\n" for number in range(3)]
+    lines[1] = json.dumps(plain_record(1) | {"output": ""}) + "\n"
+    place = 0 if blank == "\ufeff" else 1  # a byte order mark stands at the beginning
+    lines.insert(place, f"{blank}\n")
+    (tmp_path / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    (removal,) = remove_records(run_record_check([tmp_path / "a.jsonl"], options=ONE), tmp_path / "clean")
+    assert (removal.row_count, removal.removed_count) == (3, 1)
+    assert removal.copy.read_text(encoding="utf-8") == "".join(lines[:2] + lines[3:])

@@ -86,3 +86,14 @@ def test_a_copy_that_the_disk_does_not_take_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="name a file, not a folder"):
         copy_without_rows(source, tmp_path / "folder", {1})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "json", "csv"])
+def test_a_file_with_other_rows_than_were_read_is_not_copied(tmp_path, name):
+    source = tmp_path / ("rows.csv" if name == "csv" else "rows.json")
+    source.write_bytes((CONTAINERS | TABLES)[name](ROWS))
+    copy_without_rows(source, tmp_path / "copy", {1}, len(ROWS))
+    (tmp_path / "copy").unlink()
+    with pytest.raises(UserError, match="12 rows while it was copied, 13 while it was read"):
+        copy_without_rows(source, tmp_path / "copy", {1}, len(ROWS) + 1)
+    assert not (tmp_path / "copy").exists()

@@ -98,6 +98,7 @@ class RowChecker:
         texts = ["\n".join((record.instruction, record.input, record.response)) for record in records]
         hits = self._overlap_index.find(records) if self._overlap_index is not None and records else []
         index_by_location = {batch.locations[index]: index for index in usable_indices}
+        assert len(index_by_location) == len(usable_indices), "every row of a file has a place of its own"
         for hit in hits:
             bits[index_by_location[hit.record]] |= kinds.BIT_BY_KEY[kinds.REMOVAL_KEY_BY_OVERLAP[hit.kind]]
         return BatchCheck(
