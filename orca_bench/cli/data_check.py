@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +120,7 @@ def check(
     from orca_bench.data import column_shapes, record_check, record_removal
     from orca_bench.data.record_checks.shards import parse_shard
     from orca_bench.data.report_merging import signatures_path_for
+    from orca_bench.files import make_writable_folder
 
     shard = None if shard_text is None else parse_shard(shard_text)
     if max_length is not None and tokenizer is None:
@@ -133,16 +135,21 @@ def check(
         )
     removal_keys = record_removal.parse_removal_keys(remove_kinds)
     record_files = record_check.record_files_of(files)
-    _check_outputs(report, record_files)
+    copies = [] if remove is None else record_removal.clean_copy_paths(record_files, remove)
+    signatures_path = None if shard is None or report is None else signatures_path_for(report)
+    inputs = [*record_files, *files, *(path for path in (benchmarks, tokenizer) if path is not None)]
+    _check_outputs([*_report_outputs(report), *([signatures_path] if signatures_path else []), *copies], inputs)
+    if report is not None:
+        make_writable_folder(report.parent)
     if remove is not None:
-        record_removal.clean_copy_paths(record_files, remove)
+        make_writable_folder(remove)
     check_options = record_check.CheckOptions(
         tokenizer_path=tokenizer,
         max_length=record_check.DEFAULT_MAX_LENGTH if max_length is None else max_length,
         column_shape=column_shapes.shape_of_options(mapping),
         worker_count=workers,
         shard=shard,
-        signatures_path=None if shard is None or report is None else signatures_path_for(report),
+        signatures_path=signatures_path,
     )
     questions = None if benchmarks is None else _load_questions(benchmarks, tasks, runs)
     with interruptible(), counting("checking") as progress:
@@ -176,8 +183,10 @@ def merge_shard_reports(reports: tuple[Path, ...], out: Path, hits: int) -> None
     from orca_bench.cli.console import counting
     from orca_bench.cli.data_check_display import show_data_report
     from orca_bench.data.report_merging import merge_reports, signatures_path_for
+    from orca_bench.files import make_writable_folder
 
-    _check_outputs(out, [*reports, *map(signatures_path_for, reports)])
+    _check_outputs(_report_outputs(out), [*reports, *map(signatures_path_for, reports)])
+    make_writable_folder(out.parent)
     with counting("merging") as progress:
         merged = merge_reports(reports, progress)
     _write_report(merged, out)
@@ -185,18 +194,31 @@ def merge_shard_reports(reports: tuple[Path, ...], out: Path, hits: int) -> None
     _print_written(merged, out)
 
 
-def _check_outputs(report: Path | None, inputs: Sequence[Path]) -> None:
-    """Refuse a report that would destroy an input or cannot be written, before the work begins."""
-    from orca_bench.files import make_writable_folder
+def _report_outputs(report: Path | None) -> list[Path]:
+    return [] if report is None else [report, _picture_path_for(report)]
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuse an output that is an input, stands in an input folder or is another output, before the work begins.
+
+    What is written into an input folder would be read as an input by the next run of the same command.
+    """
     from orca_bench.results.output_files import check_output_file
 
-    if report is None:
-        return
-    for output in (report, _picture_path_for(report)):
+    input_by_real_path = {os.path.realpath(path): path for path in reversed(inputs)}
+    output_by_real_path: dict[str, Path] = {}
+    for output in outputs:
         if output.is_dir():
-            raise UserError("a folder, not a file", where=output, hint="name a file for the report")
+            raise UserError("a folder, not a file", where=output, hint="name another file")
         check_output_file(output, inputs)
-    make_writable_folder(report.parent)
+        real_path = os.path.realpath(output)
+        if output_by_real_path.setdefault(real_path, output) is not output:
+            raise UserError("two outputs have this name", where=output, hint="name another file or folder")
+        for folder in Path(real_path).parents:
+            input_path = input_by_real_path.get(str(folder))
+            if input_path is not None:
+                hint = "name a place outside of it"
+                raise UserError(f"in {input_path}, which is an input and is read whole", where=output, hint=hint)
 
 
 def _picture_path_for(report: Path) -> Path:

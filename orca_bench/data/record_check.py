@@ -71,7 +71,8 @@ class RecordCheck:
     """A check: its report, and what was noticed of each row.
 
     `record_files` are the files in the order of the running numbers, `row_counts` the rows of each. `numbers`, int64 [rows],
-    has the running number of each row that was checked, `bits`, uint16 [rows], what was noticed of it (`BIT_BY_KEY`).
+    has the running number of each row that was checked, `bits`, uint16 [rows], what was noticed of it (`BIT_BY_KEY`);
+    `duplicates` are by running number. Of a shard none are known.
     """
 
     report: DataReport
@@ -79,6 +80,7 @@ class RecordCheck:
     row_counts: list[int]
     numbers: np.ndarray
     bits: np.ndarray
+    duplicates: Duplicates
 
 
 def check_records(
@@ -116,6 +118,7 @@ def run_record_check(
     row_counts = [0] * len(record_files)
     collected = _CollectedChecks()
     signatures_sha256 = None
+    duplicates = Duplicates({}, {})
     batches = _row_batches(record_files, row_counts, options.shard)
     with (
         RecordTable(file_names) as table,
@@ -166,7 +169,8 @@ def run_record_check(
             "overlap": summarize_overlap(hits, list(benchmarks.splits_by_task)),
             "hits": hits,
         }
-    return RecordCheck(DataReport(format=DATA_REPORT_FORMAT, **facts), record_files, row_counts, numbers, bits)
+    report = DataReport(format=DATA_REPORT_FORMAT, **facts)
+    return RecordCheck(report, record_files, row_counts, numbers, bits, duplicates)
 
 
 def duplicate_counts(findings: dict[str, Finding]) -> dict[str, int]:

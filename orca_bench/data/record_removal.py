@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from orca_bench.data.record_check import RecordCheck
-from orca_bench.data.record_checks.finding_kinds import BIT_BY_KEY, DEFAULT_REMOVAL_KEYS, REMOVAL_KEYS
+from orca_bench.data.record_checks.finding_kinds import (
+    BIT_BY_KEY,
+    DEFAULT_REMOVAL_KEYS,
+    EXACT_DUPLICATE,
+    NEAR_DUPLICATE,
+    REMOVAL_KEYS,
+)
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.files import file_sha256, make_writable_folder
 from orca_bench.results.output_files import check_output_file
@@ -54,7 +60,7 @@ def clean_copy_paths(record_files: Sequence[Path], out_folder: Path) -> list[Pat
     """Where the copy of each file goes: its name below `out_folder`, with the folders that tell the files apart.
 
     Raises UserError where a copy would replace a file of records, a result or another copy, where rows cannot be taken out of a
-    file, and where the folder cannot be written in.
+    file. Nothing is written.
     """
     absolute_paths = [Path(os.path.abspath(file)) for file in record_files]
     common_folder = os.path.commonpath([path.parent for path in absolute_paths])
@@ -68,7 +74,6 @@ def clean_copy_paths(record_files: Sequence[Path], out_folder: Path) -> list[Pat
             )
         check_output_file(copy, record_files)
         check_rows_can_be_removed(file)
-    make_writable_folder(out_folder)
     return copies
 
 
@@ -79,7 +84,7 @@ def remove_records(
 
     Also where a file is no longer the one that was checked.
     """
-    removed_bits = sum(BIT_BY_KEY[key] for key in removal_keys)
+    is_removed_of_all = _removed_records(check, removal_keys)
     removals: list[RemovedRecords] = []
     first_number = 0
     copies = clean_copy_paths(check.record_files, out_folder)
@@ -89,11 +94,10 @@ def remove_records(
         if file_sha256(file) != reported.sha256:
             raise UserError("the file has changed while it was checked", where=file, hint="run the command again")
         is_of_file = (check.numbers >= first_number) & (check.numbers < first_number + row_count)
-        bits = check.bits[is_of_file]
-        is_removed = (bits & removed_bits) != 0
+        bits, is_removed = check.bits[is_of_file], is_removed_of_all[is_of_file]
         make_writable_folder(copy.parent)
         copy_without_rows(file, copy, set((np.flatnonzero(is_removed) + 1).tolist()), row_count)
-        count_by_key = {key: int(((bits & BIT_BY_KEY[key]) != 0).sum()) for key in removal_keys}
+        count_by_key = {key: int((is_removed & ((bits & BIT_BY_KEY[key]) != 0)).sum()) for key in removal_keys}
         removals.append(
             RemovedRecords(
                 file,
@@ -105,3 +109,28 @@ def remove_records(
         )
         first_number += row_count
     return removals
+
+
+def _removed_records(check: RecordCheck, removal_keys: Sequence[str]) -> np.ndarray:
+    """Which of the checked records go, bool [rows].
+
+    Of duplicates the first one stays that does not go for another reason: no text is lost because it stood in a record with a
+    fault too. All rows were checked, so that the running number of a row is its index.
+    """
+    duplicate_keys = (EXACT_DUPLICATE.key, NEAR_DUPLICATE.key)
+    other_bits = sum(BIT_BY_KEY[key] for key in removal_keys if key not in duplicate_keys)
+    is_removed: np.ndarray = (check.bits & other_bits) != 0
+    kept_by_first: dict[int, int] = {}
+    for key, first_by_number in zip(duplicate_keys, (check.duplicates.exact, check.duplicates.near), strict=True):
+        if key not in removal_keys:
+            continue
+        group_by_first: dict[int, list[int]] = {}
+        for number, first_number in sorted(first_by_number.items()):
+            group_by_first.setdefault(first_number, [first_number]).append(number)
+        for first_number, group in group_by_first.items():
+            numbers = [kept_by_first.get(number, number) for number in group]
+            kept_number = next((number for number in numbers if not is_removed[number]), numbers[0])
+            for number in numbers:
+                is_removed[number] |= number != kept_number
+            kept_by_first[first_number] = kept_number
+    return is_removed

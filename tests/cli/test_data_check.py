@@ -100,6 +100,10 @@ def test_shards_and_their_merge(command, folder):
         (["--shard", "1/2", "--report", "r.json", "--remove", "clean"], "--shard: "),
         (["--workers", "0"], "--workers"),
         (["--report", "a.jsonl"], "a.jsonl is an input, and writing would destroy it"),
+        (["--report", "clean/a.jsonl", "--remove", "clean"], "clean/a.jsonl: two outputs have this name"),
+        (["--report", "benchmarks/r.json", "--benchmarks", "benchmarks"], "r.json: in benchmarks, which is an input"),
+        (["--report", "r.json", "--tokenizer", "r.lengths.png"], "r.lengths.png is an input"),
+        (["--report", "r.json", "--shard", "1/2", "r.signatures.npz"], "r.signatures.npz is an input"),
         (["--report", "benchmarks"], "benchmarks: a folder, not a file"),
         (["--remove", "."], "is an input, and writing would destroy it"),
         (["--tokenizer", "absent.model"], "absent.model: no such tokenizer file or folder"),
@@ -108,9 +112,19 @@ def test_shards_and_their_merge(command, folder):
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(command, folder, words, message):
+    for name in ("r.lengths.png", "r.signatures.npz"):
+        (folder / name).write_text("an input")
     before = sorted(file.name for file in folder.iterdir())
     assert message in command.refused("data", "check", "a.jsonl", *words)
     assert sorted(file.name for file in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("words", [["--report", "in/r.json"], ["--remove", "in/clean"], ["--remove", "link/clean"]])
+def test_nothing_is_written_into_a_folder_that_is_read(command, tmp_path, words):
+    write_lines(tmp_path / "in" / "a.jsonl", [plain_record(0)])
+    (tmp_path / "link").symlink_to("in")
+    assert "in in, which is an input and is read whole" in command.refused("data", "check", "in", *words)
+    assert [file.name for file in (tmp_path / "in").iterdir()] == ["a.jsonl"]
 
 
 def test_rows_cannot_be_taken_out_of_parquet(command, tmp_path):

@@ -122,3 +122,26 @@ def test_lines_of_any_space_shift_no_number(tmp_path, blank):
     (removal,) = remove_records(run_record_check([tmp_path / "a.jsonl"], options=ONE), tmp_path / "clean")
     assert (removal.row_count, removal.removed_count) == (3, 1)
     assert removal.copy.read_text(encoding="utf-8") == "".join(lines[:2] + lines[3:])
+
+
+def test_of_near_duplicates_the_first_stays_that_has_no_other_fault(tmp_path):
+    """The record that the others repeat goes: it breaks off."""
+    text = plain_record(1)["output"].removesuffix(".")
+    outputs = [text + " and the", text + ".", text + " indeed."]
+    source = write_lines(tmp_path / "a.jsonl", [plain_record(1) | {"output": output} for output in outputs])
+    check = run_record_check([source], options=ONE)
+    assert check.report.near_duplicates == 2
+    (removal,) = remove_records(check, tmp_path / "clean", ("truncated_response", "near_duplicate"))
+    assert removal.copy.read_bytes() == lines_without(source, {1, 3})
+    assert removal.count_by_key == {"truncated_response": 1, "near_duplicate": 1}
+    (removal,) = remove_records(check, tmp_path / "clean2", ("near_duplicate",))
+    assert removal.copy.read_bytes() == lines_without(source, {2, 3})
+
+
+def test_of_exact_duplicates_the_first_stays_that_has_no_other_fault(tmp_path):
+    rows = [plain_record(1) | {"input": input_text} for input_text in ("N/A", "", "")]
+    source = write_lines(tmp_path / "a.jsonl", rows)
+    keys = ("placeholder_input", "exact_duplicate", "near_duplicate")
+    (removal,) = remove_records(run_record_check([source], options=ONE), tmp_path / "clean", keys)
+    assert removal.copy.read_bytes() == lines_without(source, {1, 3})
+    assert removal.count_by_key == {"placeholder_input": 1, "exact_duplicate": 1}
