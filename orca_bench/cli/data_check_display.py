@@ -97,6 +97,7 @@ def _show_overlap(report: DataReport) -> None:
     if not has_hits:
         rows = sum(split.rows for splits in report.benchmarks.values() for split in splits.values())
         console.print(f"  none ({rows:,} rows of {counted(len(report.benchmarks), 'task')} compared)")
+        _show_not_compared(report)
         return
     table = _table("task", ("test rows", True), *((f"{kind}: rows", True) for kind in OVERLAP_KINDS), ("records", True))
     for name, overlap in report.overlap.items():
@@ -114,6 +115,15 @@ def _show_overlap(report: DataReport) -> None:
         "test: rows that are evaluated; training: rows of the same benchmark on which training is legal; relative: test rows "
         "with other numbers, or in part"
     )
+    _show_not_compared(report)
+
+
+def _show_not_compared(report: DataReport) -> None:
+    """What of the records was not searched: system messages, and records that training would leave out."""
+    unusable_kinds = [kind for kind in FINDING_KINDS if kind.is_unusable and kind.key in report.findings]
+    count = sum(report.findings[kind.key].records for kind in unusable_kinds)
+    records = f", and {counted(count, 'record')} ({', '.join(kind.key for kind in unusable_kinds)})" if count else ""
+    console.print(f"not searched: system messages{records}")
 
 
 def _show_hits(hits: Sequence[OverlapHit], hit_count: int) -> None:

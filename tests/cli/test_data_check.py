@@ -52,6 +52,16 @@ def test_records_without_a_fault(command, tmp_path):
     write_benchmarks(tmp_path / "benchmarks")
     done = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks")
     assert "no faults in the records" in done.stdout and "none (9 rows of 1 task compared)" in done.stdout
+    assert done.stdout.splitlines()[-1] == "not searched: system messages"
+
+
+def test_records_that_were_not_searched_are_counted(command, tmp_path):
+    rows = [plain_record(number) for number in range(5)]
+    rows[0]["output"], rows[1]["output"], rows[2]["instruction"] = "", "", " "
+    write_lines(tmp_path / "a.jsonl", rows)
+    write_benchmarks(tmp_path / "benchmarks")
+    lines = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks").stdout.splitlines()
+    assert lines[-1] == "not searched: system messages, and 3 records (empty_instruction, empty_response)"
 
 
 def test_the_mini_suite_by_its_name(command, tmp_path, mini):

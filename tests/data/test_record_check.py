@@ -189,6 +189,17 @@ def test_records_in_another_language_than_the_benchmarks(tmp_path, questions):
     assert lines_of(report.findings["near_duplicate"]) == [6]
 
 
+def test_records_that_differ_in_the_system_message_or_have_no_words_are_no_duplicates(tmp_path):
+    row = {"system": "Be brief.", "instruction": plain_record(0)["instruction"], "response": "Yes, of course."}
+    rows = [row, row | {"system": "Explain like I am five."}, dict(row), row | {"response": "Yes - of course!"}]
+    rows += [{"instruction": "\U0001f600", "response": response} for response in ("?", "!", "\u2764\ufe0f")]
+    report = check_records([write_lines(tmp_path / "a.jsonl", rows)], options=ONE)
+    assert {key: lines_of(finding) for key, finding in report.findings.items()} == {
+        "exact_duplicate": [3],
+        "near_duplicate": [4],
+    }
+
+
 def test_columns_of_ones_own(tmp_path):
     file = write_lines(tmp_path / "a.jsonl", [{"ask": "Open when?", "reply": "I'm sorry, but I cannot answer."}])
     options = CheckOptions(column_shape=shape_of_options(["instruction=ask,response=reply"]), worker_count=1)

@@ -96,6 +96,11 @@ class RowChecker:
                 instructions.append(instruction)
                 records.append(_record_texts(instruction))
         texts = ["\n".join((record.instruction, record.input, record.response)) for record in records]
+        system_texts = [instruction.system_text or "" for instruction in instructions]
+        text_hashes = [
+            text_sha256(system_text, record.instruction, record.input, record.response)
+            for system_text, record in zip(system_texts, records, strict=True)
+        ]
         hits = self._overlap_index.find(records) if self._overlap_index is not None and records else []
         index_by_location = {batch.locations[index]: index for index in usable_indices}
         assert len(index_by_location) == len(usable_indices), "every row of a file has a place of its own"
@@ -107,7 +112,7 @@ class RowChecker:
             batch.locations,
             bits,
             np.array(usable_indices, np.int64),
-            signatures_of(texts, [record.sha256 for record in records]),
+            signatures_of(texts, text_hashes, system_texts),
             self._token_lengths(instructions),
             hits,
             row_error,

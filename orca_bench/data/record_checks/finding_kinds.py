@@ -33,7 +33,9 @@ PLACEHOLDER_INPUT = FindingKind("placeholder_input", "a placeholder for an input
 REFUSAL = FindingKind("refusal", "a refusal instead of a response", is_removed=True)
 TRUNCATED_RESPONSE = FindingKind("truncated_response", "a response that breaks off")
 UNPUNCTUATED_RESPONSE = FindingKind("unpunctuated_response", "a long response without an end mark")
-EXACT_DUPLICATE = FindingKind("exact_duplicate", "the same texts as an earlier record", is_removed=True)
+EXACT_DUPLICATE = FindingKind(
+    "exact_duplicate", "the same texts as an earlier record, its system message too", is_removed=True
+)
 NEAR_DUPLICATE = FindingKind("near_duplicate", "nearly the texts of an earlier record")
 
 #: All kinds, in the order of tables and reports.

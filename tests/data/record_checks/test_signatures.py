@@ -68,8 +68,18 @@ def test_case_and_signs_do_not_count_and_the_order_of_words_does():
         ("a b c d e f", "a b c d e g", 3 / 5),
         ("a b c a b c a b c", "a b c a", 2 / 3),  # a set: how often a shingle stands does not count
         ("他昨天在市场上", "他昨天在市场里", 4 / 6),  # a character is a word
-        ("", "", 1.0),
+        ("", "", 0.0),
+        ("!!! ?", "\u2764\ufe0f \U0001f600", 0.0),  # no words
+        ("कि खि गि घि", "का खा गा घा", 0.0),  # a vowel sign belongs to its word
+        ("के खे गे घे चे", "के खे गे घे", 2 / 3),
     ],
 )
 def test_the_similarity_is_that_of_the_sets_of_three_words(text, other, similarity):
     assert shingle_similarity(shingles(text), shingles(other)) == pytest.approx(similarity)
+
+
+def test_texts_after_different_system_messages_have_no_shingle_in_common():
+    texts, hashes = ["one two three four five"] * 3, [text_sha256("")] * 3
+    first, second, third = np.split(signatures_of(texts, hashes, ["a", "b", "a"]).shingle_hashes, 3)
+    assert shingle_similarity(first, second) == 0.0 and shingle_similarity(first, third) == 1.0
+    assert (signatures_of(texts[:1], hashes[:1], [""]).shingle_hashes == shingles(texts[0])).all()
