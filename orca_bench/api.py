@@ -192,7 +192,7 @@ def compare(
     comparisons = compare_results(base, other_results, clean)
     if reported is None:
         return comparisons
-    with_reported = compare_with_reported(base, read_reported_scores(reported), clean)
+    with_reported = compare_with_reported(base, read_reported_scores(reported), clean, not other_results)
     return comparison.correct_together([*comparisons, with_reported])
 
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
-from orca_bench.report.overlap_text import has_overlap, left_out_text, overlap_notes, says_overlap
+from orca_bench.report.overlap_text import (
+    has_overlap,
+    left_out_text,
+    overlap_notes,
+    overlap_sentences,
+    says_overlap,
+    uncovered_notes,
+    uncovered_titles,
+)
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
 from orca_bench.results.models import ModelDescription, Question
@@ -86,7 +94,8 @@ class Comparison:
 
     `unpaired_reason` says why the comparison is not by question, if it is not. `protocols` are those of base and other, where
     they differ. `left_out` counts, by task, the questions that were left out because they overlap with training records; None
-    where none is to be left out.
+    where none is to be left out, and then `overlap_text` says which overlap. `uncovered_titles` are those of compared tasks of
+    which a result does not say which questions overlap.
     """
 
     base_label: str
@@ -96,6 +105,8 @@ class Comparison:
     unpaired_reason: str = ""
     protocols: tuple[str, str] | None = None
     left_out: dict[str, int] | None = None
+    uncovered_titles: tuple[str, ...] = ()
+    overlap_text: str = ""
 
     @property
     def is_paired(self) -> bool:
@@ -202,6 +213,10 @@ def compare_pair(base: ResultFile, other: ResultFile, leaves_out_overlap: bool =
         notes,
         protocols=protocol_names(base, other),
         left_out=left_out,
+        uncovered_titles=uncovered_titles([line.name for line in lines if line.difference], base.result, other.result),
+        overlap_text=""
+        if leaves_out_overlap
+        else overlap_sentences(((base.label, base.result), (other.label, other.result))),
     )
 
 
@@ -241,11 +256,13 @@ def _overlap_notes(result_files: Sequence[ResultFile], leaves_out_overlap: bool)
         return [
             note
             for result_file in result_files
-            if has_overlap(result_file.result)
-            for note in overlap_notes(result_file.label, result_file.result)
+            for note in (overlap_notes if has_overlap(result_file.result) else uncovered_notes)(
+                result_file.label, result_file.result
+            )
         ]
     check_says_overlap(result_files)
-    return [
+    notes = [note for each in result_files for note in uncovered_notes(each.label, each.result)]
+    return notes + [
         Note("does not say which of its questions are in its training records", "warning", (NotedNumber(each.label),))
         for each in result_files
         if not says_overlap(each.result)

@@ -35,8 +35,11 @@ from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
 _MOST_NAMED_TASKS = 3
 
 
-def comparison_sentence(comparison: Comparison) -> str:
-    """What a comparison shows of its other result against its base, and how large a difference it would have shown."""
+def comparison_sentence(comparison: Comparison, says_overlap: bool = True) -> str:
+    """What a comparison shows of its other result against its base, and how large a difference it would have shown.
+
+    `says_overlap` says whether questions in training records are named.
+    """
     task_lines = [line for line in comparison.lines if not line.is_average]
     compared_lines = [line for line in task_lines if line.difference is not None]
     if not compared_lines:
@@ -49,7 +52,9 @@ def comparison_sentence(comparison: Comparison) -> str:
         base_protocol, other_protocol = comparison.protocols
         sentences.append(f"The protocols differ ({other_protocol}, {base_protocol}): a difference may be theirs.")
     if comparison.left_out is not None:
-        sentences.append(left_out_sentence(comparison.left_out))
+        sentences.append(left_out_sentence(comparison.left_out, comparison.uncovered_titles))
+    elif says_overlap and comparison.overlap_text:
+        sentences.append(comparison.overlap_text)
     if comparison.unpaired_reason:
         sentences.append(comparison.unpaired_reason)
     return " ".join(sentences)
@@ -77,7 +82,10 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
         if verdict in labels_by_verdict
     ]
     sentence = "; ".join(verdict_texts)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    overlap_text = ""
+    if any(comparison.overlap_text for comparison in comparisons):
+        overlap_text = " Some questions overlap with training records; compare --clean leaves them out."
+    return f"{sentence[0].upper()}{sentence[1:]}.{overlap_text}"
 
 
 def scores_sentence(
@@ -114,7 +122,9 @@ def scores_sentence(
             comparison = compare_two_where_possible(*lower_and_higher(result_files))
         is_of_two = len(result_files) == 2 and comparison is not None
         sentences = [
-            comparison_sentence(comparison) if is_of_two and comparison else _many_sentence(result_files, setting_text)
+            comparison_sentence(comparison, False)
+            if is_of_two and comparison
+            else _many_sentence(result_files, setting_text)
         ]
     labels_and_results = [(result_file.label, result_file.result) for result_file in result_files]
     return " ".join(filter(None, [*sentences, overlap_sentence(labels_and_results)]))
@@ -309,7 +319,7 @@ def _reported_sentence(result_file: ResultFile, reported_scores: ReportedScores 
     if reported_scores is None or not result_file.result.suite.comparable:
         return ""
     comparison = compare_with_reported(result_file, reported_scores)
-    return comparison_sentence(comparison) if any(line.difference for line in comparison.lines) else ""
+    return comparison_sentence(comparison, False) if any(line.difference for line in comparison.lines) else ""
 
 
 def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str:

@@ -46,7 +46,7 @@ def to_rich(
 ) -> RenderableType:
     """A rich renderable of a grid, with the notes of these kinds: five lines of them, or `all_notes`.
 
-    `notes_option` is what a user types for all notes.
+    Notes that are always shown have lines of their own. `notes_option` is what a user types for all notes.
     """
     return _TerminalGrid(grid, kinds, all_notes, notes_option)
 
@@ -148,13 +148,16 @@ class _TerminalGrid:
             yield layout
 
     def _notes(self, layout: _Layout, width: int, console: Console) -> tuple[list[Note], int]:
-        """The notes to show, warnings first, and how many found no place in five lines."""
+        """The notes to show, warnings first, and how many found no place in five lines; these are beside those always shown."""
         headings = [self._grid.headings[i] for i in layout.columns]
         candidates = select_notes(self._grid.notes, self._grid.numbers(layout.columns), headings, self._kinds)
         hidden_count = 0
         if not self._all_notes:
             remaining_lines = _MOST_NOTE_LINES - bool(self._left_out_text(layout, width, 0))
-            line_counts = [len(list(_hanging("•", footnote_text(note), width, console))) for note in candidates]
+            line_counts = [
+                0 if note.is_always_shown else len(list(_hanging("•", footnote_text(note), width, console)))
+                for note in candidates
+            ]
             if sum(line_counts) > remaining_lines:
                 remaining_lines = _MOST_NOTE_LINES - 1
                 visible_notes = []

@@ -40,7 +40,7 @@ class Note:
     """A text, its kind, and the numbers that it belongs to; without numbers it is about all that is shown.
 
     `column` is the heading of the column that the note explains, if it explains one. `rank` orders notes of one kind, the lowest
-    first: those on the models have one below `OTHER_RANK`.
+    first: those on the models have one below `OTHER_RANK`. A note that `is_always_shown` is never left out for want of lines.
     """
 
     text: str
@@ -48,6 +48,7 @@ class Note:
     numbers: tuple[NotedNumber, ...] = ()
     column: str = ""
     rank: int = OTHER_RANK
+    is_always_shown: bool = False
 
     @property
     def is_on_single_numbers(self) -> bool:
@@ -68,6 +69,7 @@ def merge_notes(notes: Sequence[Note], headings: Sequence[str]) -> list[Note]:
         known_kind = kind_by_text.get(note.text, note.kind)
         kind_by_text[note.text] = min(note.kind, known_kind, key=_ORDER_OF_KINDS.index)
         rank_by_text[note.text] = min(note.rank, rank_by_text.get(note.text, note.rank))
+    always_shown_texts = {note.text for note in notes if note.is_always_shown}
     all_results = {NotedNumber(heading) for heading in headings}
     merged_notes = [
         Note(
@@ -75,6 +77,7 @@ def merge_notes(notes: Sequence[Note], headings: Sequence[str]) -> list[Note]:
             kind_by_text[text],
             () if all_results <= set(numbers) else tuple(numbers),
             rank=rank_by_text[text],
+            is_always_shown=text in always_shown_texts,
         )
         for text, numbers in numbers_by_text.items()
     ]

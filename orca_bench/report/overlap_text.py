@@ -15,6 +15,9 @@ from orca_bench.results.models import Average, Result, TaskResult
 from orca_bench.results.summary import mean_of_tasks
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE
 
+#: What is said of a task whose questions were not compared with the training records, where those of other tasks were.
+NOT_COMPARED_TEXT = "not compared with the training records"
+
 
 def overlap_text(task_result: TaskResult) -> str:
     """`12 of 200 questions overlap with the training records; without them 31.20 ± 1.50`; empty where none does."""
@@ -46,19 +49,38 @@ def overlap_sentence(labels_and_results: Sequence[tuple[str, Result]]) -> str:
     return f"Questions overlap {'; '.join(clauses)}." if clauses else ""
 
 
+def overlap_sentences(labels_and_results: Sequence[tuple[str, Result]]) -> str:
+    """The same of a comparison, and how these questions are left out of it."""
+    sentence = overlap_sentence(labels_and_results)
+    return f"{sentence} compare --clean leaves them out." if sentence else ""
+
+
 def left_out_text(left_out_count: int, question_count: int) -> str:
     """`12 of 200 questions overlap with training records and are left out`: of a comparison without them."""
     verbs = "overlaps with training records and is" if left_out_count == 1 else "overlap with training records and are"
     return f"{left_out_count:,} of {counted(question_count, 'question')} {verbs} left out"
 
 
-def left_out_sentence(left_out_count_by_task: Mapping[str, int]) -> str:
-    """The same of all tasks of a comparison, as a sentence."""
+def left_out_sentence(left_out_count_by_task: Mapping[str, int], uncovered_titles: Sequence[str] = ()) -> str:
+    """The same of all tasks of a comparison, in sentences.
+
+    `uncovered_titles` are those of compared tasks of which a result does not say which questions are in its training records.
+    """
     count = sum(left_out_count_by_task.values())
     if not count:
-        return "No question that was compared overlaps with training records."
-    verb = "overlaps" if count == 1 else "overlap"
-    return f"Left out: {counted(count, 'question')} that {verb} with training records."
+        sentence = (
+            "No question is left out."
+            if uncovered_titles
+            else "No question that was compared overlaps with training records."
+        )
+    else:
+        verb = "overlaps" if count == 1 else "overlap"
+        sentence = f"Left out: {counted(count, 'question')} that {verb} with training records."
+    if not uncovered_titles:
+        return sentence
+    return (
+        f"{sentence} Not all results say which questions are in their training records: {', '.join(uncovered_titles)}."
+    )
 
 
 def relatives_text(task_result: TaskResult) -> str:
@@ -87,12 +109,35 @@ def says_overlap(result: Result) -> bool:
     return any(entry.overlap is not None for entry in result.tasks.values())
 
 
+def uncovered_titles(task_names: Sequence[str], *results: Result) -> tuple[str, ...]:
+    """The titles of those of some tasks of which a result does not say which questions are in its training records."""
+    return tuple(
+        results[0].tasks[name].title
+        for name in task_names
+        if any(result.tasks[name].overlap is None for result in results)
+    )
+
+
+def uncovered_notes(label: str, result: Result) -> list[Note]:
+    """A warning on each task whose questions were not compared with the training records, where those of another were."""
+    if not says_overlap(result):
+        return []
+    return [
+        Note(NOT_COMPARED_TEXT, "warning", (NotedNumber(label, name),), is_always_shown=True)
+        for name, entry in result.tasks.items()
+        if entry.overlap is None
+    ]
+
+
 def average_without_overlap(result: Result, name: str) -> Average | None:
-    """An average of the values without overlapping questions; None where no task of it has any, or one has no others."""
+    """An average of the values without overlapping questions.
+
+    None where no task of it has any, and where a task has no others, or was not compared with the training records.
+    """
     entries = [result.tasks[task_name] for task_name in TASK_NAMES_BY_AVERAGE[name] if task_name in result.tasks]
     if len(entries) < len(TASK_NAMES_BY_AVERAGE[name]) or not any(overlap_text(entry) for entry in entries):
         return None
-    estimates = [entry if entry.overlap is None else entry.overlap.without for entry in entries]
+    estimates = [None if entry.overlap is None else entry.overlap.without for entry in entries]
     if any(estimate is None for estimate in estimates):
         return None
     return mean_of_tasks([estimate for estimate in estimates if estimate is not None])
@@ -103,7 +148,7 @@ def overlap_notes(label: str, result: Result) -> list[Note]:
     notes = []
     for name, entry in result.tasks.items():
         if text := overlap_text(entry):
-            notes.append(Note(text, "warning", (NotedNumber(label, name),)))
+            notes.append(Note(text, "warning", (NotedNumber(label, name),), is_always_shown=True))
         if text := relatives_text(entry):
             notes.append(Note(text, "remark", (NotedNumber(label, name),)))
     for name in TASK_NAMES_BY_AVERAGE:
@@ -111,7 +156,10 @@ def overlap_notes(label: str, result: Result) -> list[Note]:
         if average is not None:
             score_text = format_score(average.value, average.stderr, average.interval)
             text = f"without the questions that overlap with the training records {score_text}"
-            notes.append(Note(text, "warning", (NotedNumber(label, name),)))
+            notes.append(Note(text, "warning", (NotedNumber(label, name),), is_always_shown=True))
+    notes += uncovered_notes(label, result)
     if text := no_overlap_text(result):
-        notes.append(Note(text, "remark", (NotedNumber(label),)))
+        covered_names = [name for name, entry in result.tasks.items() if entry.overlap is not None]
+        is_whole = len(covered_names) == len(result.tasks)
+        notes += [Note(text, "remark", (NotedNumber(label, name),)) for name in ([""] if is_whole else covered_names)]
     return notes

@@ -23,7 +23,7 @@ from orca_bench.report.comparison import (
     refuse_repeated_files,
 )
 from orca_bench.report.notes import Note, NotedNumber
-from orca_bench.report.overlap_text import left_out_text
+from orca_bench.report.overlap_text import left_out_text, overlap_sentences, uncovered_notes, uncovered_titles
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile, questions_path_for
@@ -40,20 +40,24 @@ _WITHOUT_QUESTIONS_REASON = (
 
 
 def compare_with_reported(
-    result_file: ResultFile, reported_scores: ReportedScores, leaves_out_overlap: bool = False
+    result_file: ResultFile,
+    reported_scores: ReportedScores,
+    leaves_out_overlap: bool = False,
+    checks_overlap: bool = True,
 ) -> Comparison:
     """A result against reported scores, corrected by Holm over its tasks; averages are left out.
 
     The standard error of a reported score is taken as that of right-or-wrong scores over the task's full number of questions,
     which is the most that scores between 0 and 1 can have. With `leaves_out_overlap`, questions of the result that overlap with
-    its training records are left out. Raises UserError for a result of another suite than the leaderboard's.
+    its training records are left out; a result that does not say which is refused with `checks_overlap`, else the sentence says
+    so. Raises UserError for a result of another suite than the leaderboard's.
     """
     result = result_file.result
     if not result.suite.comparable:
         raise UserError(
             f"measured on the {result.suite.name} suite, which no reported score is of", where=result_file.path
         )
-    if leaves_out_overlap:
+    if leaves_out_overlap and checks_overlap:
         check_says_overlap([result_file])
     return reported_comparison(result_file.label, result, reported_scores, leaves_out_overlap)
 
@@ -64,7 +68,7 @@ def reported_comparison(
     """The same of a result headed `label`, of the leaderboard's suite."""
     left_out: dict[str, int] | None = {} if leaves_out_overlap else None
     lines = [_compare_task(result, task, reported_scores.tasks.get(task.name), left_out) for task in ALL_TASKS]
-    notes = _left_out_notes(label, result, left_out)
+    notes = [*_left_out_notes(label, result, left_out), *uncovered_notes(label, result)]
     notes += [
         Note(
             "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard "
@@ -85,6 +89,8 @@ def reported_comparison(
         unpaired_reason=_REPORTED_REASON,
         protocols=protocols,
         left_out=left_out,
+        uncovered_titles=uncovered_titles([line.name for line in lines if line.difference], result),
+        overlap_text="" if leaves_out_overlap else overlap_sentences([(label, result)]),
     )
     return correct_together([comparison])[0]
 
@@ -170,6 +176,7 @@ def _compare_without_questions(base: ResultFile, other: ResultFile) -> Compariso
         notes,
         unpaired_reason=_WITHOUT_QUESTIONS_REASON,
         protocols=protocol_names(base, other),
+        overlap_text=overlap_sentences([(base.label, base.result), (other.label, other.result)]),
     )
 
 

@@ -81,12 +81,33 @@ def test_sentence_notes_and_json_say_what_is_left_out(base, other, tmp_path):
     assert any(
         "12 of 80 questions overlap with the training records; without them" in note.text for note in plain.notes
     )
-    nothing = [
-        random_result(tmp_path, name, 0.5, seed, tasks=TASKS, overlapping={"gsm8k": 0})
-        for seed, name in enumerate(("p", "q"))
-    ]
-    sentence = comparison_sentence(api.compare(*nothing, clean=True)[0])
-    assert "No question that was compared overlaps with training records." in sentence
+    sentence = comparison_sentence(plain)
+    assert "Questions overlap with the training records of base: 5 of 80 of GSM8K; " in sentence
+    assert "compare --clean leaves them out." in sentence and "--clean" not in comparison_sentence(clean)
+
+
+def test_only_where_all_tasks_were_covered_no_question_overlaps(tmp_path):
+    def pair(names, tasks):
+        return [
+            random_result(tmp_path, name, 0.5, seed, tasks=TASKS, overlapping=dict.fromkeys(tasks, 0))
+            for seed, name in enumerate(names)
+        ]
+
+    (covered,) = api.compare(*pair("pq", TASKS), clean=True)
+    assert "No question that was compared overlaps with training records." in comparison_sentence(covered)
+    (partly,) = api.compare(*pair("rs", ["gsm8k"]), clean=True)
+    sentence = comparison_sentence(partly)
+    assert "No question is left out. Not all results say" in sentence and "training records: MMLU, DROP." in sentence
+    assert "r MMLU, r DROP, s MMLU, s DROP: not compared with the training records" in map(note_line, partly.notes)
+
+
+def test_reported_scores_beside_a_base_that_does_not_say(other, tmp_path):
+    silent = random_result(tmp_path, "p", 0.5, tasks=TASKS)
+    clean, reported = api.compare(silent, other, reported="orca_mini_13b", clean=True)
+    assert clean.left_out == {"gsm8k": 12, "mmlu": 4, "drop": 80} and reported.left_out == {}
+    assert "Not all results say" in comparison_sentence(reported)
+    with pytest.raises(UserError, match="no result says"):
+        api.compare(silent, reported="orca_mini_13b", clean=True)
 
 
 def test_a_result_that_does_not_say_is_named_and_two_are_refused(base, tmp_path):

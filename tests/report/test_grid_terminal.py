@@ -67,6 +67,15 @@ def test_at_most_five_lines_stand_below_a_table_and_warnings_first():
     assert "• a hash" in all_lines and "more note" not in " ".join(all_lines)
 
 
+def test_notes_that_are_always_shown_stand_beside_the_five_lines():
+    names = ("mmlu", "gsm8k", "drop", "winogrande", "hellaswag", "arc_challenge", "truthfulqa_mc")
+    notes = [Note(f"overlap of {name}", "warning", is_always_shown=True) for name in names]
+    notes += [Note(f"remark {i}") for i in range(9)]
+    lines = terminal_lines(a_grid(notes=notes), 60)[3:]
+    assert lines[:7] == [f"• overlap of {name}" for name in names]
+    assert lines[7:] == [*(f"• remark {i}" for i in range(4)), "… 5 more notes: --notes"]
+
+
 def test_a_note_is_wrapped_below_its_own_text():
     lines = terminal_lines(a_grid(notes=[Note("a sentence that is longer than the line is wide")]), 30)
     assert lines[3].startswith("• a sentence") and lines[4].startswith("  ") and max(map(len, lines)) <= 30

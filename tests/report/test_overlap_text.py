@@ -11,7 +11,9 @@ from orca_bench.report.result_tables import result_grids
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results.models import TaskResult
 from orca_bench.results.summary import mean_of_tasks
+from orca_bench.suite import ALL_TASKS
 
+NONE = {task.name: 0 for task in ALL_TASKS}
 TEXT = "12 of 80 questions overlap with the training records; without them"
 
 
@@ -46,12 +48,13 @@ def test_a_result_without_a_report_says_nothing(tmp_path):
 
 
 def test_no_overlap_is_said_once_with_the_number_of_questions_compared(tmp_path):
-    result_file = random_result(tmp_path, "m", 0.5, overlapping={"gsm8k": 0, "arc_challenge": 0})
+    tasks = ("gsm8k", "arc_challenge")
+    result_file = random_result(tmp_path, "m", 0.5, tasks=tasks, overlapping=dict.fromkeys(tasks, 0))
     assert lines_of(result_file) == ["m: no overlap with the training records (160 questions compared)"]
 
 
 def test_a_task_with_overlap_has_its_note_and_its_means_theirs(tmp_path):
-    result_file = random_result(tmp_path, "m", 0.5, overlapping={"gsm8k": 12, "arc_challenge": 0})
+    result_file = random_result(tmp_path, "m", 0.5, overlapping=NONE | {"gsm8k": 12})
     task_line, *mean_lines = lines_of(result_file)
     assert task_line.startswith(f"m GSM8K: {TEXT}")
     entries = [entry.overlap.without if name == "gsm8k" else entry for name, entry in result_file.result.tasks.items()]
@@ -61,8 +64,18 @@ def test_a_task_with_overlap_has_its_note_and_its_means_theirs(tmp_path):
 
 
 def test_a_task_without_other_questions_leaves_no_mean_without_them(tmp_path):
-    result_file = random_result(tmp_path, "m", 0.5, overlapping={"gsm8k": 80})
+    result_file = random_result(tmp_path, "m", 0.5, overlapping=NONE | {"gsm8k": 80})
     assert lines_of(result_file) == ["m GSM8K: all 80 questions overlap with the training records"]
+
+
+def test_a_task_that_was_not_compared_is_not_said_to_be_clean(tmp_path):
+    result_file = random_result(tmp_path, "m", 0.5, tasks=["arc_challenge", "gsm8k"], overlapping={"gsm8k": 0})
+    assert lines_of(result_file) == [
+        "m ARC-Challenge: not compared with the training records",
+        "m GSM8K: no overlap with the training records (80 questions compared)",
+    ]
+    partly = random_result(tmp_path, "partly", 0.5, overlapping={"gsm8k": 12})
+    assert not any("without the questions" in line for line in lines_of(partly)), "a mean of all tasks"
 
 
 def test_table_leaderboard_page_and_card_have_the_same_words(tmp_path):
@@ -78,12 +91,12 @@ def test_table_leaderboard_page_and_card_have_the_same_words(tmp_path):
     assert text in "".join(page_pieces("t", results[:1], None, [None]))
     card = scores_section(results[:1], [], None)
     assert f"GSM8K: {text}." in card
-    clean = random_result(tmp_path, "clean", 0.5, overlapping={"gsm8k": 0})
+    clean = random_result(tmp_path, "clean", 0.5, tasks=["gsm8k"], overlapping={"gsm8k": 0})
     assert "- No overlap with the training records (80 questions compared)." in scores_section([clean], [], None)
 
 
 def test_equal_notes_of_several_results_are_one(tmp_path):
-    results = [random_result(tmp_path, name, 0.5, overlapping={"gsm8k": 0}) for name in ("a", "b")]
+    results = [random_result(tmp_path, name, 0.5, tasks=["gsm8k"], overlapping={"gsm8k": 0}) for name in ("a", "b")]
     notes = [note for file in results for note in overlap_text.overlap_notes(file.label, file.result)]
     (note,) = merge_notes(notes, ["a", "b"])
     assert note.numbers == ()
