@@ -124,6 +124,7 @@ def evaluation_config(
         max_new_tokens_by_task=max_new_tokens_by_task,
         # The folder of a served model is that of its tokenizer, which may be another model's.
         data_report_path=report_path(data_report, None if is_server else model_folder),
+        has_named_report=data_report is not None,
     )
 
 

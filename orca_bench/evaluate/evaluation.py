@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from orca_bench import launcher_environment, library_settings
 from orca_bench.counts import counted
@@ -45,11 +45,13 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
     if launcher_environment.has_other_processes():
         with work_sharing.launched_workers() as (workers, connection, process_count):
             if workers is not None:
-                return _run_protocols(config, _load_suite_and_rows(config), workers, deadline_s, display)
+                return _run_protocols(
+                    config, _load_suite_and_rows(config, display.message), workers, deadline_s, display
+                )
             if connection is not None:
                 run_helper(config, connection, process_count)
             return {}
-    suite_and_rows = _load_suite_and_rows(config)  # before helpers are started for nothing
+    suite_and_rows = _load_suite_and_rows(config, display.message)  # before helpers are started for nothing
     with work_sharing.start_workers(
         config.engine_config.process_count, functools.partial(run_helper, config)
     ) as workers:
@@ -132,7 +134,7 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
         )
 
 
-def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
+def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str], None]) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine_config.engine_name == "hf":
         config.model_folder.check_model()
@@ -144,7 +146,9 @@ def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
         )
         for task in config.tasks
     }
-    marker = open_marker(config.data_report_path, rows_by_task, config.tasks)
+    marker = open_marker(
+        config.data_report_path, rows_by_task, config.tasks, None if config.has_named_report else show_message
+    )
     for path in config.result_paths_by_protocol.values():
         check_output_path(path)
         make_writable_folder(path.parent)

@@ -23,7 +23,8 @@ class EvaluationConfig:
     `dataset_revisions_by_task` are those of the hub's data sets, by task. `question_limit` is the most questions of each task
     (of each MMLU subject). With `ignores_cached_answers`, answers of an earlier evaluation are not used. After `max_seconds`
     nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
-    `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on.
+    `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on;
+    `has_named_report` says that a user named it, so that it must be of these rows.
     """
 
     model_folder: ModelFolder
@@ -40,3 +41,4 @@ class EvaluationConfig:
     dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
     data_report_path: Path | None = None
+    has_named_report: bool = True

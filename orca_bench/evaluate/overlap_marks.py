@@ -7,7 +7,7 @@ and verification mark questions alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,15 +107,13 @@ def report_path(option: str | Path | None, model_folder: ModelFolder | None) -> 
 def marker_of_result(result: Result, path: Path | None) -> OverlapMarker | None:
     """The marker of the report by which a result's questions were marked: that in a file, or that of the model's folder.
 
-    None where no question was compared, and where the model's folder, or this report, is not here any more. Raises UserError for
-    a file that is another report.
+    None where no question was compared, where the file is another report, and where the model's folder, or this report, is not
+    here any more. Raises UserError for a file that is no report.
     """
     report_hashes = {entry.overlap.report_sha256 for entry in result.tasks.values() if entry.overlap is not None}
     if path is not None:
         marker = read_marker(path)
-        if marker.report_sha256 not in report_hashes:
-            raise UserError("not the report by which the questions of this result were marked", where=path)
-        return marker
+        return marker if marker.report_sha256 in report_hashes else None
     in_folder = report_path(None, None if result.model.path is None else ModelFolder(result.model.path))
     if in_folder is None or not report_hashes:
         return None
@@ -127,14 +125,29 @@ def marker_of_result(result: Result, path: Path | None) -> OverlapMarker | None:
 
 
 def open_marker(
-    path: Path | None, rows_by_task: Mapping[str, BenchmarkRows], tasks: Sequence[Task]
+    path: Path | None,
+    rows_by_task: Mapping[str, BenchmarkRows],
+    tasks: Sequence[Task],
+    show_skipped: Callable[[str], None] | None = None,
 ) -> OverlapMarker | None:
-    """The marker of a report that was made with these rows; None without a path. Raises UserError where it was not."""
+    """The marker of a report that was made with these rows; None without a path.
+
+    Raises UserError where it was not, and where it cannot be read. With `show_skipped`, which is for a report that nobody named,
+    such a report is left out, and a line says why.
+    """
     if path is None:
         return None
-    marker = read_marker(path)
-    for task in tasks:
-        marker.check_rows(task, rows_by_task[task.name])
+    try:
+        marker = read_marker(path)
+        for task in tasks:
+            marker.check_rows(task, rows_by_task[task.name])
+    except UserError as error:
+        if show_skipped is None:
+            raise
+        show_skipped(
+            f"no question is marked, for the report in the model's folder is left out: {path}: {error.problem}"
+        )
+        return None
     return marker
 
 

@@ -37,13 +37,16 @@ def verify(
     """Recompute a result; `benchmarks_folder` are the rows, None for the hub. Without rows, scores are taken as they are stored.
 
     `data_report_path` is the report on the training records by which questions were marked; by default that of the model's
-    folder, where that is here. Raises UserError where the files cannot be read, or the rows cannot be had.
+    folder, where that is here; another report is a finding. Raises UserError where the files cannot be read, or the rows cannot
+    be had.
     """
     result = read_result(result_path)
     marker = overlap_marks.marker_of_result(result, data_report_path)
     questions_path = questions_path_for(result_path)
     numbered_questions = _questions_by_task(questions_path)
     findings = [consistency.check_result_hash(result), consistency.check_questions_hash(result, questions_path)]
+    if marker is None and data_report_path is not None:
+        findings.append(_other_report_finding(result, data_report_path))
     recomputed_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
         report_progress(index, len(result.tasks))
@@ -170,6 +173,13 @@ def _check_marks(
     shown_differences = "; ".join(differences[: consistency.MAX_DIFFERENCES_PER_FINDING])
     detail = f"not those of {marker.path}: {shown_differences}" if differences else f"those of {marker.path}"
     return [Finding(check_name, not differences, detail)]
+
+
+def _other_report_finding(result: Result, path: Path) -> Finding:
+    """What is said of a result whose questions the named report did not mark."""
+    if all(entry.overlap is None for entry in result.tasks.values()):
+        return Finding("marks", None, "no question of this result was compared with training records")
+    return Finding("marks", False, f"marked by another report than {path}")
 
 
 def _check_task_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Finding:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.overlap_text import overlap_text
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import TaskFacts
+from orca_bench.suite import ALL_TASKS, TaskFacts
 
 
 def too_much_overlap(task_name: str, result: ResultFile, rules: GateRules) -> str:
@@ -32,10 +32,13 @@ def too_much_overlap(task_name: str, result: ResultFile, rules: GateRules) -> st
 def overlap_warnings(
     result: ResultFile, baselines: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]
 ) -> list[str]:
-    """A line for each examined task and result whose questions are in its training records."""
+    """A line for each task of the result, and each examined one of a baseline, whose questions are in the training records."""
     return [
         f"{task.title}{place}: {text}"
-        for file, place in ((result, ""), *((baseline, f" in {baseline.path}") for baseline in baselines))
-        for task in examined_tasks
+        for file, place, tasks in (
+            (result, "", ALL_TASKS),
+            *((baseline, f" in {baseline.path}", examined_tasks) for baseline in baselines),
+        )
+        for task in tasks
         if task.name in file.result.tasks and (text := overlap_text(file.result.tasks[task.name]))
     ]

@@ -7,6 +7,7 @@ in whatever order the files are named and however many processes do the work. Ha
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -223,13 +224,40 @@ def read_data_report(path: Path) -> DataReport:
             hint=f'expected "format": "{DATA_REPORT_FORMAT}"',
         )
     try:
-        return DataReport.model_validate(content)
+        report = DataReport.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(
             f"{place}: {first['msg']}", where=path, hint="write it anew with `orca-bench data check`"
         ) from None
+    _check_counts(path, report)
+    return report
+
+
+def _check_counts(path: Path, report: DataReport) -> None:
+    """Raise UserError where the hits are not on as many rows as the report counts, by task and kind.
+
+    A row with hits of several kinds counts under the first of them. A report without texts has no hits on training rows, so that
+    it may have more rows with relatives than are counted.
+    """
+    has_texts = any(hit.record for hit in report.hits)
+    kind_by_row: dict[tuple[str, str, int], OverlapKind] = {}
+    for hit in sorted(report.hits, key=lambda hit: OVERLAP_KINDS.index(hit.kind)):
+        kind_by_row.setdefault((hit.task, hit.split, hit.row), hit.kind)
+    row_counts = Counter((task_name, kind) for (task_name, _, _), kind in kind_by_row.items())
+    for task_name in {**report.overlap, **{hit.task: None for hit in report.hits}}:
+        for kind in OVERLAP_KINDS:
+            row_count, overlap = row_counts[task_name, kind], report.overlap.get(task_name)
+            expected_count = 0 if overlap is None else overlap.questions.get(kind, 0)
+            may_differ = not has_texts and (kind == "training" or (kind == "relative" and row_count > expected_count))
+            if row_count != expected_count and not may_differ:
+                raise UserError(
+                    f"its hits do not agree with its counts: {task_name} has {row_count:,} rows of kind {kind}, "
+                    f"and {expected_count:,} are counted",
+                    where=path,
+                    hint="write it anew with `orca-bench data check`",
+                )
 
 
 def write_data_report(path: Path, report: DataReport) -> None:

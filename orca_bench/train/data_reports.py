@@ -93,11 +93,22 @@ def store_report(run: Run, recipe: Recipe, report: DataReport) -> None:
 
 
 def lacks_report(run: Run, recipe: Recipe) -> bool:
-    """Whether a recipe names a report, or benchmarks, that the run's report does not come from."""
+    """Whether a recipe names a report, or benchmarks, that the run's report does not come from.
+
+    A named report that is another one by now is compared by its hash; one that is gone is taken to be the same. Raises UserError
+    where it cannot be read.
+    """
     source = _source_of(recipe)
     entry = run.readable_manifest.get("data_report")
     known_source = entry.get("source") if isinstance(entry, dict) else None
-    return source is not None and (known_source != source or not run.data_report_file.is_file())
+    if source is None:
+        return False
+    if known_source != source or not run.data_report_file.is_file():
+        return True
+    report_file = None if recipe.data.report is None else Path(recipe.data.report)
+    if report_file is None or not report_file.is_file():
+        return False
+    return not isinstance(entry, dict) or entry.get("sha256") != read_data_report(report_file).sha256
 
 
 def report_for_models(run: Run) -> DataReport | None:

@@ -18,6 +18,7 @@ from orca_bench.evaluate import (
     protocols,
     verification,
 )
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.tasks import SUITE, arc_challenge
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.results import reading
@@ -188,11 +189,47 @@ def test_an_edited_overlap_is_found(evaluated, mini, edit_result, edit_question,
     assert finding.matches is False and text in finding.detail
 
 
-def test_another_report_is_refused_by_verification(evaluated, mini, tmp_path):
+def test_another_report_is_a_finding_of_verification(evaluated, tiny_model, mini, tmp_path):
     _, result_file, _ = evaluated
     other = write_planted_report(tmp_path / "r.json", mini["mini:benchmarks"], {"arc_challenge": [1]})
-    with pytest.raises(UserError, match="not the report by which the questions"):
-        findings(result_file.path, mini["mini:benchmarks"], other)
+    finding = findings(result_file.path, mini["mini:benchmarks"], other)["marks"]
+    assert finding.matches is False and finding.detail == f"marked by another report than {other}"
+    plain, _ = evaluate(tiny_model, tmp_path, mini["mini:benchmarks"], "arc_challenge", limit=1)
+    finding = findings(plain.path, mini["mini:benchmarks"], other)["marks"]
+    assert finding.matches is None and "no question of this result was compared" in finding.detail
+
+
+def test_a_report_in_the_models_folder_that_does_not_fit_is_left_out(tiny_model, mini, tmp_path):
+    rows, model = tmp_path / "rows", tmp_path / "model"
+    shutil.copytree(mini["mini:benchmarks"], rows)
+    shutil.copytree(tiny_model, model)
+    report = write_planted_report(model / "data_report.json", rows, {"arc_challenge": [0]})
+    split = next((rows / "arc_challenge").glob("test*"))
+    split.write_bytes(b"".join(split.read_bytes().splitlines(keepends=True)[:-1]))
+    for text in ("made for other rows of ARC-Challenge", "not a report of `orca-bench data check`"):
+        result_file, lines = evaluate(model, tmp_path, rows, "arc_challenge", limit=1)
+        assert result_file.result.tasks["arc_challenge"].overlap is None
+        assert any("the report in the model's folder is left out" in line and text in line for line in lines)
+        with pytest.raises(UserError, match=text):
+            evaluate(model, tmp_path, rows, "arc_challenge", limit=1, data_report=report)
+        report.write_text("{}")
+
+
+def test_the_value_of_drop_without_them_is_that_of_its_passages(mini):
+    task = next(task for task in SUITE if task.name == "drop")
+    rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
+    report = planted_report(mini["mini:benchmarks"], {"drop": [1]})
+    marker = overlap_marks.OverlapMarker(None, report, report.sha256)
+    scores, passages = [1.0, 0.0, 1.0, 0.0, 0.0, 1.0], ["p", "p", "p", "q", "q", "r"]
+    questions = [
+        Question(task="drop", index=row, row=row, score=score, cluster=passage, answers=[])
+        for row, (score, passage) in enumerate(zip(scores, passages, strict=True))
+    ]
+    overlap = marker.mark(task, rows, questions)
+    others = [row for row in range(6) if row != 1]
+    expected = estimate_mean([scores[row] for row in others], [passages[row] for row in others])
+    assert overlap.questions == 1 and overlap.without.value == expected.value == 0.6
+    assert overlap.without.stderr == expected.stderr != estimate_mean([scores[row] for row in others]).stderr
 
 
 def test_tasks_of_an_earlier_evaluation_keep_what_their_report_said(model_with_report, mini, tmp_path):
@@ -285,7 +322,16 @@ def test_answers_of_another_engine_are_marked_too(model_with_report, evaluated, 
     assert marks(scored, "arc_challenge") == marks(result_file, "arc_challenge")
 
 
-def test_a_served_model_has_no_report_unless_it_is_named(model_with_report):
+def test_a_served_model_has_no_report_unless_it_is_named(model_with_report, mini):
     folder = ModelFolder(str(model_with_report[0]))
     assert overlap_marks.report_path(None, folder) == model_with_report[0] / "data_report.json"
+    config = config_building.evaluation_config(
+        folder.path,
+        model_with_report[0],
+        tasks="arc_challenge",
+        benchmarks=mini["mini:benchmarks"],
+        name="served",
+        engine=EngineConfig(engine_name="api", base_url="http://localhost:9/v1"),
+    )
+    assert config.data_report_path is None
     assert overlap_marks.report_path(None, None) is None and overlap_marks.report_path("none", folder) is None

@@ -46,6 +46,13 @@ def test_without_the_rule_the_gate_warns(result, baseline):
     assert gate_formats.to_json(report)["warnings"] == [warning]
 
 
+def test_a_task_that_is_not_examined_is_warned_of_too(result, baseline):
+    report = check(result, [baseline], GateRules(tasks=("mmlu",), max_overlap=0))
+    assert [verdict.name for verdict in report.verdicts] == ["mmlu"] and report.passed
+    (warning,) = report.warnings
+    assert warning.startswith(f"GSM8K: {WORDS}")
+
+
 def test_the_rule_allows_as_many_as_it_says(result, baseline):
     assert check(result, [baseline], GateRules(max_overlap=12)).passed
     report = check(result, [baseline], GateRules(max_overlap=11))

@@ -64,6 +64,22 @@ def test_a_file_that_is_no_report_is_refused(tmp_path, content, text):
     assert text in str(error.value)
 
 
+def test_a_report_whose_hits_are_not_those_it_counts_is_refused(tmp_path, report):
+    path = tmp_path / "r.json"
+    for whole in (report, report.without_texts()):
+        write_data_report(path, whole.model_copy(update={"hits": whole.hits[:-1]}))
+        with pytest.raises(UserError, match="its hits do not agree with its counts: arc_challenge has"):
+            read_data_report(path)
+    counts = {"test": 2, "relative": 0, "training": 4}
+    overlap = {"arc_challenge": report.overlap["arc_challenge"].model_copy(update={"questions": counts})}
+    counting = report.model_copy(update={"overlap": overlap})
+    write_data_report(path, counting)
+    with pytest.raises(UserError, match="0 rows of kind training, and 4 are counted"):
+        read_data_report(path)
+    write_data_report(path, counting.without_texts())
+    assert read_data_report(path).overlap == overlap, "without texts it has no hits on training rows"
+
+
 def test_reports_made_by_hand_are_whole(tmp_path, mini):
     path = write_planted_report(tmp_path / "r.json", mini["mini:benchmarks"], {"gsm8k": [1]})
     assert json.loads(path.read_text())["format"] == "orca-bench data report 1"

@@ -47,13 +47,14 @@ def planted_report(benchmarks, rows_by_task, relatives_by_task=None, records_sha
             split: SplitRows(rows=len(split_rows), sha256=rows.hashes_by_split[split])
             for split, split_rows in counts.items()
         }
-        count_by_kind = {}
+        count_by_kind, test_rows = {}, set(rows_by_task.get(name, ()))
         for kind, planted in (("test", rows_by_task.get(name, ())), ("relative", relatives_by_task.get(name, ()))):
             shares = planted if isinstance(planted, dict) else dict.fromkeys(planted, 1.0)
             hits += [
                 hit_of(task, rows, row, kind, share, len(hits) + n) for n, (row, share) in enumerate(shares.items())
             ]
-            count_by_kind[kind] = len(shares)
+            counted = len(shares) if kind == "test" else len([row for row in shares if row not in test_rows])
+            count_by_kind[kind] = counted  # as the real report counts: a row under one kind alone
         overlap[name] = TaskOverlap(questions=count_by_kind, records=count_by_kind)
     return DataReport(
         format=DATA_REPORT_FORMAT,

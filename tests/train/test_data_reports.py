@@ -108,6 +108,19 @@ def test_the_run_has_the_report_and_the_manifest_its_summary(recipe, report, tmp
     )
 
 
+def test_a_report_made_anew_under_the_same_name_is_another_one(recipe, report, tmp_path):
+    run, path = Run(tmp_path / "mini"), tmp_path / "r.json"
+    run.folder.mkdir()
+    named = with_data(recipe, report=str(path))
+    write_data_report(path, report)
+    data_reports.store_report(run, named, report)
+    assert not data_reports.lacks_report(run, named)
+    write_data_report(path, report.model_copy(update={"records": 99}))
+    assert data_reports.lacks_report(run, named)
+    path.unlink()
+    assert not data_reports.lacks_report(run, named), "the run has its own copy"
+
+
 def test_a_models_folder_has_it_without_texts_and_the_same_identity(recipe, report, tmp_path):
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), 0)
