@@ -28,9 +28,12 @@ def overlap_text(task_result: TaskResult) -> str:
         return f"all {counted(task_result.n, 'question')} overlap with the training records"
     verb, pronoun = ("overlaps", "it") if overlap.questions == 1 else ("overlap", "them")
     score_text = format_score(overlap.without.value, overlap.without.stderr, overlap.without.interval)
+    subjects_text = ""
+    if overlap.subjects is not None:
+        subjects_text = f" (of {overlap.subjects} of {len(task_result.subjects or ())} subjects)"
     return (
         f"{overlap.questions:,} of {counted(task_result.n, 'question')} {verb} with the training records; without {pronoun} "
-        f"{score_text}"
+        f"{score_text}{subjects_text}"
     )
 
 

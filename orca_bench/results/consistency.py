@@ -105,7 +105,11 @@ def check_task_overlap(
         if not is_equal_json(recomputed_json[key], recorded_json.get(key))
         and not (key == "relatives" and key not in recorded_json)
     ]
-    recomputed_paths |= {("tasks", task.name, "overlap", key) for key in ("questions", "without", "relatives")}
+    if recorded_overlap.subjects is not None and recorded_overlap.subjects != recomputed_json.get("subjects"):
+        difference_texts.append(f"subjects {recorded_overlap.subjects} in the result, not so by the questions")
+    recomputed_paths |= {
+        ("tasks", task.name, "overlap", key) for key in ("questions", "without", "relatives", "subjects")
+    }
     detail = f"{recorded_overlap.questions:,} of {len(questions):,} questions"
     return [Finding(check_name, not difference_texts, "; ".join(difference_texts) or detail)]
 

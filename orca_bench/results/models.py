@@ -66,12 +66,14 @@ class Overlap(JsonObject):
     """How many of a task's questions stand in the training records too, and the value without them.
 
     `without` is None where no question is left. `relatives` counts those of which only a relative stands there; they are not
-    left out. `report_sha256` is the hash of the report that says so (`DataReport.sha256`).
+    left out. `subjects` counts the subjects (MMLU) that `without` is of, where some have no other question.
+    `report_sha256` is the hash of the report that says so (`DataReport.sha256`).
     """
 
     questions: Count
     without: Estimate | None = None
     relatives: Count | None = None
+    subjects: Count | None = None
     report_sha256: str | None = None
 
 

@@ -60,11 +60,16 @@ def summarize_overlap(task: TaskFacts, questions: Sequence[Question], report_sha
     """
     other_questions = [question for question in questions if question.overlap is None]
     without = _mean_score_json(_estimate_value(task, other_questions)) if other_questions else None
+    subject_fields: dict[str, Any] = {}
+    if task.subject_column is not None and without is not None:
+        all_count, other_count = (len({question.task for question in some}) for some in (questions, other_questions))
+        subject_fields = {"subjects": other_count} if other_count < all_count else {}
     return Overlap(
         questions=len(questions) - len(other_questions),
         without=None if without is None else Estimate(**without),
         relatives=sum(question.relative is not None for question in questions),
         report_sha256=report_sha256,
+        **subject_fields,
     )
 
 

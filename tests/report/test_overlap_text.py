@@ -10,8 +10,8 @@ from orca_bench.report.notes import merge_notes, note_line
 from orca_bench.report.result_tables import result_grids
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results.models import TaskResult
-from orca_bench.results.summary import mean_of_tasks
-from orca_bench.suite import ALL_TASKS
+from orca_bench.results.summary import mean_of_tasks, summarize_overlap
+from orca_bench.suite import ALL_TASKS, TASK_BY_NAME
 
 NONE = {task.name: 0 for task in ALL_TASKS}
 TEXT = "12 of 80 questions overlap with the training records; without them"
@@ -76,6 +76,18 @@ def test_a_task_that_was_not_compared_is_not_said_to_be_clean(tmp_path):
     ]
     partly = random_result(tmp_path, "partly", 0.5, overlapping={"gsm8k": 12})
     assert not any("without the questions" in line for line in lines_of(partly)), "a mean of all tasks"
+
+
+def test_subjects_without_other_questions_are_counted(tmp_path):
+    questions = [(f"mmlu_subject_{row % 4}", row, 1.0, 0, []) for row in range(8)]
+    file = listed_result(tmp_path / "r.json", "m", questions)
+    own = [question for task in file.questions_by_task.values() for question in task.questions_by_key.values()]
+    for question in own:
+        question.overlap = 1.0 if question.task == "mmlu_subject_1" or question.row == 0 else None
+    file.result.tasks["mmlu"].overlap = summarize_overlap(TASK_BY_NAME["mmlu"], own, "e" * 64)
+    assert overlap_text.overlap_text(file.result.tasks["mmlu"]).endswith(" (of 3 of 4 subjects)")
+    own[1].overlap = own[5].overlap = None
+    assert summarize_overlap(TASK_BY_NAME["mmlu"], own, "e" * 64).subjects is None
 
 
 def test_table_leaderboard_page_and_card_have_the_same_words(tmp_path):
