@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from orca_bench.data.overlap.benchmark_texts import BenchmarkText
+from orca_bench.data.overlap.words import UNKNOWN_WORD
 
 #: A text may stand in a stretch of a record that is so many times as long, and some words more: lines between, words put in.
 _LONGEST_STRETCH = 1.5
@@ -43,6 +44,23 @@ NO_ALIGNMENT = Alignment(0.0, 0.0, 0, slice(0, 0))
 
 def align(text: BenchmarkText, record_numbers: np.ndarray, region: slice) -> Alignment:
     """The alignment of a text of one part with the words of a record, somewhere in `region`.
+
+    Choices repeat the words of their question: where the densest stretch lacks words, the next one may be the question.
+    """
+    first = _align_densest(text, record_numbers, region)
+    if first is NO_ALIGNMENT or first.missing_words <= 1:
+        return first
+    other_numbers = record_numbers.copy()
+    other_numbers[first.stretch] = UNKNOWN_WORD
+    return max(first, _align_densest(text, other_numbers, region), key=_closeness)
+
+
+def _closeness(alignment: Alignment) -> tuple[bool, float]:
+    return alignment is not NO_ALIGNMENT and alignment.missing_words <= 1, alignment.share + alignment.plain_share
+
+
+def _align_densest(text: BenchmarkText, record_numbers: np.ndarray, region: slice) -> Alignment:
+    """The alignment with the stretch whose distinct words weigh most.
 
     A share is the weight of the longest common subsequence (LCS) with a stretch of the record that is little longer than the
     text, by Wagner and Fischer's recurrence (1974) with weights.
