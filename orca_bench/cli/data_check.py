@@ -112,8 +112,10 @@ def check(
       orca-bench data check alpaca.json dolly.jsonl.gz --benchmarks path/to/benchmarks --report records/report.json
       orca-bench data check records/mine.jsonl --tokenizer path/to/llama --max-length 2048
       orca-bench data check records/mine.jsonl --benchmarks mini: --remove records/clean
+      orca-bench data check mini:records --benchmarks mini: --tokenizer mini:tokenizer
       orca-bench data check big-*.parquet --benchmarks path/to/benchmarks --shard 2/8 --report part-2.json
     """
+    from orca_bench import mini
     from orca_bench.cli.console import counting
     from orca_bench.cli.data_check_display import show_data_report
     from orca_bench.cli.interrupts import interruptible
@@ -122,6 +124,8 @@ def check(
     from orca_bench.data.report_merging import signatures_path_for
     from orca_bench.files import make_writable_folder
 
+    files = tuple(mini.resolve_path(file, runs, "FILES") for file in files)
+    tokenizer = None if tokenizer is None else mini.resolve_path(tokenizer, runs, "--tokenizer")
     shard = None if shard_text is None else parse_shard(shard_text)
     if max_length is not None and tokenizer is None:
         raise UserError("lengths are counted with a tokenizer", where="--max-length", hint="add --tokenizer")

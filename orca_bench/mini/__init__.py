@@ -6,6 +6,19 @@ suite is marked `mini` wherever it is shown.
 """
 
 from orca_bench.mini.embedded_files import materialize
-from orca_bench.mini.embedded_names import EMBEDDED_BENCHMARKS, is_embedded_file, resolve_benchmarks, resolve_recipe
+from orca_bench.mini.embedded_names import (
+    EMBEDDED_BENCHMARKS,
+    is_embedded_file,
+    resolve_benchmarks,
+    resolve_path,
+    resolve_recipe,
+)
 
-__all__ = ["EMBEDDED_BENCHMARKS", "is_embedded_file", "materialize", "resolve_benchmarks", "resolve_recipe"]
+__all__ = [
+    "EMBEDDED_BENCHMARKS",
+    "is_embedded_file",
+    "materialize",
+    "resolve_benchmarks",
+    "resolve_path",
+    "resolve_recipe",
+]

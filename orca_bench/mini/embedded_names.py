@@ -28,23 +28,29 @@ def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
     names = [*filter(None, (tokenizer, benchmarks)), *records]
     if not any(name.startswith(EMBEDDED_NAME_PREFIX) for name in names):
         return recipe
-    path_by_name = materialize(runs_folder)
 
     def resolve(name: str) -> str:
-        if not name.startswith(EMBEDDED_NAME_PREFIX):
-            return name
-        if name not in path_by_name:
-            raise UserError(
-                f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(path_by_name)}"
-            )
-        return str(path_by_name[name])
+        return str(resolve_path(Path(name), runs_folder, where)) if name.startswith(EMBEDDED_NAME_PREFIX) else name
 
     model = recipe.model.model_copy(update={"tokenizer": None if tokenizer is None else resolve(tokenizer)})
     data = recipe.data.model_copy(update={"records": [resolve(name) for name in records]})
     if benchmarks is not None:
-        benchmarks_name = "mini:benchmarks" if Path(benchmarks) == EMBEDDED_BENCHMARKS else benchmarks
-        data = data.model_copy(update={"benchmarks": resolve(benchmarks_name)})
+        data = data.model_copy(update={"benchmarks": resolve(benchmarks)})
     return recipe.model_copy(update={"model": model, "data": data})
+
+
+def resolve_path(path: Path, runs_folder: Path, where: Where) -> Path:
+    """The path itself, or that of the embedded file which it names; written below `runs_folder` where it is absent.
+
+    `mini:` alone is the folder of benchmark rows. `where` names an option or a recipe in the UserError for an unknown name.
+    """
+    if not str(path).startswith(EMBEDDED_NAME_PREFIX):
+        return path
+    path_by_name = materialize(runs_folder)
+    name = "mini:benchmarks" if path == EMBEDDED_BENCHMARKS else str(path)
+    if name not in path_by_name:
+        raise UserError(f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(path_by_name)}")
+    return path_by_name[name]
 
 
 def is_embedded_file(path: Path, runs_folder: Path) -> bool:

@@ -130,14 +130,10 @@ class OverlapHit(JsonObject):
 
 
 class TaskOverlap(JsonObject):
-    """The rows of one task that stand in the records, and the records that contain them, by kind.
-
-    `passages` counts the passages (DROP) that stand in the records without one of their questions.
-    """
+    """The rows of one task that stand in the records, and the records that contain them, by kind."""
 
     questions: dict[OverlapKind, Count]
     records: dict[OverlapKind, Count]
-    passages: Count = 0
 
 
 class DataReport(JsonObject):

@@ -73,6 +73,20 @@ def test_the_mini_suite_by_its_name(command, tmp_path, mini):
     assert len(read_data_report(tmp_path / "r.json").benchmarks) == 7
 
 
+def test_the_embedded_records_by_their_name(command, tmp_path, mini):
+    done = command(
+        "data", "check", "mini:records", "--benchmarks", "mini:", "--tokenizer", "mini:tokenizer", "--hits", 0
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "5,800 records in 1 file" in done.stdout and "lengths: " in done.stdout and "overlap with mini" in done.stdout
+    )
+    refusal = command("data", "check", "mini:nothing")
+    assert (
+        refusal.returncode == 2 and "'mini:nothing' is not an embedded file; there are mini:records" in refusal.stderr
+    )
+
+
 def test_the_tasks_can_be_chosen_and_a_missing_split_is_named(command, folder):
     (folder / "benchmarks" / "gsm8k" / "train.jsonl").unlink()
     done = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--tasks", "gsm8k")
