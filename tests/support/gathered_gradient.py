@@ -41,6 +41,7 @@ def main(folder: str, file: str, *options: str) -> None:
     gradient = torch.cat([safe_get_full_grad(parameter).flatten() for parameter in engine.module.parameters()])
     if torch.distributed.get_rank() == 0:
         torch.save(gradient, file)
+    torch.distributed.barrier()  # a process whose peer has gone may abort in the threads of gloo
     torch.distributed.destroy_process_group()
 
 

@@ -115,7 +115,7 @@ def test_a_run_is_prepared_on_its_own_disk_where_the_cache_cannot_be_written(cac
     (tmp_path / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
     recipe = recipe_file.read_recipe_file(tmp_path / "r.yaml", (f"data.records=[{tmp_path / 'records.jsonl'}]",))
     run = Run(tmp_path / "runs" / "r")
-    _prepare(recipe, run, starts_over, Messages())
+    _prepare(recipe, run, starts_over, Messages(), None)
     run.unlock()
     assert "the cache of tokens cannot be used" in messages[0] and not list(
         (tmp_path / "temporary").glob("orca-bench*")
