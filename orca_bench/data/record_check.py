@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from orca_bench import row_files
+from orca_bench import library_settings, row_files
 from orca_bench.counts import ReportProgress
 from orca_bench.data.column_shapes import ColumnShape
 from orca_bench.data.overlap.overlap_search import OverlapIndex
@@ -31,7 +31,6 @@ from orca_bench.data.record_checks.token_lengths import TokenLengthCounter
 from orca_bench.data.record_checks.workers import checked_batches
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256
-from orca_bench.library_settings import core_count
 from orca_bench.recipe import Data
 from orca_bench.results.data_report import (
     DATA_REPORT_FORMAT,
@@ -114,7 +113,7 @@ def run_record_check(
         options.tokenizer_path,
         options.column_shape,
     )
-    worker_count = core_count() if options.worker_count is None else options.worker_count
+    worker_count = library_settings.core_count() if options.worker_count is None else options.worker_count
     row_counts = [0] * len(record_files)
     collected = _CollectedChecks()
     signatures_sha256 = None
