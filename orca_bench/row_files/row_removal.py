@@ -69,11 +69,11 @@ def _has_json_lines(source: Path) -> bool:
         return are_json_lines(read_lines(source, byte_stream))
 
 
-def _check_row_count(source: Path, found_count: int, row_count: int | None) -> None:
+def _check_row_count(source: Path, copied_row_count: int, row_count: int | None) -> None:
     """Raise UserError where the rows that were counted while copying are not those that were read: numbers would shift."""
-    if row_count is not None and found_count != row_count:
+    if row_count is not None and copied_row_count != row_count:
         raise UserError(
-            f"{found_count:,} rows while it was copied, {row_count:,} while it was read",
+            f"{copied_row_count:,} rows while it was copied, {row_count:,} while it was read",
             where=source,
             hint="run the command again when no other program writes the file",
         )
