@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -80,6 +81,18 @@ def end_with_command() -> None:
 def end_with_parent() -> None:
     """From now on this process ends when its parent does: for a process that somebody else's launcher started."""
     threading.Thread(target=_watch_parent, args=(None, os.getppid()), daemon=True).start()
+
+
+def end_at_once(exit_code: int) -> NoReturn:
+    """End this process without Python's own clean-up, once its output is written; for processes with gloo's groups.
+
+    torch 2.13: about one process in thirty aborted after its work, in the clean-up, with "terminate called without an active
+    exception" and exit code -6: a thread of gloo that lets go of a tensor wants Python's lock when there is none left.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _watch_parent(pipe_descriptor: int | None, parent_id: int) -> None:

@@ -136,3 +136,12 @@ def test_threads_come_from_the_cores_that_a_process_may_use():
         "from orca_bench import library_settings; print(library_settings.core_count())"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "1\n"
+
+
+def test_a_process_that_ends_at_once_writes_its_output_and_runs_nothing_more():
+    script = (
+        "import atexit, sys; from orca_bench import child_processes; atexit.register(print, 'clean-up');"
+        "print('output'); print('error', end='', file=sys.stderr); child_processes.end_at_once(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "output\n", "error")

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
     child_processes.end_with_command()
-    sys.exit(
-        train_in_this_process(Run(Path(sys.argv[-1])), "--quiet" not in sys.argv)
-    )  # deepspeed's launcher puts --local_rank before it
+    run = Run(Path(sys.argv[-1]))  # deepspeed's launcher puts --local_rank before it
+    child_processes.end_at_once(train_in_this_process(run, "--quiet" not in sys.argv))
 
 
 def train_in_this_process(run: Run, shows_steps: bool = True) -> int:

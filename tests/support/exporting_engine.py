@@ -31,7 +31,7 @@ def main() -> None:
     import deepspeed
     import torch
 
-    from orca_bench import library_settings, recipe_file, tokenizers
+    from orca_bench import child_processes, library_settings, recipe_file, tokenizers
 
     mode, recipe_path, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     library_settings.prepare_libraries()
@@ -41,7 +41,8 @@ def main() -> None:
     deepspeed.init_distributed(dist_backend="gloo")
     run_mode = {"cases": write_cases, "full_disk": fill_disk, "overflow": export_large_weight, "memory": measure_memory}
     run_mode[mode](recipe, tokenizer, folder)
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    child_processes.end_at_once(0)
 
 
 def engine_of(recipe, tokenizer, stage: int, precision: str):

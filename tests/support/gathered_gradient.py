@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from deepspeed.utils import safe_get_full_grad
 
-from orca_bench import library_settings, recipe_file, tokenizers
+from orca_bench import child_processes, library_settings, recipe_file, tokenizers
 from orca_bench.train import deepspeed_engine as engines
 from orca_bench.train import student_model, training_loop
 from orca_bench.train.batch_plan import BatchPlan
@@ -42,7 +42,7 @@ def main(folder: str, file: str, *options: str) -> None:
     if torch.distributed.get_rank() == 0:
         torch.save(gradient, file)
     torch.distributed.barrier()  # a process whose peer has gone may abort in the threads of gloo
-    torch.distributed.destroy_process_group()
+    child_processes.end_at_once(0)
 
 
 if __name__ == "__main__":
