@@ -97,7 +97,11 @@ class CompletionClock:
         return sum(self._computed_tokens_by_kind.values())
 
     def remaining_seconds(self) -> float | None:
-        """Seconds until everything is computed; None where nothing was timed yet."""
+        """Seconds until everything is computed; None where nothing was timed yet.
+
+        Tokens are counted when a call gives them, so the time since the last one is taken off. A call that takes longer than
+        everything was to take is expected to need a quarter more of the time that it has had.
+        """
         seconds_per_token_by_kind = {
             answer_kind: self._seconds_by_kind[answer_kind] / self._computed_tokens_by_kind[answer_kind]
             for answer_kind in self.remaining_tokens_by_kind
@@ -106,16 +110,14 @@ class CompletionClock:
         if not seconds_per_token_by_kind:
             return None
         slowest_seconds_per_token = max(seconds_per_token_by_kind.values())
-        # A call that takes long has been at work since the last token was counted.
         seconds_since_last_token = self._read_clock_s() - self._last_time_s
-        return max(
-            0.0,
-            sum(
-                remaining_tokens * seconds_per_token_by_kind.get(answer_kind, slowest_seconds_per_token)
-                for answer_kind, remaining_tokens in self.remaining_tokens_by_kind.items()
-            )
-            - seconds_since_last_token,
+        expected_seconds = sum(
+            remaining_tokens * seconds_per_token_by_kind.get(answer_kind, slowest_seconds_per_token)
+            for answer_kind, remaining_tokens in self.remaining_tokens_by_kind.items()
         )
+        if not expected_seconds:
+            return 0.0
+        return max(expected_seconds - seconds_since_last_token, seconds_since_last_token / 4)
 
     def sentence(self) -> str | None:
         """When it will end, by the clock and in how long; None where nothing was timed yet."""
