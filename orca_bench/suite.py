@@ -50,8 +50,9 @@ class TaskFacts:
     percent, where that is one number. `wide_heading` and `narrow_heading` name the task's column in a wide and in a narrow
     table (empty: the title, the heading). `aliases` are other names that a user may type. A task with a `subject_column`
     consists of subjects, each with its own few-shot pool; its score is their plain mean, and the part of a subject is called
-    `NAME_SUBJECT`. Model cards leave out a task without a `card_entry`, and protocol `plain` refuses one without
-    `harness_facts`.
+    `NAME_SUBJECT`. `unit` is empty for scores that are fractions of 1, as all of the suite are; `has_weighted_parts` says of a
+    task outside the suite that its score is the plain mean of its parts. Model cards leave out a task without a `card_entry`,
+    and protocol `plain` takes one without `harness_facts` for a task of lm-eval's own name.
     """
 
     name: str
@@ -70,6 +71,9 @@ class TaskFacts:
     aliases: tuple[str, ...] = ()
     subject_column: str | None = None
     true_row_hash_by_split: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
+    higher_is_better: bool = True
+    has_weighted_parts: bool = False
 
     @property
     def column_headings(self) -> tuple[str, str]:
@@ -78,8 +82,13 @@ class TaskFacts:
         return heading, self.narrow_heading or heading
 
     @property
+    def is_mean_of_parts(self) -> bool:
+        """Whether the score is the plain mean of parts, whatever their sizes."""
+        return self.subject_column is not None or self.has_weighted_parts
+
+    @property
     def full_question_count(self) -> int:
-        """How many questions the task has in full."""
+        """How many questions the task has in full; known of the suite's tasks alone."""
         return self.row_count_by_split[self.evaluation_split]
 
     def part_of_subject(self, subject: str) -> str:

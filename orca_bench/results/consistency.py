@@ -20,7 +20,8 @@ from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
 from orca_bench.results.models import Question, Result
-from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
+from orca_bench.results.task_facts import ordered_names
+from orca_bench.suite import TaskFacts, task_name_of_part
 
 #: How many differences of one kind are named.
 MAX_DIFFERENCES_PER_FINDING = 5
@@ -169,7 +170,7 @@ def check_tasks_and_limit(
     """Which tasks are finished, and the limit."""
     if result.order is not None:
         has_all_ordered_tasks = set(result.order) <= set(result.tasks)
-        expected_task_order = [task_name for task_name in TASK_BY_NAME if task_name in {*result.order, *result.tasks}]
+        expected_task_order = ordered_names([*result.order, *result.tasks])
         matches_order = result.complete == has_all_ordered_tasks and result.order == expected_task_order
         yield Finding("complete", matches_order, f"{len(result.tasks)} tasks, {len(result.order)} ordered")
         recomputed_paths |= {("complete",), ("order",)}

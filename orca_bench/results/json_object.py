@@ -27,12 +27,13 @@ def copy_list(json_value: Any) -> Any:
     return list(json_value) if isinstance(json_value, list) else json_value
 
 
-def _as_tuple(json_value: Any) -> Any:
+def as_tuple(json_value: Any) -> Any:
+    """A list as a tuple; any other value as it is."""
     return tuple(json_value) if isinstance(json_value, list) else json_value
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-ConfidenceInterval = Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple), PlainSerializer(list)]
+ConfidenceInterval = Annotated[tuple[Fraction, Fraction], BeforeValidator(as_tuple), PlainSerializer(list)]
 StandardError = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**12)]

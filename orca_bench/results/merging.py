@@ -22,8 +22,8 @@ from orca_bench.files import catch_write_errors, file_sha256
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import is_result_file, questions_path_for, read_questions, read_result
+from orca_bench.results.task_facts import facts_of, ordered_names
 from orca_bench.results.writing import write_result
-from orca_bench.suite import TASK_BY_NAME
 
 
 def check_output_path(path: Path) -> None:
@@ -80,16 +80,8 @@ class ResultOutput:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
         earlier_result, ordered_task_names = earlier.result, result.order or []
         assert earlier_result is not None, "a result that cannot be read has no setting"
-        carried_task_names = [
-            task_name
-            for task_name in TASK_BY_NAME
-            if task_name in earlier_result.tasks and task_name not in ordered_task_names
-        ]
-        result.order = [
-            task_name
-            for task_name in TASK_BY_NAME
-            if task_name in {*(earlier_result.order or ()), *carried_task_names, *ordered_task_names}
-        ]
+        carried_task_names = ordered_names([name for name in earlier_result.tasks if name not in ordered_task_names])
+        result.order = ordered_names([*(earlier_result.order or ()), *carried_task_names, *ordered_task_names])
         result.tasks |= {task_name: earlier_result.tasks[task_name] for task_name in carried_task_names}
         result.data_hashes |= _select_tasks(earlier_result.data_hashes, carried_task_names)
         result.data_commits |= _select_tasks(earlier_result.data_commits, carried_task_names)
@@ -100,7 +92,7 @@ class ResultOutput:
             if question.suite_task in carried_task_names
         ]
         if carried_task_names:
-            task_titles = ", ".join(TASK_BY_NAME[task_name].title for task_name in carried_task_names)
+            task_titles = ", ".join(facts_of(earlier_result, task_name).title for task_name in carried_task_names)
             self.notes.append(f"{earlier.path} has {task_titles} of the same setting, which stay in the result")
 
 

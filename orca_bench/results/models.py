@@ -2,30 +2,34 @@
 
 JSON values come in and typed parts go out; `to_json` gives the same JSON back, keys in their old order and unknown keys
 included. This module owns the format's name and version. Its own module because evaluation writes results, every report reads
-them, and the JSON schema (schema.json) is generated from these classes. Values, errors and intervals are fractions of 1;
-hashes are SHA-256 in hexadecimal. A `Result` that was read is valid: every attribute below has its type, and what an older
+them, and the JSON schema (schema.json) is generated from these classes; the entries of its tasks are in task_results.py.
+Hashes are SHA-256 in hexadecimal. A `Result` that was read is valid: every attribute below has its type, and what an older
 program did not write is None or empty.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from orca_bench.question_limit import QuestionLimit
-from orca_bench.results.json_object import (
-    ConfidenceInterval,
-    Count,
-    Fraction,
-    JsonObject,
-    ParameterCount,
-    PositiveCount,
-    Seconds,
-    StandardError,
-    copy_list,
-)
+from orca_bench.results.json_object import Count, Fraction, JsonObject, ParameterCount, PositiveCount, copy_list
 from orca_bench.results.protocol_description import ProtocolDescription
+from orca_bench.results.task_results import OTHER_ROWS as OTHER_ROWS
+from orca_bench.results.task_results import TRUE_ROWS as TRUE_ROWS
+from orca_bench.results.task_results import UNVERIFIED_ROWS as UNVERIFIED_ROWS
+from orca_bench.results.task_results import AnyTaskResult, Average, Number
+from orca_bench.results.task_results import Estimate as Estimate
+from orca_bench.results.task_results import HarnessTask as HarnessTask
+from orca_bench.results.task_results import HarnessTaskResult as HarnessTaskResult
+from orca_bench.results.task_results import MetricResult as MetricResult
+from orca_bench.results.task_results import Overlap as Overlap
+from orca_bench.results.task_results import PartResult as PartResult
+from orca_bench.results.task_results import RowStatus as RowStatus
+from orca_bench.results.task_results import SubjectResult as SubjectResult
+from orca_bench.results.task_results import TaskResult as TaskResult
+from orca_bench.results.task_results import WholeAnswers as WholeAnswers
 from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How the value of the key `format` begins; the version follows.
@@ -34,89 +38,6 @@ RESULT_FORMAT_PREFIX = "orca-bench result "
 RESULT_FORMAT_VERSION = 3
 #: The value of the key `format` of what is written.
 RESULT_FORMAT = f"{RESULT_FORMAT_PREFIX}{RESULT_FORMAT_VERSION}"
-
-RowStatus = Literal["true", "not verified", "other"]
-#: Whether the rows of a split are the leaderboard's own: they are; no hash of the true ones is known; they are others.
-TRUE_ROWS: RowStatus = "true"
-UNVERIFIED_ROWS: RowStatus = "not verified"
-OTHER_ROWS: RowStatus = "other"
-
-
-class Estimate(JsonObject):
-    """A value with its standard error (None where it has none) and its 95 % interval; fractions of 1."""
-
-    value: Fraction
-    stderr: StandardError | None = None
-    interval: ConfidenceInterval | None = None
-
-
-class SubjectResult(Estimate):
-    """One of MMLU's subjects; `n` counts its questions."""
-
-    n: PositiveCount
-
-
-class WholeAnswers(Estimate):
-    """A task's value when nothing of its answers is thrown away; `questions` counts those whose answer changes by that."""
-
-    questions: Count | None = None
-
-
-class Overlap(JsonObject):
-    """How many of a task's questions stand in the training records too, and the value without them.
-
-    `without` is None where no question is left. `relatives` counts those of which only a relative stands there; they are not
-    left out. `subjects` counts the subjects (MMLU) that `without` is of, where some have no other question.
-    `report_sha256` is the hash of the report that says so (`DataReport.sha256`).
-    """
-
-    questions: Count
-    without: Estimate | None = None
-    relatives: Count | None = None
-    subjects: Count | None = None
-    report_sha256: str | None = None
-
-
-class Average(JsonObject):
-    """A mean of tasks' values; `value` is None where one of its tasks has none."""
-
-    value: Fraction | None
-    stderr: StandardError | None = None
-    interval: ConfidenceInterval | None = None
-
-
-class TaskResult(Estimate):
-    """One task: its value, what it was measured on, and what a reader of the number must know (`warnings`).
-
-    `n` counts questions, `rows` the benchmark rows there were, `shortened` the contexts that were cut to the model's window,
-    `narrowed` those that a server's window cut further, `ran_out` the texts that reached their token limit, `clusters` the
-    groups of questions that are not independent. `chance` is what guessing scores, a fraction of 1 (`TaskFacts.chance` is
-    percent); this program does not write it.
-    """
-
-    title: str
-    metric: str
-    shots: Count | None = None
-    n: PositiveCount
-    full_size: PositiveCount | None = None
-    chance: Fraction | None = None
-    ran_out: Count | None = None
-    whole: WholeAnswers | None = None
-    clusters: Count | None = None
-    subjects: dict[str, SubjectResult] | None = None
-    rows: Count | None = None
-    requests_sha256: str | None = None
-    tokens_sha256: str | None = None
-    shortened: Count | None = None
-    narrowed: Count | None = None
-    seconds: Seconds | None = None
-    overlap: Overlap | None = None
-    row_check: dict[str, str] | None = None
-    warnings: list[str] = []
-
-    def row_status(self, split: str) -> str:
-        """Whether the rows of a split are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
-        return (self.row_check or {}).get(split, UNVERIFIED_ROWS)
 
 
 class SuiteDescription(JsonObject):
@@ -210,7 +131,7 @@ class Result(JsonObject):
     requests_sha256: str | None = None
     limit: PositiveCount | dict[str, PositiveCount] | None = None
     model: ModelDescription
-    tasks: dict[str, TaskResult]
+    tasks: dict[str, AnyTaskResult]
     averages: dict[str, Average]
     data_hashes: dict[str, dict[str, str]] = {}
     data_commits: dict[str, str] = {}
@@ -332,7 +253,7 @@ class Question(JsonObject):
         """As `JsonObject.to_json`, without pydantic's serializer: a result has 28,000 questions."""
         known_fields = {
             field_name: self.__dict__[field_name]
-            for field_name in Question.model_fields
+            for field_name in type(self).model_fields
             if field_name in self.model_fields_set
         }
         json_fields = known_fields | (self.model_extra or {})
@@ -340,7 +261,7 @@ class Question(JsonObject):
 
     @property
     def suite_task(self) -> str:
-        """The name of the task that the question belongs to; MMLU's subjects belong to `mmlu`."""
+        """The name of the result's entry that the question belongs to; MMLU's subjects belong to `mmlu`."""
         return task_name_of_part(self.task)
 
     @property
@@ -353,3 +274,35 @@ class Question(JsonObject):
     def part_and_row(self) -> tuple[str, int]:
         """(part, row number): what names the question in every result over the same rows."""
         return self.task, self.row
+
+
+class HarnessQuestion(Question):
+    """One scored question of a task that the suite does not have: a line with the key `group`.
+
+    `group` is the name of the result's entry: the task, or a group that has it as a part. `score` is any number: what the
+    value is the mean of, or a log-likelihood in nats with its `weight`, the words or bytes that it is of (`HarnessTask`).
+    `metrics` has the question's own values of all metrics, by the names that the entry has; a pair is a log-likelihood and its
+    weight. `document_sha256` is lm-eval's hash of the row (`doc_hash`).
+    """
+
+    group: Annotated[str, Field(min_length=1)]
+    score: Number
+    weight: Annotated[float, Field(gt=0)] | None = None
+    metrics: dict[str, Number | list[Number]] = {}
+    document_sha256: str | None = None
+
+    @property
+    def suite_task(self) -> str:
+        """The name of the result's entry that the question belongs to."""
+        return self.group
+
+    @property
+    def subject(self) -> str:
+        """The part of the entry: a task of lm-eval."""
+        return self.task
+
+
+def question_from_json(question_json: Any) -> Question:
+    """The question that a line holds, of the kind that its keys say; raises pydantic.ValidationError for a wrong one."""
+    has_group = isinstance(question_json, dict) and "group" in question_json
+    return (HarnessQuestion if has_group else Question).model_validate(question_json)

@@ -18,8 +18,16 @@ from pydantic import ValidationError
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, read_json, read_json_lines
 from orca_bench.results.migration import migrate_result
-from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result
+from orca_bench.results.models import (
+    RESULT_FORMAT_PREFIX,
+    RESULT_FORMAT_VERSION,
+    HarnessTaskResult,
+    Question,
+    Result,
+    question_from_json,
+)
 from orca_bench.results.summary import cluster_labels_of
+from orca_bench.results.task_results import HARNESS_ENTRY_TAG, SUITE_ENTRY_TAG
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_BY_NAME
 
@@ -71,8 +79,8 @@ def read_result(path: Path) -> Result:
         result = migrate_result(Result.from_file_content(file_json))
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
-    for task_name in result.tasks:
-        if task_name not in TASK_BY_NAME:
+    for task_name, entry in result.tasks.items():
+        if task_name not in TASK_BY_NAME and not isinstance(entry, HarnessTaskResult):
             raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(TASK_BY_NAME)}")
     return result
 
@@ -113,7 +121,7 @@ def read_questions(questions_path: Path) -> list[tuple[int, Question]]:
     with _pause_garbage_collector():
         for line_number, question_json in read_json_lines(questions_path):
             try:
-                numbered_questions.append((line_number, Question.model_validate(question_json)))
+                numbered_questions.append((line_number, question_from_json(question_json)))
             except ValidationError as error:
                 raise _as_user_error(error, f"{questions_path}:{line_number}", "a question") from None
     return numbered_questions
@@ -134,7 +142,7 @@ def _pause_garbage_collector() -> Iterator[None]:
 def _as_user_error(error: ValidationError, file_or_line: str | Path, file_kind: str) -> UserError:
     """The first thing that is wrong, by its place in the file or line."""
     first_error = error.errors(include_url=False)[0]
-    field_path = ".".join(str(key) for key in first_error["loc"])
+    field_path = ".".join(str(key) for key in first_error["loc"] if key not in (SUITE_ENTRY_TAG, HARNESS_ENTRY_TAG))
     if first_error["type"] == "missing":
         return UserError(f"{file_kind} without '{field_path}'", where=file_or_line, hint="evaluate again")
     if not field_path:

@@ -13,14 +13,18 @@ from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.results import reading
 from orca_bench.results.models import Average, Result, TaskResult
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
+from orca_bench.results.task_facts import display_factor, tasks_of
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
 
 _MAX_SCORES_IN_TEXT = 3
 
 
 @dataclass(frozen=True)
 class ShortScore:
-    """A score in percent with its standard error and 95 % interval (None: not known); `title` names the task or mean in short."""
+    """A score in percent, or in the unit of a task that has one, with its standard error and 95 % interval.
+
+    None: not known. `title` names the task or mean in short.
+    """
 
     title: str
     value: float
@@ -57,9 +61,12 @@ class ResultSummary:
 
     @property
     def task_scores(self) -> list[ShortScore]:
-        """The scores of the tasks, in the suite's order."""
+        """The scores of the tasks, those of the suite in its order."""
         tasks = {} if self.result is None else self.result.tasks
-        return [_short_score(facts.column_headings[1], tasks[facts.name]) for facts in ALL_TASKS if facts.name in tasks]
+        return [
+            _short_score(facts.column_headings[1], tasks[facts.name], display_factor(facts))
+            for facts in tasks_of([] if self.result is None else [self.result])
+        ]
 
     @property
     def scores_text(self) -> str:
@@ -113,8 +120,8 @@ def _summarize_result(path: Path) -> ResultSummary:
         return ResultSummary(path, None, error.problem)
 
 
-def _short_score(title: str, entry: TaskResult | Average) -> ShortScore:
-    """The score of an entry that has a value."""
+def _short_score(title: str, entry: TaskResult | Average, factor: float = 100.0) -> ShortScore:
+    """The score of an entry that has a value, multiplied with `factor`."""
     assert entry.value is not None
-    interval = None if entry.interval is None else (100 * entry.interval[0], 100 * entry.interval[1])
-    return ShortScore(title, 100 * entry.value, None if entry.stderr is None else 100 * entry.stderr, interval)
+    interval = None if entry.interval is None else (factor * entry.interval[0], factor * entry.interval[1])
+    return ShortScore(title, factor * entry.value, None if entry.stderr is None else factor * entry.stderr, interval)

@@ -13,15 +13,20 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from orca_bench.files import write_text
-from orca_bench.results.models import RESULT_FORMAT, Question, Result
+from orca_bench.results.models import RESULT_FORMAT, HarnessQuestion, Question, Result
 
 #: The schema's file.
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 
 def result_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a result file; `$defs/Question` is that of a line of the file of questions."""
-    _, models_schema = models_json_schema([(Result, "validation"), (Question, "validation")])
+    """The JSON schema (draft 2020-12) of a result file; `$defs/Question` is that of a line of the file of questions.
+
+    `$defs/HarnessQuestion` is that of a line with the key `group`, of a task outside the suite.
+    """
+    _, models_schema = models_json_schema(
+        [(Result, "validation"), (Question, "validation"), (HarnessQuestion, "validation")]
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": RESULT_FORMAT,

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca_bench.results.models import Average, Estimate, Overlap, Question, SubjectResult, TaskResult
+from orca_bench.results.models import Average, Estimate, HarnessTaskResult, Overlap, PartResult, Question, TaskResult
+from orca_bench.results.task_results import Measurement
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 
@@ -88,7 +89,7 @@ def cluster_labels_of(questions: Sequence[Question]) -> list[str] | None:
     return cluster_labels if len(cluster_labels) == len(questions) else None
 
 
-def score_interval(score: TaskResult | SubjectResult) -> tuple[float, float]:
+def score_interval(score: TaskResult | PartResult) -> tuple[float, float]:
     """The 95 % interval of a score; from its standard error, or its counts, where an earlier version wrote none.
 
     It contains the score, which that of an edited result need not.
@@ -96,6 +97,8 @@ def score_interval(score: TaskResult | SubjectResult) -> tuple[float, float]:
     independent_count = (score.clusters if isinstance(score, TaskResult) else None) or score.n
     if score.interval is not None:
         low, high = score.interval
+    elif isinstance(score, HarnessTaskResult):
+        low = high = score.value
     elif score.stderr:
         low, high = estimates.normal_interval(score.value, score.stderr, 0.0)
     else:
@@ -135,7 +138,7 @@ def _average_without_value() -> Average:
     return Average(value=None, stderr=None, interval=None)
 
 
-def mean_of_tasks(task_results: Sequence[Estimate]) -> Average:
+def mean_of_tasks(task_results: Sequence[Measurement]) -> Average:
     """The plain mean of some tasks' values with its standard error, and an interval that has a width."""
     mean_value = sum(task_result.value for task_result in task_results) / len(task_results)
     task_stderrs = [task_result.stderr for task_result in task_results if task_result.stderr is not None]
@@ -157,6 +160,6 @@ def mean_of_tasks(task_results: Sequence[Estimate]) -> Average:
     )
 
 
-def _interval_width(task_result: Estimate) -> float:
+def _interval_width(task_result: Measurement) -> float:
     lower, upper = task_result.interval or (0.0, 1.0)
     return upper - lower

@@ -11,24 +11,26 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, write_json, write_json_lines
 from orca_bench.results.hashing import compute_content_sha256
-from orca_bench.results.models import Question, Result
+from orca_bench.results.models import HarnessTaskResult, Question, Result
 from orca_bench.results.reading import questions_path_for
+from orca_bench.results.task_facts import ordered_names
 from orca_bench.suite import TASK_BY_NAME
 
 
 def write_result(result_path: Path, result: Result, questions: Sequence[Question]) -> None:
-    """Write a result and its questions, tasks in the suite's order; the result gets the hashes of both files.
+    """Write a result and its questions, tasks in the suite's order, others after them; the result gets the hashes of both files.
 
     Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them, and for
-    a task outside the suite, which no report could read.
+    a task outside the suite that the result does not describe, which no report could read.
     """
-    suite_task_names = list(TASK_BY_NAME)
     for task_name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
-        if task_name not in TASK_BY_NAME:
+        if task_name not in TASK_BY_NAME and not isinstance(result.tasks.get(task_name), HarnessTaskResult):
             raise UserError(
                 f"unknown task '{task_name}'", where=result_path, hint=f"tasks are {', '.join(TASK_BY_NAME)}"
             )
-    sorted_questions = sorted(questions, key=lambda question: suite_task_names.index(question.suite_task))
+    task_order = ordered_names([*result.tasks, *(question.suite_task for question in questions)])
+    place_by_task = {task_name: place for place, task_name in enumerate(task_order)}
+    sorted_questions = sorted(questions, key=lambda question: place_by_task[question.suite_task])
     write_json_lines(questions_path_for(result_path), [question.to_json() for question in sorted_questions])
     result.questions_sha256 = file_sha256(questions_path_for(result_path))
     result.result_sha256 = ""  # so that the key has its place

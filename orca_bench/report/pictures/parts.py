@@ -14,7 +14,7 @@ from orca_bench.counts import counted
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import protocol_titles, setting_indices
-from orca_bench.results.models import Result, SubjectResult, TaskResult
+from orca_bench.results.models import PartResult, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
 from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, TaskFacts
@@ -121,7 +121,7 @@ def has_suite_task(result: Result) -> bool:
     return any(name in TASK_BY_NAME for name in result.tasks)
 
 
-def percent_score(score: TaskResult | SubjectResult) -> Score:
+def percent_score(score: TaskResult | PartResult) -> Score:
     """A task's or subject's score with its interval, percent."""
     low, high = score_interval(score)
     return Score(100 * score.value, (100 * low, 100 * high))

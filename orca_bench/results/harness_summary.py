@@ -1,0 +1,89 @@
+"""The scored questions of a task that the suite does not have in, its value with error and interval out.
+
+The value of a mean, and of a perplexity, follows from the questions; that of another aggregation (f1 over all, bleu) only the
+harness can compute. Its own module because evaluation writes these numbers, reports compare them by question, and verification
+computes them again; summary.py does the same for the suite's tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult
+from orca_bench.stats.estimates import estimate_mean
+from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
+from orca_bench.stats.numbers import estimate_numbers
+
+#: The aggregations whose value is the mean of the questions' scores.
+MEAN_AGGREGATIONS = ("mean", "nanmean")
+
+
+def follows_from_questions(aggregation: str) -> bool:
+    """Whether the value of an aggregation can be computed from the questions' scores and weights."""
+    return aggregation in MEAN_AGGREGATIONS or aggregation in LOG_LIKELIHOOD_AGGREGATIONS
+
+
+def question_values(entry: TaskResult, questions: Sequence[Question]) -> list[float]:
+    """A number of each question [questions] such that the entry's value is their mean (of parts, where parts count alike).
+
+    A score of the suite is such a number. That of a log-likelihood is by the first order of its influence on the value.
+    """
+    if not isinstance(entry, HarnessTaskResult) or entry.harness.aggregation not in LOG_LIKELIHOOD_AGGREGATIONS:
+        return [question.score for question in questions]
+    return _values_of_texts(entry.harness.aggregation, questions)
+
+
+def summarize_harness_metric(
+    questions: Sequence[Question], aggregation: str, unit: str, weighting: str | None
+) -> dict[str, Any]:
+    """`value`, `stderr` and `interval` of some questions' scores under an aggregation that follows from them.
+
+    Fractions of 1 (no `unit`) are estimated as those of the suite. `weighting` says whether parts or questions count alike.
+    """
+    parts = [question.task for question in questions] if weighting == "parts" else None
+    if aggregation in LOG_LIKELIHOOD_AGGREGATIONS:
+        if len({question.task for question in questions}) == 1:
+            score = score_log_likelihoods(*_log_likelihoods_and_weights(questions), aggregation)
+            return _as_json(score.value, score.stderr, score.interval)
+        estimate = estimate_numbers(_values_of_texts(aggregation, questions), parts)
+        return _as_json(estimate.value, estimate.stderr, estimate.interval)
+    scores = [question.score for question in questions]
+    if unit:
+        estimate = estimate_numbers(scores, parts)
+        return _as_json(estimate.value, estimate.stderr, estimate.interval)
+    mean = estimate_mean(scores, stratum_labels=parts)
+    return _as_json(mean.value, mean.stderr, (mean.interval_low, mean.interval_high))
+
+
+def metric_questions(questions: Sequence[HarnessQuestion], metric_name: str) -> list[HarnessQuestion]:
+    """The questions that have a metric, with its value for their score and weight."""
+    selected = []
+    for question in questions:
+        if (value := question.metrics.get(metric_name)) is not None:
+            score, weight = (value[0], value[1]) if isinstance(value, list) else (value, None)
+            selected.append(question.model_copy(update={"score": score, "weight": weight}))
+    return selected
+
+
+def _values_of_texts(aggregation: str, questions: Sequence[Question]) -> list[float]:
+    """The linear values of texts, computed within each part, in the order of the questions."""
+    indices_by_part: dict[str, list[int]] = {}
+    for index, question in enumerate(questions):
+        indices_by_part.setdefault(question.task, []).append(index)
+    values = [0.0] * len(questions)
+    for indices in indices_by_part.values():
+        part_questions = [questions[index] for index in indices]
+        score = score_log_likelihoods(*_log_likelihoods_and_weights(part_questions), aggregation)
+        for index, value in zip(indices, score.text_values, strict=True):
+            values[index] = value
+    return values
+
+
+def _log_likelihoods_and_weights(questions: Sequence[Question]) -> tuple[list[float], list[float]]:
+    weights = [(question.weight or 1.0) if isinstance(question, HarnessQuestion) else 1.0 for question in questions]
+    return [question.score for question in questions], weights
+
+
+def _as_json(value: float, stderr: float | None, interval: Sequence[float] | None) -> dict[str, Any]:
+    return {"value": value, "stderr": stderr, "interval": None if interval is None else list(interval)}
