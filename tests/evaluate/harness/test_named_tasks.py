@@ -1,0 +1,77 @@
+"""lm-eval's tasks by their names, over invented rows: tasks, groups, tags and classes; what cannot be had is named."""
+
+from pathlib import Path
+
+import lm_eval
+import pytest
+from harness_rows import write_rows
+from lm_eval.tasks import TaskManager
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.harness.named_tasks import load_named_tasks
+
+TASK_FILES = Path(lm_eval.__file__).parent / "tasks"
+
+
+@pytest.fixture(scope="module")
+def manager():
+    """The manager of some of lm-eval's task files: reading all takes ten seconds."""
+    names = ("arc", "mmlu/default", "squadv2", "wikitext", "winogrande", "gsm8k", "mmlu_pro", "truthfulqa")
+    return TaskManager(include_path=[str(TASK_FILES / name) for name in names], include_defaults=False)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize("name", ["arc_easy", "squadv2", "wikitext", "winogrande", "gsm8k_cot_self_consistency"])
+def test_a_task_has_its_rows(manager, rows, name):
+    loaded = load_named_tasks([name], rows, manager)
+    assert list(loaded.tasks_by_name) == [name] and not loaded.groups_by_name
+    assert len(loaded.tasks_by_name[name].eval_docs) == 8
+
+
+def test_a_pattern_names_several_tasks_and_a_task_that_is_named_twice_is_one(manager, rows):
+    loaded = load_named_tasks(["mmlu_a[ns][at]*", "mmlu_anatomy"], rows, manager)
+    assert sorted(loaded.tasks_by_name) == ["mmlu_anatomy", "mmlu_astronomy"]
+
+
+def test_a_group_has_its_structure(rows, tmp_path):
+    (tmp_path / "pair.yaml").write_text(
+        "group: pair\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n",
+        encoding="utf-8",
+    )
+    folders = [str(TASK_FILES / "mmlu/default"), str(tmp_path)]
+    loaded = load_named_tasks(["pair"], rows, TaskManager(include_path=folders, include_defaults=False))
+    assert list(loaded.groups_by_name) == ["pair"]
+    assert loaded.child_names_by_group == {"pair": ["mmlu_anatomy", "mmlu_astronomy"]}
+    assert loaded.as_task_dict()["group_map"] == loaded.child_names_by_group
+
+
+def test_the_number_of_examples_is_set_as_lm_eval_sets_it(manager, rows):
+    assert load_named_tasks(["arc_easy"], rows, manager).tasks_by_name["arc_easy"].config.num_fewshot == 0
+    assert load_named_tasks(["arc_easy"], rows, manager, 3).tasks_by_name["arc_easy"].config.num_fewshot == 3
+
+
+def test_a_name_that_lm_eval_does_not_have_gets_the_nearest(manager, rows):
+    with pytest.raises(UserError, match=r"no task, group or tag 'arc_eazy'; did you mean 'arc_easy'"):
+        load_named_tasks(["arc_eazy"], rows, manager)
+
+
+def test_rows_that_cannot_be_had_are_named_with_task_splits_and_place(manager, rows):
+    with pytest.raises(UserError, match=r"arc_challenge: .*ai2_arc \(ARC-Challenge\).*train, validation and test"):
+        load_named_tasks(["arc_challenge"], rows, manager)
+
+
+def test_a_task_that_lm_eval_cannot_build_is_an_error_in_one_line(rows, tmp_path):
+    (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: baber/piqa\noutput_type: guess\n", encoding="utf-8")
+    with pytest.raises(UserError, match="lm-eval cannot build bad .*guess"):
+        load_named_tasks(["bad"], rows, TaskManager(include_path=str(tmp_path), include_defaults=False))
