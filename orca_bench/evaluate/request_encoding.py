@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.token_choice import TokenChoice
 from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers import Tokenizer
 
@@ -31,11 +32,15 @@ class ScoredSequence:
 
 @dataclass(frozen=True)
 class GenerationPrompt:
-    """What a generation starts from: ids, how many tokens it may have, and how many of its first are discarded."""
+    """What a generation starts from: ids, how many tokens it may have, and how many of its first are discarded.
+
+    `token_choice` is the rule of its next token, None where that is the likeliest.
+    """
 
     token_ids: list[int]
     max_new_tokens: int
     discarded_token_count: int = 0
+    token_choice: TokenChoice | None = None
 
 
 class Encoding(ABC):
@@ -89,6 +94,15 @@ class Encoding(ABC):
             self.server_shortened_context_count += 1
         context_ids = self._fit_context(context, context_ids, max_context_tokens, fixed_prefix_characters)
         return ScoredSequence(context_ids + continuation_ids, len(context_ids))
+
+    def encode_text(self, text: str) -> tuple[int, list[int]]:
+        """What stands before a whole text that is scored, one id, and the text's own ids; none is cut."""
+        return self._empty_context_ids()[0], self._context_ids(text)
+
+    @property
+    def max_fed_tokens(self) -> int:
+        """How many ids are fed at most where all but the last id of a sequence are."""
+        return self._max_pair_tokens - 1
 
     def limit_pair_length(self, max_pair_tokens: int) -> None:
         """Let no pair have more ids than this: a server is fed the last one too and must be able to generate a token."""

@@ -36,7 +36,7 @@ class Portion:
     `request_indices` are their indices in the call. `computed_token_count` is how many tokens are to be computed, answers of
     full length included. Of the ids of request i the first `shared_prefix_lengths[i]` are those of the request before it, and
     `new_token_ids[i]` (int32) follow. `request_parameters` are what a request is besides its ids: [start] if it is scored,
-    [max_new_tokens, discard, stops] if a text is generated.
+    [max_new_tokens, discard, stops] if a text is generated, and the rule of its next token where that is not the likeliest.
     """
 
     request_indices: list[int]
@@ -76,7 +76,8 @@ class Call:
     many contexts lost tokens to fit, `server_shortened_context_count` how many lost some to a server's smaller window alone.
     `token_ids_sha256` is a hash of all ids that are fed, in the order of the call, each sequence after its length and the place
     where its scored part begins (or its most new tokens). `requests_hash` is Python's hash of the requests as strings, in
-    order, valid in this process only; None where only ids are known.
+    order, valid in this process only; None where only ids are known. `instance_indices` is, where an instance of the harness has
+    several requests or none (the windows of a whole text), the index of the instance that each request is of.
     """
 
     answer_kind: str
@@ -87,6 +88,7 @@ class Call:
     server_shortened_context_count: int
     token_ids_sha256: str
     requests_hash: int | None = None
+    instance_indices: list[int] | None = None
 
     @property
     def computed_token_count(self) -> int:
@@ -113,7 +115,7 @@ class Call:
     def discards_first_text_tokens(self) -> bool:
         """Whether the first tokens of any text are discarded."""
         return self.answer_kind == TEXTS and any(
-            discard for portion in self.portions for _, discard, _ in portion.request_parameters
+            discard for portion in self.portions for _, discard, *_ in portion.request_parameters
         )
 
 
@@ -145,7 +147,12 @@ def generation_call(
     sequences = [ScoredSequence([*prompt.token_ids, 0], len(prompt.token_ids)) for prompt in prompts]
     most_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
     generation_parameters_by_prompt = [
-        [prompt.max_new_tokens, prompt.discarded_token_count, list(stop_strings)]
+        [
+            prompt.max_new_tokens,
+            prompt.discarded_token_count,
+            list(stop_strings),
+            *([] if prompt.token_choice is None else [prompt.token_choice.to_json()]),
+        ]
         for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
     portions = _divide_into_portions(

@@ -9,8 +9,9 @@ engine computes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,7 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import StepAttention
 from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.engine.tree_forward import TreeForward
@@ -46,7 +48,8 @@ class _OpenSequence:
 class Generation:
     """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `max_cache_tokens` in the slots.
 
-    `max_batch_tokens` is the size of a batch of the prefix tree. `continuations` has the ids of each prompt's continuation that
+    `max_batch_tokens` is the size of a batch of the prefix tree. `token_choices` are the rules of prompts whose next token is not
+    simply the likeliest, by number. `continuations` has the ids of each prompt's continuation that
     is complete so far, by number.
     """
 
@@ -58,6 +61,7 @@ class Generation:
         max_new_tokens: int,
         max_batch_tokens: int,
         max_cache_tokens: int,
+        token_choices: Mapping[int, TokenChoice] = MappingProxyType({}),
     ):
         self._tree_forward, self._prompt_ids, self._is_finished, self._max_batch_tokens = (
             tree_forward,
@@ -70,6 +74,7 @@ class Generation:
         self._slots = CacheSlots(
             slot_count, tokens_per_slot, attends_slot_by_slot=tree_forward.attention_method == "runs"
         )
+        self._token_choosers = {index: TokenChooser(rule, prompt_ids[index]) for index, rule in token_choices.items()}
         self._cached_path = CachedPath()
         self._open_sequences: list[_OpenSequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}
@@ -131,12 +136,15 @@ class Generation:
 
         `hidden_states` is [sequences, hidden size].
         """
-        logits, next_token_ids = self._tree_forward.logits(hidden_states).max(dim=-1)
-        for sequence, token_id, logit in zip(
-            self._open_sequences[first_slot:], next_token_ids.tolist(), logits.tolist(), strict=True
+        logits = self._tree_forward.logits(hidden_states)
+        highest_logits, likeliest_token_ids = logits.max(dim=-1)
+        for row, (sequence, token_id, logit) in enumerate(
+            zip(self._open_sequences[first_slot:], likeliest_token_ids.tolist(), highest_logits.tolist(), strict=True)
         ):
             if not math.isfinite(logit):
                 raise NonFiniteLogit(sequence.prompt_index, logit)
+            if (chooser := self._token_choosers.get(sequence.prompt_index)) is not None:
+                token_id = chooser.choose(logits[row], sequence.continuation_ids)
             sequence.continuation_ids.append(token_id)
         finished_slots = [
             slot

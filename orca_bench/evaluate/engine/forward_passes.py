@@ -28,6 +28,7 @@ from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import IsFinished, NonFiniteLogit
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
 from orca_bench.models import architecture
 
 _OUT_OF_MEMORY_HINT = "the model needs a larger device, or --device-map auto to be spread over several"
@@ -85,19 +86,30 @@ class PlainPasses:
             return logits[len(logits) - (len(token_ids) - first_position) :].float().log_softmax(dim=-1)
 
     def generate_ids(
-        self, prompt_ids: Sequence[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
+        self,
+        prompt_ids: Sequence[int],
+        prompt_index: int,
+        is_finished: IsFinished,
+        max_new_tokens: int,
+        token_choice: TokenChoice | None = None,
     ) -> list[int]:
-        """Greedy continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
+        """Continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
 
         Raises NotFinite and UserError as `log_likelihoods`.
         """
         self._reset_rotary(len(prompt_ids) + max_new_tokens)
         generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
         with _explain_full_memory(len(prompt_ids) + max_new_tokens):
-            return generate_continuation(list(prompt_ids), prompt_index, is_finished, max_new_tokens)
+            chooser = None if token_choice is None else TokenChooser(token_choice, prompt_ids)
+            return generate_continuation(list(prompt_ids), prompt_index, is_finished, max_new_tokens, chooser)
 
     def _generate_with_cache(
-        self, prompt_ids: list[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
+        self,
+        prompt_ids: list[int],
+        prompt_index: int,
+        is_finished: IsFinished,
+        max_new_tokens: int,
+        chooser: TokenChooser | None = None,
     ) -> list[int]:
         """By transformers' own `generate`, which knows the cache of every model."""
         token_ids = torch.tensor([prompt_ids], device=self.device)
@@ -111,7 +123,12 @@ class PlainPasses:
                 generation_config=GenerationConfig(
                     do_sample=False, max_new_tokens=max_new_tokens, use_cache=True, pad_token_id=0
                 ),
-                logits_processor=LogitsProcessorList([_RequireFiniteLogits(prompt_index)]),
+                logits_processor=LogitsProcessorList(
+                    [
+                        _RequireFiniteLogits(prompt_index),
+                        *([] if chooser is None else [_LeaveChosenToken(chooser, len(prompt_ids))]),
+                    ]
+                ),
                 stopping_criteria=StoppingCriteriaList([_StopWhenComplete(prompt_index, len(prompt_ids), is_finished)]),
             )
         except NonFiniteLogit as error:
@@ -121,15 +138,22 @@ class PlainPasses:
         return output[0, len(prompt_ids) :].tolist()
 
     def _generate_without_cache(
-        self, prompt_ids: list[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
+        self,
+        prompt_ids: list[int],
+        prompt_index: int,
+        is_finished: IsFinished,
+        max_new_tokens: int,
+        chooser: TokenChooser | None = None,
     ) -> list[int]:
         new_token_ids: list[int] = []
+        if chooser is not None and chooser.needs_logits:
+            raise UserError("no repetition penalty is served for a model that generates without a cache")
         while len(new_token_ids) < max_new_tokens:
             logprobs = self.log_probabilities(prompt_ids + new_token_ids, len(prompt_ids) + len(new_token_ids) - 1)
             highest_logprob, token_id = logprobs[0].max(dim=-1)
             if not math.isfinite(float(highest_logprob)):
                 raise NotFinite(prompt_index, float(highest_logprob))
-            new_token_ids.append(int(token_id))
+            new_token_ids.append(int(token_id) if chooser is None else chooser.choose(logprobs[0], new_token_ids))
             if is_finished(prompt_index, new_token_ids):
                 break
         return new_token_ids
@@ -233,6 +257,19 @@ class _RequireFiniteLogits(LogitsProcessor):
         if not math.isfinite(highest_logit := float(scores.max())):
             raise NonFiniteLogit(self._prompt_index, highest_logit)
         return scores
+
+
+class _LeaveChosenToken(LogitsProcessor):
+    """Leaves of all tokens the one that a chooser chooses, so that it is the likeliest; the prompt has `prompt_length` tokens."""
+
+    def __init__(self, chooser: TokenChooser, prompt_length: int):
+        self._chooser, self._prompt_length = chooser, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        token_id = self._chooser.choose(scores[0], input_ids[0, self._prompt_length :].tolist())
+        chosen_only = torch.full_like(scores, -math.inf)
+        chosen_only[:, token_id] = 0
+        return chosen_only
 
 
 class _StopWhenComplete(StoppingCriteria):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from orca_bench.evaluate.engine_interface import (
     ignore_computed_count,
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
+from orca_bench.evaluate.token_choice import TokenChoice
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_model
 
@@ -49,6 +51,9 @@ class TreeEngine:
     "tree" or "plain", `plain_path_reason` why not the tree, and `max_tree_tokens` the number of tokens up to which sequences
     are computed in it (None: all).
     """
+
+    #: Whether texts can be sampled.
+    serves_token_choice = True
 
     def __init__(
         self,
@@ -218,7 +223,7 @@ class TreeEngine:
         encoding: Encoding,
         report_computed: ReportComputedCount = ignore_computed_count,
     ) -> list[GeneratedText]:
-        """The greedy text after each prompt, in order; see `Engine` and `generate_ids`."""
+        """The text after each prompt, in order, greedy or by the prompt's own rule; see `Engine` and `generate_ids`."""
 
         def is_finished(index: int, continuation_ids: list[int]) -> bool:
             return len(continuation_ids) >= prompts[index].max_new_tokens or encoding.is_finished(
@@ -227,7 +232,11 @@ class TreeEngine:
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
         continuations = self.generate_ids(
-            [prompt.token_ids for prompt in prompts], is_finished, max_new_tokens, report_computed
+            [prompt.token_ids for prompt in prompts],
+            is_finished,
+            max_new_tokens,
+            report_computed,
+            {index: prompt.token_choice for index, prompt in enumerate(prompts) if prompt.token_choice is not None},
         )
         return [
             generated_text(continuation_ids, prompt, stop_strings, encoding)
@@ -241,8 +250,9 @@ class TreeEngine:
         is_finished: IsFinished,
         max_new_tokens: int,
         report_computed: ReportComputedCount = ignore_computed_count,
+        token_choices: Mapping[int, TokenChoice] = MappingProxyType({}),
     ) -> list[list[int]]:
-        """Greedy continuation ids of each prompt, at most `max_new_tokens`.
+        """Continuation ids of each prompt, at most `max_new_tokens`; greedy where `token_choices` has no rule of its number.
 
         `is_finished(index, continuation_ids)` says after each token whether the continuation of that prompt is complete;
         `report_computed(n)` is called with the number of prompts just answered. Where the memory is full the engine goes on
@@ -266,6 +276,11 @@ class TreeEngine:
                 max_new_tokens,
                 self.max_batch_tokens,
                 self.max_cache_tokens,
+                {
+                    position: token_choices[index]
+                    for position, index in enumerate(remaining_indices)
+                    if index in token_choices
+                },
             )
             try:
                 for prompt_count in generation.run():
@@ -283,7 +298,9 @@ class TreeEngine:
                 self._halve_memory()
         for index, prompt in enumerate(prompts):
             if index not in answers_by_index:
-                answers_by_index[index] = self.plain_passes.generate_ids(prompt, index, is_complete, max_new_tokens)
+                answers_by_index[index] = self.plain_passes.generate_ids(
+                    prompt, index, is_complete, max_new_tokens, token_choices.get(index)
+                )
                 report_computed(1)
         return [answers_by_index[index] for index in range(len(prompts))]
 

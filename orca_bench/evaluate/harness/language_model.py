@@ -22,9 +22,20 @@ from orca_bench.evaluate.answers.portions import Call, Portion
 from orca_bench.evaluate.answers.work_sharing import WorkerPool, WorkItem
 from orca_bench.evaluate.display import AnswerProgress, SilentDisplay
 from orca_bench.evaluate.engine_interface import Engine, ReportComputedCount, ignore_computed_count
-from orca_bench.evaluate.harness.lm_eval_instances import ScoreResponse, TextResponse, request_of
-from orca_bench.evaluate.protocols import Answer
+from orca_bench.evaluate.harness import rolling_windows
+from orca_bench.evaluate.harness.lm_eval_instances import (
+    ScoreResponse,
+    TextResponse,
+    WholeTextResponse,
+    request_of,
+    token_choice_of,
+)
+from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, GenerationPrompt, ScoredSequence
+from orca_bench.evaluate.token_choice import TokenChoice
+
+#: The seed of sampled texts where the user gives none: lm_eval 0.4.13's own for torch (lm_eval/defaults.py).
+DEFAULT_SAMPLING_SEED = 1234
 
 
 class HarnessModel(LM):
@@ -52,6 +63,8 @@ class HarnessModel(LM):
         self._calls: list[Call] = []
         self._prepared_call: Call | None = None
         self._default_max_new_tokens = MAX_NEW_TOKENS
+        #: The rule of sampled texts where a task does not say it, and its seed, of which each text's own follows.
+        self.default_token_choice = TokenChoice(seed=DEFAULT_SAMPLING_SEED)
 
     def begin(self, prepared_call: Call | None = None, default_max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         """A task begins: count, and hash the ids, anew.
@@ -69,20 +82,23 @@ class HarnessModel(LM):
 
         Raises UserError, with the request named, where one cannot be encoded.
         """
-        requests_hash = self._requests_hash(instances)
+        requests_hash, instance_indices = self._requests_hash(instances), None
         earlier_shortened_count, earlier_server_shortened_count = (
             self.encoding.shortened_context_count,
             self.encoding.server_shortened_context_count,
         )
-        if instances[0].request_type == "loglikelihood":
-            sequences = [self._encode_pair(instance) for instance in instances]
+        if instances[0].request_type != "generate_until":
+            if instances[0].request_type == "loglikelihood":
+                sequences = [self._encode_pair(instance) for instance in instances]
+            else:
+                sequences, instance_indices = self._encode_whole_texts(instances)
             call = portions.scoring_call(
                 sequences,
                 self.encoding.shortened_context_count - earlier_shortened_count,
                 self.encoding.server_shortened_context_count - earlier_server_shortened_count,
             )
-            return dataclasses.replace(call, requests_hash=requests_hash)
-        prompts = [self._encode_prompt(instance) for instance in instances]
+            return dataclasses.replace(call, requests_hash=requests_hash, instance_indices=instance_indices)
+        prompts = self._encode_prompts(instances)
         stop_strings_by_prompt = [
             list(request_of(instance, self._default_max_new_tokens).stop_strings) for instance in instances
         ]
@@ -126,24 +142,39 @@ class HarnessModel(LM):
         ]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[TextResponse]:
-        """The greedy text after each instance's context, in order."""
+        """The text after each instance's context, in order: greedy, or sampled where the instance says so.
+
+        An instance that is there several times (`repeats`) gets as many texts, which differ where they are sampled.
+        """
         return [
             TextResponse(Answer(text, full_text=full_text, hit_token_limit=hit_token_limit))
             for text, full_text, hit_token_limit in self._answers_in_order(requests)
         ]
 
-    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[float]:
-        """Not implemented: no task of the suite scores a whole text."""
-        raise NotImplementedError("no task of the suite asks for a rolling log-likelihood")
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[WholeTextResponse]:
+        """The log-probability of each instance's whole text, in order: the sum over its windows (see `rolling_windows`)."""
+        window_answers = self._answers_in_order(requests)
+        log_probabilities, greedy_flags = [0.0] * len(requests), [True] * len(requests)
+        for index, (log_probability, greedy) in zip(
+            self._calls[-1].instance_indices or [], window_answers, strict=True
+        ):
+            log_probabilities[index] += log_probability
+            greedy_flags[index] = greedy_flags[index] and bool(greedy)
+        return [
+            WholeTextResponse(Answer(log_probability, greedy))
+            for log_probability, greedy in zip(log_probabilities, greedy_flags, strict=True)
+        ]
 
     def _answers_in_order(self, instances: Sequence[Instance]) -> list[Any]:
-        """What the engine or the cache has for each instance, in order."""
+        """What the engine or the cache has for each instance, in order; of whole texts for each window."""
         call, self._prepared_call = self._prepared_call, None
         # Answers are matched to instances by position, so a call of other instances would mix up the questions.
         if call is None or call.requests_hash != self._requests_hash(instances):
             call = self.prepare(instances)
         self._calls.append(call)
         self.answer_progress.plan(call)
+        if call.instance_indices is not None:
+            instances = [instances[index] for index in call.instance_indices]
         answers_by_portion = self.workers.share(_PortionsOfCall(self, call, instances))
         answers_in_order: list[Any] = [None] * len(instances)
         for portion, portion_answers in zip(call.portions, answers_by_portion, strict=True):
@@ -152,19 +183,58 @@ class HarnessModel(LM):
         return answers_in_order
 
     def _requests_hash(self, instances: Sequence[Instance]) -> int:
-        return hash(tuple(request_of(instance, self._default_max_new_tokens) for instance in instances))
+        return hash(tuple((instance.request_type, *self._request_and_choice(instance)) for instance in instances))
+
+    def _request_and_choice(self, instance: Instance) -> tuple[Request, TokenChoice | None]:
+        """The request of an instance, and the rule of its text's next token where that is not the likeliest."""
+        request = self._request_of(instance)
+        if instance.request_type != "generate_until":
+            return request, None
+        return request, token_choice_of(instance, self.default_token_choice)
+
+    def _request_of(self, instance: Instance) -> Request:
+        with _name_instance_in_errors(instance):
+            return request_of(instance, self._default_max_new_tokens)
 
     def _encode_pair(self, instance: Instance) -> ScoredSequence:
-        request = request_of(instance, self._default_max_new_tokens)
+        request = self._request_of(instance)
         with _name_instance_in_errors(instance):
             return self.encoding.encode_pair(
                 request.context, request.continuation or "", request.fixed_prefix_characters
             )
 
-    def _encode_prompt(self, instance: Instance) -> GenerationPrompt:
-        request = request_of(instance, self._default_max_new_tokens)
+    def _encode_whole_texts(self, instances: Sequence[Instance]) -> tuple[list[ScoredSequence], list[int]]:
+        """The windows of all texts, and the index of the instance that each window is of."""
+        windows_by_instance = [
+            rolling_windows.windows_of_text(self.encoding, self._request_of(instance).continuation or "")
+            for instance in instances
+        ]
+        instance_indices = [index for index, windows in enumerate(windows_by_instance) for _ in windows]
+        return [window for windows in windows_by_instance for window in windows], instance_indices
+
+    def _encode_prompts(self, instances: Sequence[Instance]) -> list[GenerationPrompt]:
+        """The prompt of each instance; those of an instance that is there again have the rules of its further texts."""
+        repeat_counts: dict[int, int] = {}
+        prompts = []
+        for instance in instances:
+            repeat_index = repeat_counts.get(id(instance), 0)
+            repeat_counts[id(instance)] = repeat_index + 1
+            prompts.append(self._encode_prompt(instance, repeat_index))
+        return prompts
+
+    def _encode_prompt(self, instance: Instance, repeat_index: int) -> GenerationPrompt:
+        request, token_choice = self._request_and_choice(instance)
         with _name_instance_in_errors(instance):
-            return self.encoding.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
+            prompt = self.encoding.encode_prompt(
+                request.context, request.fixed_prefix_characters, request.max_new_tokens
+            )
+            if token_choice is None:
+                return prompt
+            if not getattr(self.engine, "serves_token_choice", False):
+                raise UserError(
+                    "its text is sampled, and this engine generates greedily only", hint="--engine hf samples"
+                )
+        return dataclasses.replace(prompt, token_choice=token_choice.for_request(prompt.token_ids, repeat_index))
 
 
 class _PortionsOfCall:
@@ -238,12 +308,16 @@ def compute(
             [ScoredSequence(token_ids, scored_start) for token_ids, scored_start in requests], report_computed
         )
     prompts = [
-        GenerationPrompt(token_ids, max_new_tokens, discarded_token_count)
-        for token_ids, max_new_tokens, discarded_token_count, _ in requests
+        GenerationPrompt(
+            token_ids,
+            max_new_tokens,
+            discarded_token_count,
+            TokenChoice.from_json(token_choice[0]) if token_choice else None,
+        )
+        for token_ids, max_new_tokens, discarded_token_count, _, *token_choice in requests
     ]
-    return engine.generate(
-        prompts, [stop_strings for *_, stop_strings in requests], encodings_by_protocol[protocol_name], report_computed
-    )
+    stops_by_prompt = [stop_strings for _, _, _, stop_strings, *_ in requests]
+    return engine.generate(prompts, stops_by_prompt, encodings_by_protocol[protocol_name], report_computed)
 
 
 @contextmanager

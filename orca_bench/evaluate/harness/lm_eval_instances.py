@@ -1,9 +1,9 @@
 """What travels through lm-evaluation-harness: a request on its way to the model, and the answer on its way back.
 
 lm-eval hands `Instance`s to a model, and the model's responses to filters, tasks and samples, without changing either.
-`RequestInstance` is an instance that carries our request; `TextResponse` and `ScoreResponse` are what lm-eval expects of a
-model, a string and a pair, and carry our answer. So no request has to be looked up by its text. Its own module because
-the model and the tasks share it and do not depend on each other.
+`RequestInstance` is an instance that carries our request; `TextResponse`, `ScoreResponse` and `WholeTextResponse` are what
+lm-eval expects of a model, a string, a pair and a number, and carry our answer. So no request has to be looked up by its text.
+Its own module because the model and the tasks share it and do not depend on each other.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any, Self
 
 from lm_eval.api.instance import Instance
 
+from orca_bench.evaluate.harness.generation_arguments import read_generation_arguments
 from orca_bench.evaluate.protocols import Answer, Request
+from orca_bench.evaluate.token_choice import TokenChoice
 
 #: What a model gives back for one instance: ours, or that of any model of lm-eval.
-Response = str | tuple[float, bool]
+Response = str | tuple[float, bool] | float
 
 
 @dataclass
@@ -58,21 +60,44 @@ class ScoreResponse(tuple[float, bool]):
         return type(self), (self.answer,)
 
 
+class WholeTextResponse(float):
+    """The log-probability of a whole text in nats, as lm-eval expects it, with the whole answer."""
+
+    answer: Answer
+
+    def __new__(cls, answer: Answer) -> Self:
+        """The response of an answer whose value is a log-probability."""
+        response = super().__new__(cls, answer.log_probability)
+        response.answer = answer
+        return response
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
+        """How the response is copied and pickled: from its answer."""
+        return type(self), (self.answer,)
+
+
 def request_of(instance: Instance, max_new_tokens: int) -> Request:
     """The request of an instance: the one that it carries, or, of lm-eval's own tasks, the one that its arguments are.
 
-    `max_new_tokens` is the limit of a text where the instance says none.
+    `max_new_tokens` is the limit of a text where the instance says none. A whole text that is scored is the continuation of an
+    empty context. Raises UserError for arguments of a generation that are not served.
     """
     if isinstance(instance, RequestInstance):
         return instance.request
+    if instance.request_type == "loglikelihood_rolling":
+        return Request("", instance.args[0])
     context, continuation_or_options = instance.args
     if instance.request_type == "loglikelihood":
         return Request(context, continuation_or_options)
-    stop_value: str | list[str] = continuation_or_options.get("until") or []
-    stop_strings = (stop_value,) if isinstance(stop_value, str) else tuple(stop_value)
-    return Request(
-        context, stop_strings=stop_strings, max_new_tokens=continuation_or_options.get("max_gen_toks", max_new_tokens)
-    )
+    arguments = read_generation_arguments(continuation_or_options, max_new_tokens)
+    return Request(context, stop_strings=arguments.stop_strings, max_new_tokens=arguments.max_new_tokens)
+
+
+def token_choice_of(instance: Instance, defaults: TokenChoice) -> TokenChoice | None:
+    """The rule of the next token of an instance's text, None where it is the likeliest; raises UserError as `request_of`."""
+    if isinstance(instance, RequestInstance):
+        return None
+    return read_generation_arguments(instance.args[1], 1, defaults).token_choice
 
 
 def generation_options(request: Request) -> dict[str, Any]:
@@ -82,9 +107,11 @@ def generation_options(request: Request) -> dict[str, Any]:
 
 def answer_of(response: Response) -> Answer:
     """The answer of a response: the one that it carries, or, of another model of lm-eval, all that the response says."""
-    if isinstance(response, TextResponse | ScoreResponse):
+    if isinstance(response, TextResponse | ScoreResponse | WholeTextResponse):
         return response.answer
     if isinstance(response, str):
+        return Answer(response)
+    if isinstance(response, float):
         return Answer(response)
     log_probability, greedy = response
     return Answer(float(log_probability), bool(greedy))
