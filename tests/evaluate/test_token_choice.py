@@ -9,7 +9,7 @@ LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, -3.0])
 
 
 def shares(rule, draws=4000, logits=LOGITS, prompt=(0, 1)):
-    """How often each token is drawn."""
+    """How often each token is drawn_shares."""
     chooser = TokenChooser(rule, prompt)
     tokens = torch.tensor([chooser.choose(logits, []) for _ in range(draws)])
     return torch.bincount(tokens, minlength=len(logits)) / draws
@@ -35,9 +35,9 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(options):
     model._prepare_special_tokens(config)
     processors = model._get_logits_processor(config, input_ids_seq_length=2)
     expected = processors(torch.tensor([[0, 1]]), LOGITS[None].clone())[0].softmax(-1)
-    drawn = shares(TokenChoice(seed=3, **options))
-    assert not drawn[expected == 0].any()
-    assert float((drawn - expected).abs().max()) < 0.03  # four standard errors
+    drawn_shares = shares(TokenChoice(seed=3, **options))
+    assert not drawn_shares[expected == 0].any()
+    assert float((drawn_shares - expected).abs().max()) < 0.03  # four standard errors
 
 
 def test_without_temperature_the_likeliest_token_after_the_penalty_is_taken():
