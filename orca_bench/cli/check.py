@@ -85,7 +85,7 @@ def command(
     Rules, with their defaults:
       level: 0.05         # family-wise error rate, over all tasks together
       smallest_loss: 0    # points; a smaller loss passes
-      floors: {}          # points by task: {hellaswag: 60}, whether it is in `tasks` or not
+      floors: {}          # points by task: {hellaswag: 60}, in `tasks` or not; of a task where less is better, the most
       tasks: all          # all of the baseline, or a list of those that are compared
       max_overlap: null   # questions of a task that may be in the training records; null only warns of them
     """
@@ -102,14 +102,12 @@ def command(
     group = single_group(result, baselines, runs)
     for output_path in filter(None, (summary, junit)):
         check_output_file(output_path, [group.base_path, *group.other_paths, rules])
-    max_questions, gate_rules = _question_count(questions), read_rules(rules)
+    max_questions = _question_count(questions)
+    result_file, *baseline_files = [reading.read_with_questions(path) for path in (group.base_path, *group.other_paths)]
+    gate_rules = read_rules(rules, {name for file in (result_file, *baseline_files) for name in file.result.tasks})
     if max_overlap is not None:
         gate_rules = replace(gate_rules, max_overlap=max_overlap)
-    gate_report = gate.check(
-        reading.read_with_questions(group.base_path),
-        [reading.read_with_questions(path) for path in group.other_paths],
-        gate_rules,
-    )
+    gate_report = gate.check(result_file, baseline_files, gate_rules)
     if summary:
         write_text(summary, gate_formats.to_markdown(gate_report, max_questions))
     if junit:

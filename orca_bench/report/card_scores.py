@@ -14,9 +14,11 @@ from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.grid import format_score
 from orca_bench.report.notes import number_title
 from orca_bench.report.overlap_text import overlap_notes
+from orca_bench.report.score_table import metric_words
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
+from orca_bench.results.task_facts import display_factor, tasks_of
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _PROTOCOL_DESCRIPTIONS = {
     "leaderboard": "the prompts, few-shot examples, stop rules and scores of the Open LLM Leaderboard v1",
@@ -134,19 +136,22 @@ def _partial_warning(results: Sequence[Result]) -> str:
 def _table(results: Sequence[Result], headings: Sequence[str]) -> str:
     """The scores beside the tasks, so that a narrow screen shows them, then what they were measured on."""
     has_chance = any(_chance(name, task) is not None for result in results for name, task in result.tasks.items())
-    counts = {name: {result.tasks[name].n for result in results if name in result.tasks} for name in TASK_BY_NAME}
+    tasks = tasks_of(results)
+    counts = {
+        task.name: {result.tasks[task.name].n for result in results if task.name in result.tasks} for task in tasks
+    }
     rows = []
-    for task in ALL_TASKS:
+    for task in tasks:
         task_results = [result.tasks.get(task.name) for result in results]
         known_result = next((task_result for task_result in task_results if task_result is not None), None)
         if known_result is None:
             continue
         chance = _chance(task.name, known_result)
         shots = task.shots if known_result.shots is None else known_result.shots
-        row = [task.title, *(_score_text(task_result) for task_result in task_results)]
+        row = [_title(task.name, known_result), *(_score_text(task_result) for task_result in task_results)]
         row += ["–" if chance is None else f"{100 * chance:.0f}"] if has_chance else []
         row += [" / ".join(f"{n:,}" for n in sorted(counts[task.name])), str(shots)]
-        rows.append([*row, markdown.plain(known_result.metric)])
+        rows.append([*row, markdown.plain(metric_words(replace(task, metric=known_result.metric)))])
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         averages = [result.averages.get(name) for result in results]
         if any(average is not None and average.value is not None for average in averages):
@@ -163,7 +168,13 @@ def _title(name: str, task_result: TaskResult) -> str:
 
 
 def _score_text(task_result: TaskResult | None) -> str:
-    return "–" if task_result is None else format_score(task_result.value, task_result.stderr, task_result.interval)
+    if task_result is None:
+        return "–"
+    if display_factor(task_result) == 100:
+        return format_score(task_result.value, task_result.stderr, task_result.interval)
+    return (
+        f"{task_result.value:.2f}" if not task_result.stderr else f"{task_result.value:.2f} ± {task_result.stderr:.2f}"
+    )
 
 
 def _explanations(results: Sequence[Result], is_trained_in_orca_prompt: bool | None) -> Iterator[str]:

@@ -13,10 +13,17 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN as NO_DIFFERENCE_SHOWN
+from orca_bench.report.comparison_lines import NO_OTHER_QUESTIONS as NO_OTHER_QUESTIONS
+from orca_bench.report.comparison_lines import (
+    ComparisonLine,
+    compare_further_metrics,
+    compare_task,
+    detectable_difference,
+)
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.overlap_text import (
     has_overlap,
-    left_out_text,
     overlap_notes,
     overlap_sentences,
     says_overlap,
@@ -25,67 +32,14 @@ from orca_bench.report.overlap_text import (
 )
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
-from orca_bench.results.models import ModelDescription, Question
+from orca_bench.results.models import ModelDescription
 from orca_bench.results.reading import ResultFile
-from orca_bench.results.summary import cluster_labels_of
-from orca_bench.stats.detectable_losses import detectable_loss, smallest_attainable_p
-from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
+from orca_bench.results.task_facts import tasks_of
+from orca_bench.stats.detectable_losses import smallest_attainable_p
+from orca_bench.stats.estimates import mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
-from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, Difference, normal_difference, paired_difference
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
-
-#: The verdict on a difference that is not significant.
-NO_DIFFERENCE_SHOWN = "no difference shown"
-
-#: Why nothing of a task was compared where overlapping questions are left out and there are no others.
-NO_OTHER_QUESTIONS = "all questions overlap with training records"
-
-_SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
-
-
-@dataclass(frozen=True)
-class ComparisonLine:
-    """One task or average: the scores of base and other, and other minus base; fractions of 1.
-
-    `corrected_p` is the p corrected by Holm. `smallest_detectable` is the smallest true difference that the line would have
-    shown four times in five, with this correction; None where it would have shown none. `has_too_few_questions` says that it
-    could not have shown any at all. `difference` is None where nothing could be compared, and `note` says why.
-    """
-
-    name: str
-    title: str
-    metric: str
-    base_score: float | None = None
-    other_score: float | None = None
-    difference: Difference | None = None
-    corrected_p: float | None = None
-    smallest_detectable: float | None = None
-    note: str | None = None
-    has_too_few_questions: bool = False
-
-    @property
-    def p(self) -> float | None:
-        """The corrected p, or the p of the line alone where none was corrected; None where nothing was compared."""
-        return self.difference.p if self.corrected_p is None and self.difference is not None else self.corrected_p
-
-    @property
-    def is_average(self) -> bool:
-        """Whether the line is a mean of tasks."""
-        return self.name not in TASK_BY_NAME
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether a difference is shown: better or worse, after the correction."""
-        return self.difference is not None and self.p is not None and self.p < SIGNIFICANCE_LEVEL
-
-    @property
-    def verdict(self) -> str:
-        """The comparison in words: better, worse, NO_DIFFERENCE_SHOWN, or why nothing was compared."""
-        if self.difference is None or self.p is None:
-            return self.note or "not compared"
-        if not self.is_significant:
-            return NO_DIFFERENCE_SHOWN
-        return "better" if self.difference.value > 0 else "worse"
+from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, normal_difference
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
 
 
 @dataclass(frozen=True)
@@ -129,8 +83,9 @@ def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Compari
 
 def compare_line(base: ResultFile, other: ResultFile, name: str) -> ComparisonLine | None:
     """One task or average of two results, not corrected; None where neither has it or it cannot be computed."""
-    if name in TASK_BY_NAME:
-        return _compare_task(base, other, TASK_BY_NAME[name], [], None)
+    if name not in AVERAGE_TITLE_BY_NAME:
+        facts = next((task for task in tasks_of([base.result, other.result]) if task.name == name), None)
+        return None if facts is None else compare_task(base, other, facts, [], None)
     lines = [line for task in TASK_BY_NAME if (line := compare_line(base, other, task)) is not None]
     return next((line for line in average_lines(lines) if line.name == name), None)
 
@@ -168,17 +123,6 @@ def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int
     )
 
 
-def detectable_difference(line: ComparisonLine, level: float) -> float | None:
-    """The smallest true difference that the line's test shows at `level` four times in five, a fraction of 1.
-
-    None where it shows none: a score rises at most to 1 and falls at most to 0.
-    """
-    if line.difference is None or line.base_score is None:
-        return None
-    smallest = detectable_loss(line.difference, level, line.base_score).smallest
-    return smallest if smallest <= max(line.base_score, 1 - line.base_score) else None
-
-
 def refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
     """Raise UserError where a file stands twice."""
     refusal_by_path = {base.path.resolve(): "it is the first result itself"}
@@ -199,10 +143,10 @@ def compare_pair(base: ResultFile, other: ResultFile, leaves_out_overlap: bool =
     """
     lines, notes = [], comparison_notes(base, other, leaves_out_overlap)
     left_out: dict[str, int] | None = {} if leaves_out_overlap else None
-    for task in ALL_TASKS:
-        line = _compare_task(base, other, task, notes, left_out)
+    for task in tasks_of([base.result, other.result]):
+        line = compare_task(base, other, task, notes, left_out)
         if line is not None:
-            lines.append(line)
+            lines += [line, *(compare_further_metrics(base, other, task) if line.difference is not None else [])]
     if not any(line.difference for line in lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
         raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
@@ -213,7 +157,9 @@ def compare_pair(base: ResultFile, other: ResultFile, leaves_out_overlap: bool =
         notes,
         protocols=protocol_names(base, other),
         left_out=left_out,
-        uncovered_titles=uncovered_titles([line.name for line in lines if line.difference], base.result, other.result),
+        uncovered_titles=uncovered_titles(
+            [line.name for line in lines if line.difference and line.is_task], base.result, other.result
+        ),
         overlap_text=""
         if leaves_out_overlap
         else overlap_sentences(((base.label, base.result), (other.label, other.result))),
@@ -317,62 +263,6 @@ def protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str] | Non
         return None
     base_title, other_title = protocol_titles([base.result.protocol, other.result.protocol], with_versions=True)
     return base_title, other_title
-
-
-def _compare_task(
-    base: ResultFile, other: ResultFile, task: TaskFacts, notes: list[Note], left_out: dict[str, int] | None
-) -> ComparisonLine | None:
-    """The line of a task, or None where neither result has it; notes on questions that do not take part are added.
-
-    Questions that overlap with training records are counted in `left_out` and do not take part, where that is not None.
-    """
-    name, title, metric = task.name, task.title, task.metric
-    if name not in base.questions_by_task and name not in other.questions_by_task:
-        return None
-    for result_file in (base, other):
-        if name not in result_file.questions_by_task:
-            return ComparisonLine(name, title, metric, note=f"not in {result_file.label}")
-    if base.result.evaluation_row_hash(task) != other.result.evaluation_row_hash(task):
-        return ComparisonLine(name, title, metric, note="other rows")
-    base_questions = base.questions_by_task[name].questions_by_key
-    other_questions = other.questions_by_task[name].questions_by_key
-    common_keys = [key for key in base_questions if key in other_questions]
-    smaller_count = min(len(base_questions), len(other_questions))
-    if len(common_keys) < _SMALLEST_COMMON_SHARE * smaller_count or not common_keys:
-        return ComparisonLine(name, title, metric, note=f"{len(common_keys)} questions in common, of {smaller_count}")
-    if len(common_keys) < max(len(base_questions), len(other_questions)):
-        text = f"{len(common_keys):,} questions in common, of {len(base_questions):,} and {len(other_questions):,}"
-        notes.append(Note(text, "remark", (NotedNumber("", name),)))
-    if left_out is not None:
-        all_count = len(common_keys)
-        common_keys = [
-            key for key in common_keys if base_questions[key].overlap is None and other_questions[key].overlap is None
-        ]
-        if all_count > len(common_keys):
-            left_out[name] = all_count - len(common_keys)
-            notes.append(Note(left_out_text(left_out[name], all_count), "remark", (NotedNumber("", name),)))
-        if not common_keys:
-            return ComparisonLine(name, title, metric, note=NO_OTHER_QUESTIONS)
-    subjects = [subject for subject, _ in common_keys] if task.subject_column else None
-    return _compare_questions(
-        task, [base_questions[key] for key in common_keys], [other_questions[key] for key in common_keys], subjects
-    )
-
-
-def _compare_questions(
-    task: TaskFacts,
-    base_questions: Sequence[Question],
-    other_questions: Sequence[Question],
-    strata: Sequence[str] | None,
-) -> ComparisonLine:
-    """The line of a task's questions [questions], as the base and the other result have them; `strata` [questions]."""
-    base_question_scores = [question.score for question in base_questions]
-    other_question_scores = [question.score for question in other_questions]
-    difference = paired_difference(
-        base_question_scores, other_question_scores, cluster_labels_of(base_questions), strata
-    )
-    base_score = estimate_mean(base_question_scores, stratum_labels=strata).value
-    return ComparisonLine(task.name, task.title, task.metric, base_score, base_score + difference.value, difference)
 
 
 def average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:

@@ -61,7 +61,7 @@ def to_grid(comparison: Comparison) -> Grid:
 
 
 def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
-    """All facts of some comparisons, fractions of 1."""
+    """All facts of some comparisons, fractions of 1; of a metric with a `unit` numbers in it."""
     return [
         {
             "first": comparison.base_label,
@@ -146,15 +146,23 @@ def _line_json(line: ComparisonLine) -> dict[str, Any]:
     difference = None if line.difference is None else dataclasses.asdict(line.difference)
     if difference is not None:
         difference["smallest"] = detectable_difference(line, SIGNIFICANCE_LEVEL)
+        for key in ("value", "stderr", "low", "high", "smallest"):
+            difference[key] = _in_unit(line, difference[key])
+    unit_fields = {"unit": line.unit, "higher_is_better": line.higher_is_better} if line.unit else {}
     return {
         "name": line.name,
         "title": line.title,
         "metric": line.metric,
-        "first": line.base_score,
-        "second": line.other_score,
+        "first": _in_unit(line, line.base_score),
+        "second": _in_unit(line, line.other_score),
         "difference": difference,
         "adjusted": line.corrected_p,
-        "smallest_corrected": line.smallest_detectable,
+        "smallest_corrected": _in_unit(line, line.smallest_detectable),
         "note": line.note,
         "verdict": line.verdict,
-    }
+    } | unit_fields
+
+
+def _in_unit(line: ComparisonLine, number: float | None) -> float | None:
+    """A number of a line in its own unit, where it has one: lines carry hundredths of it."""
+    return 100 * number if line.unit and number is not None else number

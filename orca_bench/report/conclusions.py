@@ -30,7 +30,8 @@ from orca_bench.report.result_groups import (
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
+from orca_bench.results.task_facts import display_factor, tasks_of, unit_words
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME
 
 _MOST_NAMED_TASKS = 3
 
@@ -40,7 +41,7 @@ def comparison_sentence(comparison: Comparison, says_overlap: bool = True) -> st
 
     `says_overlap` says whether questions in training records are named.
     """
-    task_lines = [line for line in comparison.lines if not line.is_average]
+    task_lines = [line for line in comparison.lines if line.is_task]
     compared_lines = [line for line in task_lines if line.difference is not None]
     if not compared_lines:
         reasons = _reasons_text(task_lines) or "no task is in both"
@@ -266,7 +267,7 @@ def _not_compared_sentences(task_lines: Sequence[ComparisonLine]) -> list[str]:
 
 def _overall_verdict(comparison: Comparison) -> tuple[str, str]:
     """(better, worse, mixed, none or not compared; on how many tasks) of one comparison among several."""
-    compared_lines = [line for line in comparison.lines if not line.is_average and line.difference is not None]
+    compared_lines = [line for line in comparison.lines if line.is_task and line.difference is not None]
     better_count, worse_count = (
         sum(line.verdict == verdict for line in compared_lines) for verdict in ("better", "worse")
     )
@@ -281,20 +282,22 @@ def _overall_verdict(comparison: Comparison) -> tuple[str, str]:
 
 def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
     result = result_file.result
-    tasks = [result.tasks[task.name] for task in ALL_TASKS if task.name in result.tasks]
+    tasks = [result.tasks[task.name] for task in tasks_of([result])]
     if not tasks:
         return f"{result_file.label} has no finished task ({setting_text})."
     question_count = sum(task.n for task in tasks)
     count_text = f"{question_count:,} question{'s' if question_count != 1 else ''}"
     if len(tasks) == 1:
-        score_text = f"{100 * tasks[0].value:.1f} % on {tasks[0].title}"
-        if tasks[0].n > 1:
-            low, high = (100 * bound for bound in score_interval(tasks[0]))
+        factor, unit_text = display_factor(tasks[0]), unit_words(tasks[0])
+        score_text = f"{factor * tasks[0].value:.1f}{unit_text} on {tasks[0].title}"
+        if tasks[0].n > 1 and (tasks[0].interval is not None or factor == 100):
+            low, high = (factor * bound for bound in score_interval(tasks[0]))
             return (
                 f"{result_file.label} scores {score_text} ({setting_text}, {count_text}); "
                 f"the true score lies between {low:.1f} and {high:.1f} (95 % interval)."
             )
-        return f"{result_file.label} scores {score_text} ({setting_text}, {count_text}): too few to conclude from."
+        no_interval_text = "too few to conclude from" if tasks[0].n == 1 else "no interval is known"
+        return f"{result_file.label} scores {score_text} ({setting_text}, {count_text}): {no_interval_text}."
     mean_name, mean = next(
         ((AVERAGE_TITLE_BY_NAME[name], each) for name, each in result.averages.items() if each.value is not None),
         ("", None),
@@ -309,10 +312,14 @@ def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
 
 def _precision_text(result: Result) -> str:
     """How precisely the scores of a result are known: half the width of their intervals."""
-    half_widths = [(high - low) / 2 for low, high in map(score_interval, result.tasks.values())]
+    entries = [entry for entry in result.tasks.values() if display_factor(entry) == 100]
+    if not entries:
+        return ""
+    half_widths = [(high - low) / 2 for low, high in map(score_interval, entries)]
     smallest, largest = _points(min(half_widths)), _points(max(half_widths))
     size = smallest if smallest == largest else f"{smallest} to {largest}"
-    return f"; each task's score is known to within {size} points (95 % interval)"
+    of_which = "each task's score" if len(entries) == len(result.tasks) else "each score in percent"
+    return f"; {of_which} is known to within {size} points (95 % interval)"
 
 
 def _reported_sentence(result_file: ResultFile, reported_scores: ReportedScores | None) -> str:
@@ -326,6 +333,8 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
     """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
     ranked_files = sorted(result_files, key=lambda file: -mean_value(file))
     best_file = ranked_files[0]
+    if mean_value(best_file) < 0 and all(file.result.tasks for file in result_files):
+        return f"{len(result_files)} results ({setting_text}) of tasks that have no mean, so none is best over all."
     if mean_value(best_file) < 0 or any(set(file.result.tasks) != set(best_file.result.tasks) for file in result_files):
         return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
     if len({file.result.question_limit for file in result_files}) > 1:

@@ -10,6 +10,7 @@ spread over seeds (stats/seed_tests.py). The notes name what was not examined.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,13 +26,17 @@ from orca_bench.report.gate_comparability import (
 from orca_bench.report.gate_overlap import overlap_warnings, too_much_overlap
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_p
-from orca_bench.results.models import Question
+from orca_bench.results.harness_summary import follows_from_questions, question_values
+from orca_bench.results.models import HarnessTaskResult, Question
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.task_facts import all_tasks_and_those_of, report_scale
 from orca_bench.stats.detectable_losses import detectable_loss, seed_detectable_loss
+from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS
 from orca_bench.stats.multiple_testing import correct_by_holm
+from orca_bench.stats.numbers import estimate_numbers
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
-from orca_bench.suite import ALL_TASKS, TaskFacts
+from orca_bench.suite import TaskFacts
 
 #: What is found of a task. A loss that is `tolerated` is smaller than the rules' smallest loss.
 Outcome = Literal[
@@ -62,8 +67,9 @@ class TaskComparison:
     """A task's score in the baselines (their mean) and now; all but `p` are fractions of 1.
 
     `p` is that of no difference, corrected over the tasks. `stderr` is the standard error of the difference: by the questions,
-    or over seeds where that is larger. `is_within_seeds` says that the questions alone would show the loss, but that these seeds
-    differ by as much. `detectable_loss` is the smallest true loss that would have been found four times in five.
+    or over seeds where that is larger. Numbers with a unit are carried as hundredths of it (`report_scale`); `is_loss_bounded`
+    says whether a score cannot fall below 0. `is_within_seeds` says that the questions alone would show the loss, but that
+    these seeds differ by as much. `detectable_loss` is the smallest true loss that would have been found four times in five.
     """
 
     baseline_score: float
@@ -72,6 +78,13 @@ class TaskComparison:
     stderr: float | None
     is_within_seeds: bool
     detectable_loss: float
+    higher_is_better: bool = True
+    is_loss_bounded: bool = True
+
+    @property
+    def improvement(self) -> float:
+        """The difference, positive where the result is better."""
+        return self.difference if self.higher_is_better else -self.difference + 0.0
 
     @property
     def difference(self) -> float:
@@ -81,7 +94,7 @@ class TaskComparison:
     @property
     def can_show_loss(self) -> bool:
         """Whether any loss would have been found: the score can fall by so much."""
-        return self.detectable_loss <= self.baseline_score
+        return self.detectable_loss <= (self.baseline_score if self.is_loss_bounded else sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,7 @@ class TaskVerdict:
     floor: float | None = None
     comparison: TaskComparison | None = None
     lost_questions: list[LostQuestion] = field(default_factory=list)
+    unit: str = ""
 
     @property
     def passed(self) -> bool:
@@ -138,7 +152,11 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
     baseline_tasks = {name for baseline in baselines for name in baseline.questions_by_task}
     compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
-    examined_tasks = [task for task in ALL_TASKS if task.name in compared_tasks or task.name in rules.floors]
+    examined_tasks = [
+        task
+        for task in all_tasks_and_those_of(file.result for file in (result, *baselines))
+        if task.name in compared_tasks or task.name in rules.floors
+    ]
     obstacles = obstacles_to_comparison(result, baselines)
     if not examined_tasks:
         obstacles.append(Obstacle("no task is held: the baseline has none"))
@@ -161,6 +179,8 @@ class _TaskLine:
     baseline_score: float
     result_score: float
     difference: Difference
+    unit: str = ""
+    higher_is_better: bool = True
 
 
 def _compare_tasks(
@@ -168,7 +188,11 @@ def _compare_tasks(
 ) -> dict[str, TaskComparison]:
     """By task, the comparison of those of `task_names` that all baselines have on the questions of the result."""
     lines_by_task = _lines_by_task(result, baselines)
-    seed_tests_by_task = _seed_tests(result, lines_by_task) if len(baselines) > 1 else {}
+    seed_tests_by_task: dict[str, SeedTest] = {}
+    if len(baselines) > 1:  # tasks in percent share a variance over seeds; a task with a unit has its own
+        unit_tasks = [name for name, task_lines in lines_by_task.items() if task_lines[0].unit]
+        for names in ([name for name in lines_by_task if name not in unit_tasks], *([name] for name in unit_tasks)):
+            seed_tests_by_task |= _seed_tests(result, {name: lines_by_task[name] for name in names})
     baseline_mean_by_task = {
         name: sum(line.baseline_score for line in task_lines) / len(task_lines)
         for name, task_lines in lines_by_task.items()
@@ -189,7 +213,7 @@ def _compare_tasks(
     return {
         name: _task_comparison(
             baseline_mean_by_task[name],
-            lines_by_task[name][0].result_score,
+            lines_by_task[name][0],
             corrected_p_by_task[name],
             question_p_by_task[name],
             difference_by_task[name],
@@ -204,6 +228,8 @@ def _compare_tasks(
 def _seed_tests(result: ResultFile, lines_by_task: Mapping[str, Sequence[_TaskLine]]) -> dict[str, SeedTest]:
     """By task, the test of the result against several baselines."""
     score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines_by_task]
+    if not lines_by_task:
+        return {}
     baseline_scores = [[line.baseline_score for line in task_lines] for task_lines in lines_by_task.values()]
     result_scores = [task_lines[0].result_score for task_lines in lines_by_task.values()]
     return dict(zip(lines_by_task, seed_tests(baseline_scores, result_scores, score_steps), strict=True))
@@ -211,7 +237,7 @@ def _seed_tests(result: ResultFile, lines_by_task: Mapping[str, Sequence[_TaskLi
 
 def _task_comparison(
     baseline_mean: float,
-    result_score: float,
+    line: _TaskLine,
     corrected_p: float,
     question_p: float,
     difference: Difference,
@@ -224,15 +250,25 @@ def _task_comparison(
     Holm tests the smallest of the p that are left at the level over their number, so a task that shows nothing would have been
     tested at the level over the number of those that show nothing (`test_count`), as in `compare`.
     """
-    level = rules.level / test_count
+    level, result_score = rules.level / test_count, line.result_score
     loss, stderr, p = detectable_loss(difference, level), difference.error, corrected_p
     if seed_test is not None:
         loss = loss.of_both(seed_detectable_loss(seed_test, level, rules.level))
         stderr = max(stderr, seed_test.prediction_stderr)
         p = max(corrected_p, seed_test.own_variance_p)
-    is_within_seeds = result_score < baseline_mean and question_p < rules.level <= p
+    is_worse = result_score < baseline_mean if line.higher_is_better else result_score > baseline_mean
+    is_within_seeds = is_worse and question_p < rules.level <= p
     loss = loss.at_least(rules.smallest_loss / 100)
-    return TaskComparison(baseline_mean, result_score, p, stderr, is_within_seeds, loss.smallest)
+    return TaskComparison(
+        baseline_mean,
+        result_score,
+        p,
+        stderr,
+        is_within_seeds,
+        loss.smallest,
+        line.higher_is_better,
+        is_loss_bounded=line.higher_is_better and not line.unit,
+    )
 
 
 def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[str, list[_TaskLine]]:
@@ -248,7 +284,7 @@ def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[
 def _as_task_line(line: ComparisonLine) -> _TaskLine | None:
     if line.base_score is None or line.other_score is None or line.difference is None:
         return None
-    return _TaskLine(line.base_score, line.other_score, line.difference)
+    return _TaskLine(line.base_score, line.other_score, line.difference, line.unit, line.higher_is_better)
 
 
 def _closest_line(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:
@@ -267,12 +303,13 @@ def _verdict(
     """The verdict on one task; a task that is not compared only has to reach its floor."""
     if task.name not in result.questions_by_task:
         return TaskVerdict(task.name, task.title, "missing", "not in the result")
-    result_score = result.questions_by_task[task.name].estimate(task.subject_column is not None).value
+    result_score = _score_of_questions(task, result)
     floor = rules.floors.get(task.name)
-    if floor is not None and 100 * result_score < floor:
-        outcome, reason = _below_floor(100 * result_score, floor)
+    limit_words = ("below", "floor") if task.higher_is_better else ("above", "ceiling")
+    if floor is not None and (100 * result_score < floor if task.higher_is_better else 100 * result_score > floor):
+        outcome, reason = _below_floor(100 * result_score, floor, limit_words)
     elif not is_compared:
-        outcome, reason = "above the floor", f"not below the floor of {floor:g}; not compared"
+        outcome, reason = "above the floor", f"not {limit_words[0]} the {limit_words[1]} of {floor:g}; not compared"
     else:
         obstacle_text = why_not_compared(task, result, baselines)
         if obstacle_text is None and comparison is not None:
@@ -282,21 +319,38 @@ def _verdict(
     if outcome not in FAILURES and (overlap_reason := too_much_overlap(task.name, result, rules)):
         outcome, reason = "overlap", overlap_reason
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
-    return TaskVerdict(task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions)
+    return TaskVerdict(
+        task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions, task.unit
+    )
 
 
-def _below_floor(points: float, floor: float) -> tuple[Outcome, str]:
+def _score_of_questions(task: TaskFacts, result: ResultFile) -> float:
+    """A task's score from its questions, as reports carry it; that of the entry where it does not follow from them."""
+    questions, entry = result.questions_by_task[task.name], result.result.tasks[task.name]
+    if not isinstance(entry, HarnessTaskResult):
+        return questions.estimate(task.is_mean_of_parts).value
+    if not follows_from_questions(entry.harness.aggregation):
+        return report_scale(task) * entry.value
+    all_questions = list(questions.questions_by_key.values())
+    parts = [question.task for question in all_questions] if task.is_mean_of_parts else None
+    return report_scale(task) * estimate_numbers(question_values(entry, all_questions), parts).value
+
+
+def _below_floor(points: float, floor: float, limit_words: tuple[str, str]) -> tuple[Outcome, str]:
     """A score that rounds to its floor is shown with as many digits as tell them apart."""
-    digits = next((digits for digits in range(2, 8) if round(points, digits) < floor), 8)
-    return "below the floor", f"{points:.{digits}f} is below the floor of {floor:g}"
+    digits = next((digits for digits in range(2, 8) if round(points, digits) != floor), 8)
+    return "below the floor", f"{points:.{digits}f} is {limit_words[0]} the {limit_words[1]} of {floor:g}"
 
 
 def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
     """What a comparison shows, and the sentence."""
-    points, p_text = 100 * comparison.difference, format_p(comparison.p, rules.level)
+    points, p_text = 100 * comparison.improvement, format_p(comparison.p, rules.level)
     if comparison.p >= rules.level or points == 0:
         within_seeds_text = ", within what these seeds differ by" if comparison.is_within_seeds else ""
-        return "no loss shown", f"no loss shown ({points:+.2f} points, p {p_text}{within_seeds_text})"
+        return (
+            "no loss shown",
+            f"no loss shown ({100 * comparison.difference:+.2f} points, p {p_text}{within_seeds_text})",
+        )
     if points > 0:
         return "better", f"better by {points:.2f} points (p {p_text})"
     loss_text = f"worse by {-points:.2f} points (p {p_text})"
@@ -308,9 +362,18 @@ def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
 def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:
     baseline_questions = baseline.questions_by_task[name].questions_by_key if name in baseline.questions_by_task else {}
     result_questions = result.questions_by_task[name].questions_by_key
+    sign = _better_score_sign(result, name)
     return [
         LostQuestion(baseline_questions[question_key], result_questions[question_key])
         for question_key in baseline_questions
         if question_key in result_questions
-        and result_questions[question_key].score < baseline_questions[question_key].score
+        and sign * result_questions[question_key].score < sign * baseline_questions[question_key].score
     ]
+
+
+def _better_score_sign(result: ResultFile, name: str) -> int:
+    """1 where a question's score is better the higher it is, as a log-likelihood is whatever its perplexity; else -1."""
+    entry = result.result.tasks.get(name)
+    if not isinstance(entry, HarnessTaskResult) or entry.higher_is_better:
+        return 1
+    return 1 if entry.harness.aggregation in LOG_LIKELIHOOD_AGGREGATIONS else -1

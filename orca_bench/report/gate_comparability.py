@@ -15,7 +15,8 @@ from orca_bench.report.result_groups import SETTING_NAMES, setting_text
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.reading import ResultFile, questions_path_for
-from orca_bench.suite import ALL_TASKS, TaskFacts
+from orca_bench.results.task_facts import tasks_of
+from orca_bench.suite import TaskFacts
 
 _FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
 _MAX_VALUE_LENGTH = 60  # characters of a setting in a message
@@ -84,7 +85,11 @@ def unexamined_notes(
 ) -> list[str]:
     """What was not examined, and what is not informative because both sides are the same."""
     present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions_by_task}
-    omitted_titles = [task.title for task in ALL_TASKS if task.name in present_tasks and task not in examined_tasks]
+    omitted_titles = [
+        task.title
+        for task in tasks_of(file.result for file in (result, *baselines))
+        if task.name in present_tasks and task not in examined_tasks
+    ]
     notes = [f"not examined: {', '.join(omitted_titles)}"] if omitted_titles else []
     tasks_without_token_hashes = [
         task.title
@@ -142,7 +147,7 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[Obstacle]:
     ):
         older_file = min(result, baseline, key=lambda result_file: result_file.result.format_version)
         return [*obstacles, Obstacle(f"rows were hashed otherwise when {older_file.path} was written: evaluate again")]
-    for task in ALL_TASKS:
+    for task in tasks_of([current_result, baseline_result]):
         if task.name in result.questions_by_task and task.name in baseline.questions_by_task:
             obstacles += map(Obstacle, _task_differences(result, baseline, task, bool(obstacles)))
     return obstacles

@@ -84,7 +84,7 @@ def to_annotations(report: GateReport) -> list[str]:
 
 
 def to_json(report: GateReport) -> _Json:
-    """All facts, fractions of 1; with every lost question."""
+    """All facts, fractions of 1 (of a metric with a `unit` numbers in it); with every lost question."""
     return {
         "passed": report.passed,
         "headline": gate_sentence(report),
@@ -122,18 +122,18 @@ def _escape_command_property(text: str) -> str:
 
 
 def _verdict_json(verdict: TaskVerdict) -> _Json:
-    comparison = verdict.comparison
+    comparison, factor = verdict.comparison, 100 if verdict.unit else 1  # verdicts carry hundredths of a unit
     return {
         "task": verdict.name,
         "passed": verdict.passed,
         "verdict": verdict.outcome,
         "reason": verdict.reason,
-        "baseline": comparison and comparison.baseline_score,
-        "value": verdict.result_score,
-        "difference": comparison and comparison.difference,
-        "stderr": comparison and _finite(comparison.stderr),
+        "baseline": comparison and factor * comparison.baseline_score,
+        "value": None if verdict.result_score is None else factor * verdict.result_score,
+        "difference": comparison and factor * comparison.difference,
+        "stderr": comparison and _finite(comparison.stderr, factor),
         "p": comparison and _finite(comparison.p),
-        "detectable_loss": comparison and _finite(comparison.detectable_loss),
+        "detectable_loss": comparison and _finite(comparison.detectable_loss, factor),
         "within_seeds": comparison and comparison.is_within_seeds,
         "floor": verdict.floor,
         "turned": [
@@ -148,9 +148,9 @@ def _verdict_json(verdict: TaskVerdict) -> _Json:
             }
             for question in verdict.lost_questions
         ],
-    }
+    } | ({"unit": verdict.unit} if verdict.unit else {})
 
 
-def _finite(number: float | None) -> float | None:
-    """A number that JSON can hold, or None."""
-    return number if number is not None and math.isfinite(number) else None
+def _finite(number: float | None, factor: float = 1) -> float | None:
+    """A number that JSON can hold, times a factor, or None."""
+    return factor * number if number is not None and math.isfinite(number) else None

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.overlap_text import overlap_text
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import ALL_TASKS, TaskFacts
+from orca_bench.results.task_facts import tasks_of
+from orca_bench.suite import TaskFacts
 
 
 def too_much_overlap(task_name: str, result: ResultFile, rules: GateRules) -> str:
@@ -36,7 +37,7 @@ def overlap_warnings(
     return [
         f"{task.title}{place}: {text}"
         for file, place, tasks in (
-            (result, "", ALL_TASKS),
+            (result, "", tasks_of([result.result])),
             *((baseline, f" in {baseline.path}", examined_tasks) for baseline in baselines),
         )
         for task in tasks

@@ -11,7 +11,7 @@ from typing import Any
 
 from orca_bench.counts import counted
 from orca_bench.report.gate import LostQuestion, TaskVerdict
-from orca_bench.results.models import Question
+from orca_bench.results.models import HarnessQuestion, Question
 from orca_bench.suite import TASK_BY_NAME
 
 _MAX_ANSWER_LENGTH = 40  # characters of an answer in a line
@@ -35,7 +35,10 @@ def _question_line(question: LostQuestion) -> str:
     """`row 95  right → wrong   said B, right is A`."""
     before, after = question.baseline_question, question.result_question
     facts = TASK_BY_NAME.get(after.suite_task)
-    subject = f" of {after.subject}" if facts is not None and facts.subject_column is not None else ""
+    has_parts = facts is not None and facts.subject_column is not None
+    if isinstance(after, HarnessQuestion):
+        has_parts = after.task != after.group
+    subject = f" of {after.subject}" if has_parts else ""
     return (
         f"row {after.row}{subject}  {_score_text(before)} → {_score_text(after)}   "
         f"said {_answer_text(after.prediction)}, right is {_gold_text(after)}"
@@ -43,6 +46,8 @@ def _question_line(question: LostQuestion) -> str:
 
 
 def _score_text(question: Question) -> str:
+    if isinstance(question, HarnessQuestion) and not 0 <= question.score <= 1:
+        return f"{question.score:.4g}"
     return {1.0: "right", 0.0: "wrong"}.get(question.score, f"{100 * question.score:.1f} %")
 
 

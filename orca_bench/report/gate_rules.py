@@ -5,12 +5,13 @@ Its own module because the gate judges by its rules wherever they come from.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError, spelling_hint
-from orca_bench.suite import task_facts
+from orca_bench.suite import TASK_BY_NAME, task_facts
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class GateRules:
     """What the gate demands of a result.
 
     `level` is the family-wise error rate of all tasks together: how often a model that is no worse may fail. `smallest_loss` is
-    in points; a smaller loss passes even if it is significant. `floors` are points by task that must be reached whatever the
-    baseline has, also by tasks that are not compared. `tasks` are those that are compared; None means all of the baseline.
+    in points; a smaller loss passes even if it is significant. `floors` are points by task (or its metric's unit) that must be
+    reached, and not exceeded where lower is better, whatever the baseline has, also by tasks that are not compared. `tasks`
+    are those that are compared; None means all of the baseline.
     `max_overlap` is the most questions of a task that may overlap with the training records; None only warns of them.
     """
 
@@ -30,8 +32,12 @@ class GateRules:
     max_overlap: int | None = None
 
 
-def read_rules(path: Path | None) -> GateRules:
-    """The rules in a YAML file, or the default ones without a path. Raises UserError, with the key, for a wrong rule."""
+def read_rules(path: Path | None, result_task_names: Collection[str] = ()) -> GateRules:
+    """The rules in a YAML file, or the default ones without a path. Raises UserError, with the key, for a wrong rule.
+
+    `result_task_names` are the tasks that the results have: a rule may be about those outside the suite too.
+    """
+    open_names = frozenset(result_task_names) - frozenset(TASK_BY_NAME)
     if path is None:
         return GateRules()
     rules, _ = yaml_files.read_yaml_file(
@@ -62,7 +68,9 @@ def read_rules(path: Path | None) -> GateRules:
     if not isinstance(floors, dict):
         raise UserError("floors are points by task", where=f"{path}: floors", hint="floors: {hellaswag: 60}")
     floors = {
-        task_facts(str(name), f"{path}: floors").name: _read_number(path, f"floors.{name}", floor, 0, 100)
+        _task_name(str(name), f"{path}: floors", open_names): _read_number(
+            path, f"floors.{name}", floor, 0, 1e9 if name in open_names else 100
+        )
         for name, floor in floors.items()
     }
     max_overlap = rules.get("max_overlap")
@@ -77,8 +85,17 @@ def read_rules(path: Path | None) -> GateRules:
         return GateRules(level, smallest_loss, floors, max_overlap=max_overlap)
     if not isinstance(tasks, list) or not tasks:
         raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
-    task_names = tuple(task_facts(str(name), f"{path}: tasks").name for name in tasks)
+    task_names = tuple(_task_name(str(name), f"{path}: tasks", open_names) for name in tasks)
     return GateRules(level, smallest_loss, floors, task_names, max_overlap)
+
+
+def _task_name(name: str, where: str, open_names: Collection[str]) -> str:
+    """The name of a task that a rule names: as the results have it, or as `task_facts`, which raises for an unknown one."""
+    if name in open_names:
+        return name
+    if open_names and (hint := spelling_hint(name, sorted(open_names))):
+        raise UserError(f"unknown task '{name}'", where=where, hint=hint)
+    return task_facts(name, where).name
 
 
 def _read_number(path: Path, key: str, value: object, lower: float, upper: float) -> float:

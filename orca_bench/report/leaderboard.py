@@ -8,7 +8,7 @@ no other table tests its rows against one another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from orca_bench.question_limit import QuestionLimit
@@ -17,16 +17,18 @@ from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_score, 
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.reported_comparison import reported_difference
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.result_groups import mean_value
 from orca_bench.report.score_table import COMMON_MEAN, common_task_names
 from orca_bench.report.score_table_formats import LEGENDS
 from orca_bench.report.score_table_notes import REPORTED, reported_notes, result_notes
-from orca_bench.results.models import Average, TaskResult
+from orca_bench.results.models import Average, HarnessTaskResult, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import mean_of_tasks
+from orca_bench.results.task_facts import is_suite_task, report_scale, tasks_of
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _MEANS = (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN)
-_COLUMNS = (*_MEANS, *TASK_BY_NAME)
+_RANKED = frozenset((*_MEANS, *TASK_BY_NAME))
 _AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean w/o DROP"}
 _HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in TASK_BY_NAME.items()}}
 _SHORT_HEADINGS = {
@@ -39,7 +41,7 @@ _PROTOCOL = "Protocol"
 
 @dataclass(frozen=True)
 class _Score:
-    """A number of one row and column, fractions of 1; standard error and interval are None where unknown."""
+    """A number of one row and column, fractions of 1 (`report_scale`); standard error and interval are None where unknown."""
 
     value: float
     stderr: float | None = None
@@ -76,15 +78,20 @@ def build_leaderboard(
     common_names = common_task_names([result_file.result for result_file in result_files])
     measured_rows = [_measured_row(result_file, common_names) for result_file in result_files]
     rows = measured_rows + [_reported_row(scores, common_names) for scores in visible_reported]
-    columns = [name for name in _COLUMNS if any(name in row.scores for row in measured_rows or rows)]
+    other_tasks = [task for task in tasks_of(file.result for file in result_files) if not is_suite_task(task.name)]
+    column_names = (*_MEANS, *TASK_BY_NAME, *(task.name for task in other_tasks))
+    columns = [name for name in column_names if any(name in row.scores for row in measured_rows or rows)]
     # Rows are never ranked by means over different tasks; what all have stands first.
     ranking_mean = next((name for name in _MEANS if all(name in row.scores for row in measured_rows or rows)), None)
     columns.sort(key=lambda name: name != ranking_mean)
     has_reported_apart = any(not file.result.is_comparable(*file.result.tasks) for file in result_files)
     rows.sort(key=lambda row: (has_reported_apart and row.result_file is None, *_sort_key(row, ranking_mean)))
     headings_by_name = _HEADINGS | {COMMON_MEAN: f"Mean of {len(common_names)}"}
+    headings_by_name |= {task.name: task.title if task.higher_is_better else f"{task.title} ↓" for task in other_tasks}
     mean_columns = [name for name in columns if name in _MEANS]
-    best_rows = _significantly_best_rows(rows, columns)
+    best_rows = _significantly_best_rows(
+        rows, columns, frozenset(task.name for task in other_tasks if not task.higher_is_better)
+    )
     protocols = {row.protocol for row in measured_rows}
     models_and_protocols = [(row.model, row.protocol) for row in rows]
     headings = [
@@ -108,11 +115,12 @@ def build_leaderboard(
         grid_rows.append([*cells, TextCell(_question_count(row))])
     suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
     protocol_text = f", protocol {protocol_title or next(iter(protocols))}" if len(protocols) == 1 else ""
+    unit_text = "percent, or the metric's own unit" if any(task.unit for task in other_tasks) else "percent"
     return Grid(
         headings,
         grid_rows,
         _leaderboard_notes(result_files, visible_reported, rows, has_best=bool(best_rows)),
-        f"{', '.join(suites)}{protocol_text}: percent",
+        f"{', '.join(suites)}{protocol_text}: {unit_text}",
         conclusion,
         left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
         legends=LEGENDS,
@@ -140,7 +148,9 @@ def _sort_key(row: _Row, ranking_mean: str | None) -> tuple[float, bool, float]:
     for name in _MEANS if ranking_mean is None else (ranking_mean,):
         if name in row.scores:
             return descending_limit, False, -row.scores[name].value
-    values = [score.value for score in row.scores.values()]
+    values = [score.value for name, score in row.scores.items() if name in _RANKED] or [
+        mean_value(row.result_file) if row.result_file is not None else 0.0
+    ]
     return descending_limit, True, -sum(values) / len(values) if values else 0.0
 
 
@@ -163,11 +173,20 @@ def _measured_row(result_file: ResultFile, common_names: Sequence[str]) -> _Row:
     if common_names:
         entry_by_name[COMMON_MEAN] = mean_of_tasks([result.tasks[name] for name in common_names])
     score_by_name = {
-        name: _Score(entry.value, entry.stderr, entry.interval)
-        for name, entry in entry_by_name.items()
-        if entry.value is not None
+        name: _score(entry.value, entry) for name, entry in entry_by_name.items() if entry.value is not None
     }
     return _Row(result_file.label, result.model.name, result.protocol.name, score_by_name, result_file)
+
+
+def _score(value: float, entry: TaskResult | Average) -> _Score:
+    if not isinstance(entry, HarnessTaskResult):
+        return _Score(value, entry.stderr, entry.interval)
+    scale = report_scale(entry)
+    return _Score(
+        scale * value,
+        None if entry.stderr is None else scale * entry.stderr,
+        None if entry.interval is None else (scale * entry.interval[0], scale * entry.interval[1]),
+    )
 
 
 def _reported_row(reported_scores: ReportedScores, common_names: Sequence[str]) -> _Row:
@@ -205,10 +224,19 @@ def _leaderboard_notes(
     return merge_notes(notes, [row.label for row in rows if row.result_file is not None])
 
 
-def _significantly_best_rows(rows: Sequence[_Row], columns: Sequence[str]) -> dict[str, int]:
-    """By column, the index of the row that is significantly best; columns in which none is are left out."""
+def _significantly_best_rows(
+    rows: Sequence[_Row], columns: Sequence[str], lower_is_better: Collection[str]
+) -> dict[str, int]:
+    """By column, the index of the row that is significantly best; columns in which none is are left out.
+
+    `lower_is_better` names columns whose lowest score is the best.
+    """
     scores_by_column = {
-        name: {index: row.scores[name].value for index, row in enumerate(rows) if name in row.scores}
+        name: {
+            index: (-1 if name in lower_is_better else 1) * row.scores[name].value
+            for index, row in enumerate(rows)
+            if name in row.scores
+        }
         for name in columns
     }
     return significantly_best(

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from orca_bench.report.grid import display_text, printable_text
 from orca_bench.report.result_selection import result_labels
-from orca_bench.results.models import ProtocolDescription, Result
+from orca_bench.results.models import HarnessTaskResult, ProtocolDescription, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
 from orca_bench.system_messages import system_id_of
@@ -59,8 +59,18 @@ def group_protocol_titles(groups: Sequence[Sequence[ResultFile]], with_versions:
 
 def mean_value(result_file: ResultFile) -> float:
     """The mean over the tasks that there are, by which results are ranked; a fraction of 1, -1 for none."""
-    values = [entry.value for name, entry in result_file.result.tasks.items() if name in TASK_BY_NAME]
+    values = [entry.value for entry in _ranking_entries(result_file.result)]
     return math.fsum(values) / len(values) if values else -1.0
+
+
+def _ranking_entries(result: Result) -> list[TaskResult]:
+    """The tasks whose values have a mean: those of the suite, else those in percent of which more is better."""
+    suite_entries = [result.tasks[name] for name in TASK_BY_NAME if name in result.tasks]
+    return suite_entries or [
+        entry
+        for entry in result.tasks.values()
+        if isinstance(entry, HarnessTaskResult) and entry.higher_is_better and not entry.unit
+    ]
 
 
 def lower_and_higher(result_files: Sequence[ResultFile]) -> tuple[ResultFile, ResultFile]:
@@ -75,7 +85,7 @@ def ranking_title(result: Result) -> str:
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         if task_names == set(TASK_NAMES_BY_AVERAGE[name]):
             return title[0].lower() + title[1:]
-    titles = [TASK_BY_NAME[name].title for name in task_names]
+    titles = [entry.title for entry in _ranking_entries(result)]
     return f"score on {titles[0]}" if len(titles) == 1 else f"mean of {len(titles)} tasks"
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orca_bench.report.notes import Note, merge_notes
 from orca_bench.report.reported_comparison import reported_comparison, reported_stderr
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table_notes import reported_notes, result_notes
-from orca_bench.results.models import Average, Result, TaskResult
+from orca_bench.results.harness_summary import entry_of_metric
+from orca_bench.results.models import Average, HarnessTaskResult, Result, TaskResult
 from orca_bench.results.summary import mean_of_tasks
+from orca_bench.results.task_facts import all_tasks_and_those_of, display_factor, is_suite_task, tasks_of
 from orca_bench.stats.distributions import two_sided_quantile
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
 #: The name of the mean over the tasks that all results have, where these are not those of a reported average.
 COMMON_MEAN = "common tasks"
@@ -26,7 +28,9 @@ COMMON_MEAN = "common tasks"
 
 @dataclass(frozen=True)
 class MeasuredScore:
-    """One measured number, percent: standard error, n, difference to the reported score, 95 % interval; None where unknown.
+    """One measured number, percent or in its task's unit: standard error, n, difference to the reported score, 95 % interval.
+
+    None: unknown.
 
     `difference_stderr` is the difference's standard error; `is_difference_shown` says whether it is significant: of a task
     corrected over the result's tasks, of a mean alone.
@@ -93,19 +97,24 @@ def build_score_table(
 
     `protocol_title` names the protocol in the title where its name alone does not tell it from that of another table.
     """
+    if results and not any(
+        is_suite_task(name) for _, result in results for name in (*result.tasks, *(result.order or ()))
+    ):
+        reported_scores = None  # which are of the suite's tasks
     reported_percent_by_task = {} if reported_scores is None else reported_scores.tasks
     reported_averages = dict({} if reported_scores is None else reported_scores.averages)
     differences = [_task_differences(result, reported_scores) for _, result in results]
     lines = []
-    for task in ALL_TASKS:
+    for task in all_tasks_and_those_of(result for _, result in results):
         scores = [
             _task_score(result, task.name, by_task.get(task.name))
             for (_, result), by_task in zip(results, differences, strict=True)
         ]
-        metric = _task_metric(results, task.name, task.metric)
+        metric = _task_metric(results, task)
         lines.append(
             TableLine(task.name, task.title, task.shots, metric, reported_percent_by_task.get(task.name), scores)
         )
+        lines += _further_metric_lines(task, [result for _, result in results])
     title_and_tasks_by_mean = {
         name: (title, TASK_NAMES_BY_AVERAGE[name]) for name, title in AVERAGE_TITLE_BY_NAME.items()
     }
@@ -145,11 +154,50 @@ def _table_title(
     suite_text = ", ".join(suites) or ("" if reported_scores is None else reported_scores.suite)
     protocol_text = f", protocol {protocols[0]}" if len(protocols) == 1 else ""
     reported_text = "" if reported_scores is None else f"; reported: {reported_scores.name}"
-    return f"{model_text}{suite_text}{protocol_text}: percent{reported_text}"
+    has_units = any(task.unit for task in tasks_of(result for _, result in results))
+    unit_text = "percent, or the metric's own unit" if has_units else "percent"
+    return f"{model_text}{suite_text}{protocol_text}: {unit_text}{reported_text}"
 
 
-def _task_metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
-    return next((result.tasks[name].metric for _, result in results if name in result.tasks), default)
+def _further_metric_lines(task: TaskFacts, results: Sequence[Result]) -> list[TableLine]:
+    """A line for each further metric that some result has of a task outside the suite."""
+    entries = [result.tasks.get(task.name) for result in results]
+    harness_entries = [entry if isinstance(entry, HarnessTaskResult) else None for entry in entries]
+    facts_by_metric = {
+        name: replace(task, metric=name, unit=metric.unit, higher_is_better=metric.higher_is_better)
+        for entry in harness_entries
+        if entry is not None
+        for name, metric in entry.metrics.items()
+        if name != entry.metric
+    }
+    return [
+        TableLine(
+            f"{task.name}:{name}",
+            task.title,
+            task.shots,
+            metric_words(facts),
+            None,
+            [
+                MeasuredScore()
+                if entry is None or name not in entry.metrics
+                else _measured_score(entry_of_metric(entry, name), entry.metrics[name].n or entry.n, None)
+                for entry in harness_entries
+            ],
+        )
+        for name, facts in facts_by_metric.items()
+    ]
+
+
+def metric_words(task: TaskFacts) -> str:
+    """The metric of a task; a unit that its name does not say, and the direction of one that is best low, stand behind it."""
+    is_said = not task.unit or task.unit in task.metric.replace("_", " ")
+    words = task.metric if is_said else f"{task.metric} ({task.unit})"
+    return words if task.higher_is_better else f"{words} ↓"
+
+
+def _task_metric(results: Sequence[tuple[str, Result]], task: TaskFacts) -> str:
+    metric = next((result.tasks[task.name].metric for _, result in results if task.name in result.tasks), task.metric)
+    return metric_words(replace(task, metric=metric))
 
 
 def _task_differences(result: Result, reported_scores: ReportedScores | None) -> dict[str, _ReportedDifference]:
@@ -173,6 +221,8 @@ def _task_score(result: Result, name: str, difference: _ReportedDifference | Non
 def common_task_names(results: Sequence[Result]) -> tuple[str, ...]:
     """The tasks that all results have, if there are two and some result has no reported average of its own."""
     names = tuple(task.name for task in ALL_TASKS if results and all(task.name in result.tasks for result in results))
+    if any(not is_suite_task(name) for result in results for name in result.tasks):
+        return ()  # a mean of whichever tasks says nothing
     has_averages = all(any(average.value is not None for average in result.averages.values()) for result in results)
     return () if len(names) < 2 or has_averages else names
 
@@ -219,12 +269,13 @@ def _measured_score(
 ) -> MeasuredScore:
     if entry.value is None:
         return MeasuredScore()
+    factor = display_factor(entry) if isinstance(entry, TaskResult) else 100.0
     return MeasuredScore(
-        100 * entry.value,
-        None if entry.stderr is None else 100 * entry.stderr,
+        factor * entry.value,
+        None if entry.stderr is None else factor * entry.stderr,
         n,
         None if difference is None else 100 * difference.value,
-        None if entry.interval is None else (100 * entry.interval[0], 100 * entry.interval[1]),
+        None if entry.interval is None else (factor * entry.interval[0], factor * entry.interval[1]),
         None if difference is None else 100 * difference.stderr,
         None if difference is None else difference.is_shown,
     )

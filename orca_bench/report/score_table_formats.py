@@ -26,7 +26,7 @@ from orca_bench.report.notes import NotedNumber, note_line
 from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, ScoreTable, TableLine
 from orca_bench.report.score_table_notes import REPORTED
 from orca_bench.results.models import Result
-from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME
 
 _CSV_HEADINGS = (
     *("task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference", "protocol"),
@@ -39,6 +39,7 @@ LEGENDS = {
     r"±[\d.]+\*": "±* all answers scored the same: a quarter of the 95 % interval",
     r"\[\d": "[…] 95 % interval",
     r"\([+-]": f"(Δ) {NO_DIFFERENCE_SHOWN}",
+    "↓": "↓ lower is better",
 }
 _CsvValue: TypeAlias = str | int | float | None
 
@@ -50,7 +51,7 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
     """
     lines = [line for line in table.lines if all_tasks or line.is_measured]
     if all_tasks and any(line.name == COMMON_MEAN and line.is_measured for line in lines):
-        lines = [line for line in lines if line.is_measured or line.name in TASK_BY_NAME]
+        lines = [line for line in lines if line.is_measured or line.name not in AVERAGE_TITLE_BY_NAME]
     has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in lines)
     columns = [
         ("Task", [TextCell(line.title) for line in lines]),
@@ -66,7 +67,7 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
             columns.append((_DIFFERENCE, [_difference_cell(score) for score in scores]))
         if not has_equal_counts or index == len(table.headings) - 1:
             columns.append(("n", [TextCell("" if score.n is None else f"{score.n:,}") for score in scores]))
-    task_count = sum(line.name in TASK_BY_NAME for line in lines)
+    task_count = sum(line.name not in (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN) for line in lines)
     return Grid(
         [heading for heading, _ in columns],
         [list(row) for row in zip(*(cells for _, cells in columns), strict=True)],

@@ -11,7 +11,7 @@ from orca_bench.report.notes import Note, NotedNumber, NoteKind
 from orca_bench.report.overlap_text import overlap_notes
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.hashing import is_unchanged_since_writing
-from orca_bench.results.models import Result
+from orca_bench.results.models import HarnessTaskResult, Result
 from orca_bench.suite import TASK_BY_NAME
 
 #: The heading of the numbers that are reported, as a note has it.
@@ -41,7 +41,9 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     if result.question_limit:
         notes.append(Note(f"only the {result.question_limit.full_text}", "remark", whole_result))
     if not result.complete:
-        missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
+        missing_titles = [
+            TASK_BY_NAME[name].title if name in TASK_BY_NAME else name for name in result.missing_task_names
+        ]
         text = f"unfinished; ordered and not run: {', '.join(missing_titles) or 'tasks without a number'}"
         notes.append(Note(text, "warning", whole_result))
     notes += [Note(warning, "warning", whole_result, rank=warning_rank(warning)) for warning in result.model.warnings]
@@ -56,6 +58,8 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
             notes.append(_number_note(text, "remark", label, name))
         if task_result.n < 2:
             notes.append(_number_note("one question has no standard error", "remark", label, name))
+        elif isinstance(task_result, HarnessTaskResult) and task_result.interval_note is not None:
+            notes.append(_number_note(task_result.interval_note, "remark", label, name))
     return notes
 
 
@@ -72,6 +76,8 @@ def task_notes(label: str, result: Result) -> list[Note]:
     notes = []
     for name, task_result in result.tasks.items():
         notes += [_number_note(warning, "warning", label, name) for warning in task_result.warnings]
+        if isinstance(task_result, HarnessTaskResult):
+            continue  # whose rows are not the leaderboard's
         if result.is_comparable() and not result.is_comparable(name):
             text = "other rows than the leaderboard's, so its difference is left out"
             notes.append(_number_note(text, "warning", label, name))

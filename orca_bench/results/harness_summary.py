@@ -56,14 +56,29 @@ def summarize_harness_metric(
     return _as_json(mean.value, mean.stderr, (mean.interval_low, mean.interval_high))
 
 
-def metric_questions(questions: Sequence[HarnessQuestion], metric_name: str) -> list[HarnessQuestion]:
-    """The questions that have a metric, with its value for their score and weight."""
-    selected = []
-    for question in questions:
-        if (value := question.metrics.get(metric_name)) is not None:
-            score, weight = (value[0], value[1]) if isinstance(value, list) else (value, None)
-            selected.append(question.model_copy(update={"score": score, "weight": weight}))
-    return selected
+def metric_question(question: HarnessQuestion, metric_name: str) -> HarnessQuestion | None:
+    """The question with its value of a metric for score and weight; None where it has none."""
+    value = question.metrics.get(metric_name)
+    if value is None:
+        return None
+    score, weight = (value[0], value[1]) if isinstance(value, list) else (value, None)
+    return question.model_copy(update={"score": score, "weight": weight})
+
+
+def entry_of_metric(entry: HarnessTaskResult, metric_name: str) -> HarnessTaskResult:
+    """The entry as it would be with another of its metrics for its value; its parts stay those of its own metric."""
+    metric = entry.metrics[metric_name]
+    return entry.model_copy(
+        update={
+            "metric": metric_name,
+            "value": metric.value,
+            "stderr": metric.stderr,
+            "interval": metric.interval,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "harness": entry.harness.model_copy(update={"aggregation": metric.aggregation}),
+        }
+    )
 
 
 def _values_of_texts(aggregation: str, questions: Sequence[Question]) -> list[float]:

@@ -44,11 +44,15 @@ def facts_of(result: Result, task_name: str) -> TaskFacts:
 
 
 def tasks_of(results: Iterable[Result]) -> list[TaskFacts]:
-    """The facts of all tasks that some of the results have: the suite's first, in its order, then others as they come."""
+    """The facts of all tasks that some of the results have: the suite's first, in its order, then others as they come.
+
+    A task that is neither of the suite nor described by its result is left out.
+    """
     facts_by_name: dict[str, TaskFacts] = {}
     for result in results:
-        for task_name in result.tasks:
-            if task_name not in facts_by_name:
+        for task_name, entry in result.tasks.items():
+            is_known = task_name in TASK_BY_NAME or isinstance(entry, HarnessTaskResult)
+            if is_known and task_name not in facts_by_name:
                 facts_by_name[task_name] = facts_of(result, task_name)
     return list(in_task_order(facts_by_name).values())
 
@@ -78,3 +82,16 @@ def display_factor(entry: TaskResult | PartResult | TaskFacts) -> float:
     """What a value of the entry is multiplied with where it is shown: fractions of 1 are shown in percent."""
     unit = entry.unit if isinstance(entry, HarnessTaskResult | TaskFacts) else ""
     return 1.0 if unit else 100.0
+
+
+def report_scale(entry: TaskResult | PartResult | TaskFacts) -> float:
+    """What reports multiply a value with: they compute with fractions of 1 and show percent.
+
+    A value with a unit is carried as a hundredth of it, and so shown as it is.
+    """
+    return display_factor(entry) / 100
+
+
+def unit_words(entry: TaskResult | TaskFacts) -> str:
+    """What stands behind a value that is shown: ` %`, or a unit with a space before it."""
+    return f" {entry.unit}" if isinstance(entry, HarnessTaskResult | TaskFacts) and entry.unit else " %"

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from orca_bench.stats.distributions import normal_quantile, student_quantile
+from orca_bench.stats.numbers import NUMBER_TEST, UNPAIRED_NUMBER_TEST
 from orca_bench.stats.paired_tests import (
     MCNEMAR_TEST,
     PAIRED_NORMAL_TEST,
@@ -67,6 +68,10 @@ def detectable_loss(difference: Difference, level: float, score: float | None = 
         return _normal_loss(difference, level, 1.0)
     if difference.test == UNPAIRED_NORMAL_TEST:
         return _normal_loss(difference, level, 1.0 if score is None else abs(2 * score - 1))
+    if difference.test == UNPAIRED_NUMBER_TEST:
+        return _quantile_loss(difference.error, math.inf, 1 - level / 2)
+    if difference.test == NUMBER_TEST:
+        return _number_loss(difference, level)
     if difference.test == MCNEMAR_TEST:
         return _mcnemar_loss(difference, level)
     if difference.test == STRATIFIED_MCNEMAR_TEST:
@@ -138,6 +143,13 @@ def _student_loss(difference: Difference, level: float) -> DetectableLoss:
     return DetectableLoss(
         critical, loss_at(rejection_quantile + student_quantile(_POWER, degrees_of_freedom)) - critical
     )
+
+
+def _number_loss(difference: Difference, level: float) -> DetectableLoss:
+    """By Student's t of numbers without bounds: a loss is taken to move all of them alike, and so adds no variance."""
+    if difference.clusters < 2:
+        return DetectableLoss(math.inf, 0.0)
+    return _quantile_loss(difference.stderr or 0.0, difference.clusters - 1, 1 - level / 2)
 
 
 def _mcnemar_loss(difference: Difference, level: float) -> DetectableLoss:

@@ -15,8 +15,8 @@ from orca_bench.stats.distributions import student_p_value, two_sided_quantile
 from orca_bench.stats.moments import compute_moments
 from orca_bench.stats.paired_tests import Difference
 
-#: The test of `number_difference`, by its name in `Difference.test`.
-NUMBER_TEST = "paired t of numbers"
+#: The test of `number_difference`, by its name in `Difference.test`, and that of two values with their standard errors.
+NUMBER_TEST, UNPAIRED_NUMBER_TEST = "paired t of numbers", "unpaired z of two values"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from result_contents import result_content
 from synthetic_results import random_result
 
-from orca_bench.report import comparison
+from orca_bench.report import comparison_lines
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.conclusions import comparison_sentence, comparisons_sentence, scores_sentence
 from orca_bench.report.html_page import page_pieces
@@ -196,7 +196,7 @@ def test_several_comparisons_are_told_of_a_model_whose_name_has_braces():
 def test_what_each_line_would_have_shown_is_computed_once(monkeypatch, tmp_path, count):
     lines = []
     monkeypatch.setattr(
-        comparison, "detectable_loss", lambda *arguments: lines.append(arguments) or detectable_loss(*arguments)
+        comparison_lines, "detectable_loss", lambda *arguments: lines.append(arguments) or detectable_loss(*arguments)
     )
     results = [random_result(tmp_path, f"m{seed}", 0.4, seed=seed, tasks=["drop", "gsm8k"]) for seed in range(count)]
     if count == 2:  # the sentence, the table and the picture of a page rest on one comparison

@@ -79,7 +79,11 @@ def harness_result(target, label="a model", share=0.5, nats_per_word=4.0, seed=0
             harness=harness,
             requests_sha256="c" * 64,
             metrics={
-                metric: MetricResult(**estimate, **{key: value for key, value in facts.items() if key != "weighting"})
+                metric: MetricResult(
+                    **estimate,
+                    aggregation=harness.aggregation,
+                    **{key: value for key, value in facts.items() if key != "weighting"},
+                )
             },
         )
     result = Result(

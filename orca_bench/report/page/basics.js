@@ -80,7 +80,8 @@ const outcomeSign = (score) => (Number.isNaN(score) ? "–" : score === 1 ? "✓
 const outcomeWords = (score) =>
   Number.isNaN(score) ? "not asked" : score === 1 ? "right" : score === 0 ? "wrong" : `score ${score.toFixed(2)}`;
 const outcomeText = (score) => (score === 1 || score === 0 ? `${outcomeSign(score)} ` : "") + outcomeWords(score);
-const outcomeKind = (score) => (Number.isNaN(score) ? "" : score >= 0.5 ? "right" : "wrong");
+const outcomeKind = (score) =>
+  Number.isNaN(score) || score < 0 || score > 1 ? "" : score >= 0.5 ? "right" : "wrong"; // a log-likelihood is neither
 
 /** The coloured mark of a result. */
 const makeDot = (result) => {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.report.model_colors import result_styles
-from orca_bench.report.pictures.parts import Part, StyledResult, has_suite_task
+from orca_bench.report.pictures.parts import Part, StyledResult, has_drawable_task
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import (
     limit_text,
@@ -75,7 +75,7 @@ class PageGroup:
 
         Of two results that with the lower mean stands first, as in the sentence of what was found.
         """
-        styled_results = [each for each in self.styled_results if has_suite_task(each.result)]
+        styled_results = [each for each in self.styled_results if has_drawable_task(each.result)]
         if len(styled_results) == 2:
             lower, _ = lower_and_higher([each.result_file for each in styled_results])
             styled_results.sort(key=lambda each: each.result_file is not lower)

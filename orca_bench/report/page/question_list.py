@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import ALL_TASKS, TASK_BY_NAME
+from orca_bench.results.task_facts import facts_of, ordered_names
+from orca_bench.suite import TASK_BY_NAME
 
 
 class QuestionKey(NamedTuple):
@@ -33,7 +34,10 @@ class PageQuestion:
 
 
 def list_questions(result_files: Sequence[ResultFile]) -> list[PageQuestion]:
-    """Every question of any result: tasks in the suite's order, within a task the order of the first result that has it."""
+    """Every question of any result: tasks in the suite's order, others after them.
+
+    Within a task they are in the order of the first result that has it.
+    """
     questions: dict[QuestionKey, PageQuestion] = {}
     for result_index, result_file in enumerate(result_files):
         for task_name, task_questions in result_file.questions_by_task.items():
@@ -43,7 +47,7 @@ def list_questions(result_files: Sequence[ResultFile]) -> list[PageQuestion]:
                 if key not in questions:
                     questions[key] = PageQuestion(key, [None] * len(result_files))
                 questions[key].by_result[result_index] = question
-    task_order = {task.name: index for index, task in enumerate(ALL_TASKS)}
+    task_order = {name: index for index, name in enumerate(ordered_names([key.task_name for key in questions]))}
     part_order: dict[tuple[str, str], int] = {}
     for key in questions:
         part_order.setdefault((key.rows_id, key.part_name), len(part_order))
@@ -58,5 +62,5 @@ def list_questions(result_files: Sequence[ResultFile]) -> list[PageQuestion]:
 
 def rows_id_of(result: Result, task_name: str) -> str:
     """What tells the rows of a task from those of another suite: their hash, or the suite's name where it is not known."""
-    facts = TASK_BY_NAME.get(task_name)
-    return (facts and result.evaluation_row_hash(facts)) or result.suite.name
+    is_known = task_name in TASK_BY_NAME or task_name in result.tasks
+    return (result.evaluation_row_hash(facts_of(result, task_name)) if is_known else None) or result.suite.name

@@ -85,9 +85,8 @@ def _task_row(
     if line.is_mean:
         heading = f"<span>{title}</span>"
     else:
-        heading = (
-            f'<button type="button" data-task="{escape_html(line.name)}" title="show its questions">{title}</button>'
-        )
+        task_name = escape_html(line.name.partition(":")[0])  # a further metric is called TASK:METRIC
+        heading = f'<button type="button" data-task="{task_name}" title="show its questions">{title}</button>'
     details = f"<small>{escape_html(line.details)}</small>" if line.details else ""
     cells = [f'<th scope="row" role="rowheader">{heading}{details}</th>']
     if has_reported:
@@ -122,6 +121,8 @@ def _score(score: PageScore | None, style: ModelStyle, chance: float | None, bad
 def _interval_bar(score: PageScore, style: ModelStyle, chance: float | None) -> str:
     if score.interval is None:
         return ""
+    if not score.is_percent:
+        return f"<small>95 % interval {score.interval[0]:.2f} to {score.interval[1]:.2f}</small>"
     low, high = (max(0.0, min(100.0, bound)) for bound in score.interval)
     chance_style = "" if chance is None else f";--chance:{chance:.4g}"
     chance_class = "" if chance is None else " with-chance"

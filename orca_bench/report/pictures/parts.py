@@ -17,7 +17,8 @@ from orca_bench.report.result_groups import protocol_titles, setting_indices
 from orca_bench.results.models import PartResult, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
-from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, TaskFacts
+from orca_bench.results.task_facts import tasks_of
+from orca_bench.suite import TaskFacts
 
 _MAX_NAMED_MODELS = 2  # in a title
 
@@ -47,9 +48,8 @@ class Part:
 
     @property
     def tasks(self) -> list[TaskFacts]:
-        """The tasks that at least one result has, in the suite's order."""
-        task_names = {name for styled_result in self.styled_results for name in styled_result.result.tasks}
-        return [task for task in ALL_TASKS if task.name in task_names]
+        """The tasks that at least one result has, in the suite's order, others after them; those in percent alone."""
+        return [task for task in tasks_of(each.result for each in self.styled_results) if not task.unit]
 
     @property
     def models_text(self) -> str:
@@ -105,7 +105,7 @@ class Score:
 
 def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
     """The results by suite and protocol, as everywhere (result_groups.py); those without a task of the suite are left out."""
-    result_files = [result_file for result_file in result_files if has_suite_task(result_file.result)]
+    result_files = [result_file for result_file in result_files if has_drawable_task(result_file.result)]
     styles = result_styles(result_files)
     groups = [[(result_files[index], styles[index]) for index in indices] for indices in setting_indices(result_files)]
     titles = protocol_titles([group[0][0].result.protocol for group in groups], with_versions=True)
@@ -116,9 +116,9 @@ def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
     ]
 
 
-def has_suite_task(result: Result) -> bool:
-    """Whether a result has a task that the suite has, so that a picture can show it."""
-    return any(name in TASK_BY_NAME for name in result.tasks)
+def has_drawable_task(result: Result) -> bool:
+    """Whether a result has a task whose scores are percent, so that a picture can show it."""
+    return any(not task.unit for task in tasks_of([result]))
 
 
 def percent_score(score: TaskResult | PartResult) -> Score:

@@ -14,6 +14,7 @@ from orca_bench.report.pictures.drawing import Point, Role, Shape
 from orca_bench.report.pictures.parts import Part, Score, percent_score, question_range
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.task_facts import display_factor
 from orca_bench.suite import TaskFacts
 
 _REPORTED_PROTOCOL = "leaderboard"
@@ -38,7 +39,11 @@ def series_of(part: Part, reported_scores: ReportedScores | None) -> list[Series
         Series(
             styled_result.name,
             styled_result.style,
-            {name: percent_score(entry) for name, entry in styled_result.result.tasks.items()},
+            {
+                name: percent_score(entry)
+                for name, entry in styled_result.result.tasks.items()
+                if display_factor(entry) == 100
+            },
         )
         for styled_result in part.styled_results
     ]
