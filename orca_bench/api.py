@@ -96,7 +96,8 @@ def evaluate(
     *,
     tasks: str | Sequence[str] = "all",
     protocol: str = "orca",
-    system: str | int = 5,
+    system: str | int | None = None,
+    few_shot: str | None = None,
     benchmarks: str | Path | None = None,
     benchmarks_revisions: str | Sequence[str] = (),
     limit: LimitJson = None,
@@ -113,8 +114,9 @@ def evaluate(
 ) -> dict[str, ResultFile]:
     """Evaluate a model folder, GGUF file, hub id or run (by default the newest finished run); returns the results by protocol.
 
-    `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, plain, or both
-    (leaderboard and orca). `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with
+    `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, chat, plain,
+    or both (leaderboard and orca). `system` is an id of the Orca paper's system messages or a text, None the protocol's own choice
+    (message 5 under orca, none under chat); under chat, `few_shot` is turns or one-turn. `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with
     `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject),
     `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
     `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
@@ -134,6 +136,7 @@ def evaluate(
         tasks=tasks,
         protocol=protocol,
         system=system,
+        few_shot=few_shot,
         benchmarks=mini.resolve_benchmarks(None if benchmarks is None else Path(benchmarks), runs),
         benchmarks_revisions=_text_list(benchmarks_revisions),
         limit=limit,

@@ -24,13 +24,15 @@ from orca_bench.question_limit import LimitJson
 @options.tasks
 @click.option(
     "--protocol",
-    type=click.Choice(["orca", "leaderboard", "both", "plain"]),
+    type=click.Choice(["orca", "leaderboard", "both", "chat", "plain"]),
     default="orca",
     show_default=True,
     help="orca: questions in the Orca prompt, scored as trained. leaderboard: the requests and scores of Open LLM Leaderboard "
-    "v1, comparable with reported scores. both: one after the other. plain: today's lm-eval with its own prompts.",
+    "v1, comparable with reported scores. both: one after the other. chat: questions in the model's own chat template. plain: today's lm-eval with its "
+    "own prompts.",
 )
-@options.system
+@options.protocol_system
+@options.few_shot
 @options.benchmarks
 @options.benchmarks_revision
 @options.limit
@@ -89,7 +91,8 @@ def command(
     name: str | None,
     tasks: str,
     protocol: str,
-    system: str,
+    system: str | None,
+    few_shot: str | None,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
     limit: LimitJson,
@@ -127,6 +130,7 @@ def command(
       orca-bench eval --tasks all
       orca-bench eval --limit 200 --limit mmlu=20 --benchmarks path/to/benchmarks
       orca-bench eval --model psmathur/orca_mini_13b --revision main --protocol both
+      orca-bench eval --model mine.Q4_K_M.gguf --protocol chat
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
       orca-bench eval --model mine.Q4_K_M.gguf --engine llamacpp --tasks mmlu,gsm8k,drop
@@ -154,6 +158,7 @@ def command(
             tasks=tasks,
             protocol=protocol,
             system=system,
+            few_shot=few_shot,
             benchmarks=benchmarks,
             benchmarks_revisions=benchmarks_revisions,
             limit=limit,

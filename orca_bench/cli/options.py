@@ -35,6 +35,8 @@ class RunWord(click.ParamType[str]):
         return [*runs, CompletionItem(incomplete, type="file")]
 
 
+#: How protocol `chat` may show few-shot examples (`evaluate/protocols/chat.py`, whose import takes longer).
+FEW_SHOT_NAMES = ("turns", "one-turn")
 #: The type of what names results: runs' names, folders, result files (cli/result_words.py turns them into files).
 RESULT = RunWord("result", "results")
 #: The type of what names a model: a run's name, a folder, a GGUF file, an id of the hub (models/model_lookup.py).
@@ -45,6 +47,17 @@ system: Decorator = click.option(
     default="5",
     show_default=True,
     help="System message of the Orca prompt: an id of the Orca paper (1–16) or a text.",
+)
+protocol_system: Decorator = click.option(
+    "--system",
+    help="System message of the protocols orca and chat: an id of the Orca paper (1–16) or a text.  [default: orca: 5; chat: none, "
+    "so that the chat template may write its own]",
+)
+few_shot: Decorator = click.option(
+    "--few-shot",
+    type=click.Choice(FEW_SHOT_NAMES),
+    help="chat: turns: the few-shot examples are turns of the chat, each answer where the model gives its own. one-turn: they stand "
+    "before the question in its turn.  [default: turns]",
 )
 tasks: Decorator = click.option(
     "--tasks",

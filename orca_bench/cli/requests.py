@@ -10,19 +10,20 @@ import click
 from orca_bench.cli import options
 from orca_bench.errors import UserError
 from orca_bench.question_limit import LimitJson, limit_from_json
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID
 
 
 @click.command("requests")
 @options.tasks
 @click.option(
     "--protocol",
-    type=click.Choice(["orca", "leaderboard"]),
+    type=click.Choice(["orca", "leaderboard", "chat"]),
     default="orca",
     show_default=True,
-    help="orca: questions in the Orca prompt. leaderboard: the requests of Open LLM Leaderboard v1.",
+    help="orca: questions in the Orca prompt. leaderboard: the requests of Open LLM Leaderboard v1. chat: messages, which "
+    "a model's chat template turns into text.",
 )
-@options.system
+@options.protocol_system
+@options.few_shot
 @options.benchmarks
 @options.limit
 @click.option("--token-ids", is_flag=True, help="Add token ids, as the tokenizer of --model encodes them.")
@@ -46,7 +47,8 @@ from orca_bench.system_messages import DEFAULT_SYSTEM_ID
 def command(
     tasks: str,
     protocol: str,
-    system: str,
+    system: str | None,
+    few_shot: str | None,
     benchmarks: Path | None,
     limit: LimitJson,
     token_ids: bool,
@@ -63,6 +65,8 @@ def command(
     place in the document, from 0), `context`, and `continuation` to be scored or `until`, the strings that end an answer, with
     `max_new_tokens`, the maximum number of its tokens. The same rows give the same bytes. With --token-ids a line also has
     `context_ids` and `continuation_ids`, or `context_ids` and `discard`: how many tokens of the answer the protocol discards.
+    Under chat, `context` is a chat: JSON of messages with `role` and `content`; --token-ids adds `prompt`, the text that the chat
+    template of --model writes.
 
     Any engine may answer: add `answer` to each line (the continuation's log-probability in nats, or the text, with `ran_out`:
     true if it reached `max_new_tokens`), and score the file.
@@ -90,6 +94,7 @@ def command(
         tasks=tasks,
         protocol=protocol,
         system=system,
+        few_shot=few_shot,
         benchmarks=mini.resolve_benchmarks(benchmarks, runs),
         benchmarks_revisions=benchmarks_revisions,
         limit=limit,
@@ -110,7 +115,8 @@ def command(
     # Whatever the requests depend on must be the same there.
     options_and_values: list[tuple[str, Sequence[object]]] = [
         ("--protocol", [protocol]),
-        ("--system", [] if system == str(DEFAULT_SYSTEM_ID) else [system]),
+        ("--system", [] if system is None else [system]),
+        ("--few-shot", [] if few_shot is None else [few_shot]),
         ("--benchmarks", [] if benchmarks is None else [benchmarks]),
         ("--benchmarks-revision", benchmarks_revisions),
         ("--limit", limit_from_json(limit).option_texts),

@@ -14,14 +14,15 @@ from orca_bench.question_limit import LimitJson
 @click.argument("answers", type=options.PATH)
 @click.option(
     "--protocol",
-    type=click.Choice(["orca", "leaderboard"]),
+    type=click.Choice(["orca", "leaderboard", "chat"]),
     required=True,
     help="The protocol of the requests.",
 )
 @click.option(
     "--tasks", help="all, or a comma-separated list; each must be answered.  [default: all tasks that the file answers]"
 )
-@options.system
+@options.protocol_system
+@options.few_shot
 @options.benchmarks
 @options.benchmarks_revision
 @options.limit
@@ -41,7 +42,8 @@ def command(
     answers: Path,
     protocol: str,
     tasks: str | None,
-    system: str,
+    system: str | None,
+    few_shot: str | None,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
     limit: LimitJson,
@@ -80,6 +82,7 @@ def command(
         tasks=tasks or "all",
         protocol=protocol,
         system=system,
+        few_shot=few_shot,
         benchmarks=mini.resolve_benchmarks(benchmarks, runs),
         benchmarks_revisions=benchmarks_revisions,
         limit=limit,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
 from orca_bench.evaluate.engine_config import ENGINE_NAMES, EngineConfig
-from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
+from orca_bench.evaluate.protocols import FEW_SHOT_NAMES, REQUEST_PROTOCOLS, default_system_text
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
 from orca_bench.question_limit import LimitJson, limit_from_json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
-PROTOCOL_NAMES = ("orca", "leaderboard", "both", "plain")
+PROTOCOL_NAMES = ("orca", "leaderboard", "both", "chat", "plain")
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -35,7 +35,8 @@ def evaluation_config(
     *,
     tasks: str = "all",
     protocol: str = "orca",
-    system: str | int = 5,
+    system: str | int | None = None,
+    few_shot: str | None = None,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
     limit: LimitJson = None,
@@ -52,7 +53,8 @@ def evaluation_config(
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
-    `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
+    `system` None is the protocol's own choice: message 5 under `orca`, none under `chat`. `few_shot`, for `chat` alone, is one of
+    FEW_SHOT_NAMES. `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
     `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here
     (`show_message` gets a line about it), and a server is asked for the name of its model. `data_report` is a report of
     `orca-bench data check`, or `none`; by default it is that of the model's folder. Raises UserError for a text that is not
@@ -64,7 +66,8 @@ def evaluation_config(
     question_limit = limit_from_json(limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
-    system_text = system_message(system)
+    system_text = default_system_text(protocol) if system is None else system_message(system)
+    few_shot = check_few_shot(few_shot, protocol)
     dataset_revisions_by_task, max_new_tokens_by_task = (
         revisions_by_task(benchmarks_revisions, benchmarks),
         token_limits_by_task(max_new_tokens),
@@ -98,7 +101,14 @@ def evaluation_config(
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
-                name, model_folder, runs_folder, protocol_name, question_limit, system_text, max_new_tokens_by_task
+                name,
+                model_folder,
+                runs_folder,
+                protocol_name,
+                question_limit,
+                system_text,
+                max_new_tokens_by_task,
+                few_shot,
             )
             for protocol_name in protocol_names
         }
@@ -114,6 +124,7 @@ def evaluation_config(
         tasks=selected_tasks,
         result_paths_by_protocol=result_paths,
         system_text=system_text,
+        few_shot=few_shot,
         benchmarks_folder=benchmarks,
         question_limit=question_limit,
         dtype=dtype,
@@ -132,7 +143,8 @@ def request_selection(
     *,
     tasks: str = "all",
     protocol: str = "orca",
-    system: str | int = 5,
+    system: str | int | None = None,
+    few_shot: str | None = None,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
     limit: LimitJson = None,
@@ -142,7 +154,11 @@ def request_selection(
     check_choice(protocol, REQUEST_PROTOCOLS, "--protocol")
     select(tasks)
     question_limit = limit_from_json(limit)
-    system_text, dataset_revisions_by_task = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
+    system_text = default_system_text(protocol) if system is None else system_message(system)
+    few_shot, dataset_revisions_by_task = (
+        check_few_shot(few_shot, protocol),
+        revisions_by_task(benchmarks_revisions, benchmarks),
+    )
 
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
@@ -155,7 +171,22 @@ def request_selection(
         question_limit,
         dataset_revisions_by_task,
         max_new_tokens_by_task,
+        few_shot,
     )
+
+
+def check_few_shot(few_shot: str | None, protocol_name: str) -> str:
+    """How few-shot examples are shown, the default filled in; raises UserError for another word and for another protocol."""
+    if few_shot is None:
+        return FEW_SHOT_NAMES[0]
+    check_choice(few_shot, FEW_SHOT_NAMES, "--few-shot")
+    if protocol_name != "chat":
+        raise UserError(
+            f"not an option of --protocol {protocol_name}, whose examples are always one text",
+            where="--few-shot",
+            hint="it is one of --protocol chat",
+        )
+    return few_shot
 
 
 def _select_tasks_with_rows(

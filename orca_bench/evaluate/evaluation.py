@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from orca_bench import launcher_environment, library_settings
 from orca_bench.counts import counted
 from orca_bench.errors import Interrupted
-from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding
+from orca_bench.evaluate import benchmark_rows, chat_encoding, engine_choice, protocols
 from orca_bench.evaluate.answers import work_sharing
 from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
 from orca_bench.evaluate.answers.workload import Workload, count_text
@@ -126,7 +126,9 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
     """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
     with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
         encodings_by_protocol = {
-            protocol_name: request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
+            protocol_name: chat_encoding.encoding_of_model(
+                protocol_name, config.model_folder, engine.tokenizer, engine.window_tokens
+            )
             for protocol_name in config.result_paths_by_protocol
         }
         work_sharing.answer_work_items(
@@ -139,6 +141,8 @@ def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str],
     if config.engine_config.engine_name == "hf":
         config.model_folder.check_model()
     config.model_folder.check_tokenizer()
+    if protocols.Chat.name in config.result_paths_by_protocol:
+        config.model_folder.chat_template.check(config.system_text)
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows_by_task = {
         task.name: benchmark_rows.load_task_rows(

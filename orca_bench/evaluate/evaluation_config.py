@@ -24,14 +24,15 @@ class EvaluationConfig:
     (of each MMLU subject). With `ignores_cached_answers`, answers of an earlier evaluation are not used. After `max_seconds`
     nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
     `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on;
-    `has_named_report` says that a user named it, so that it must be of these rows.
+    `has_named_report` says that a user named it, so that it must be of these rows. `few_shot` says how protocol `chat` shows
+    few-shot examples.
     """
 
     model_folder: ModelFolder
     model_name: str
     tasks: Sequence[Task]
     result_paths_by_protocol: Mapping[str, Path]
-    system_text: str
+    system_text: str | None
     benchmarks_folder: Path | None
     question_limit: QuestionLimit
     dtype: str
@@ -42,3 +43,4 @@ class EvaluationConfig:
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
     data_report_path: Path | None = None
     has_named_report: bool = True
+    few_shot: str = "turns"

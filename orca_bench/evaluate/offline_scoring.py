@@ -15,8 +15,8 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate import (
     answer_files,
     benchmark_rows,
+    chat_encoding,
     protocols,
-    request_encoding,
     request_files,
     result_building,
     scoring,
@@ -39,11 +39,19 @@ class RequestSelection:
 
     tasks: Sequence[Task]
     protocol_name: str
-    system_text: str
+    system_text: str | None
     benchmarks_folder: Path | None
     question_limit: QuestionLimit
     dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
+    few_shot: str = protocols.FEW_SHOT_NAMES[0]
+
+    def protocol(self) -> protocols.RequestProtocol:
+        """The protocol with its system message and token limits; of `chat` without a model, whose template it need not know."""
+        chat_settings = protocols.ChatSettings(self.few_shot)
+        return protocols.protocol_by_name(
+            self.protocol_name, self.system_text, self.max_new_tokens_by_task, chat_settings
+        )
 
     def task_rows(self, task: Task) -> benchmark_rows.BenchmarkRows:
         """The rows of one of its tasks."""
@@ -67,12 +75,12 @@ def write_requests(
     rows_by_task = {task.name: selection.task_rows(task) for task in selection.tasks}
     encoding = None
     if model_folder is not None:
-        encoding = request_encoding.encoding_of_protocol(
-            selection.protocol_name, model_folder.tokenizer, model_folder.window_tokens
+        if selection.protocol_name == protocols.Chat.name:
+            model_folder.chat_template.check(selection.system_text)
+        encoding = chat_encoding.encoding_of_model(
+            selection.protocol_name, model_folder, model_folder.tokenizer, model_folder.window_tokens
         )
-    protocol = protocols.protocol_by_name(
-        selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
-    )
+    protocol = selection.protocol()
     line_count = 0
     if not requests_path.parent.exists():
         make_writable_folder(requests_path.parent)
@@ -113,9 +121,7 @@ def score_answers(
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
     suite = benchmark_rows.read_suite(selection.benchmarks_folder)
-    protocol = protocols.protocol_by_name(
-        selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
-    )
+    protocol = selection.protocol()
     rows_by_task = {task.name: selection.task_rows(task) for task in tasks}
     marker = open_marker(data_report_path, rows_by_task, tasks)
     documents_by_task = {

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_bench.errors import Interrupted, OutOfTime, UserError
-from orca_bench.evaluate import protocols, request_encoding, result_building
+from orca_bench.evaluate import chat_encoding, protocols, result_building
 from orca_bench.evaluate.answers.answer_cache import ANSWER_CACHE_FILE_NAME, AnswerCache
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.answers.work_sharing import WorkerPool
 from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite
+from orca_bench.evaluate.chat_encoding import ChatEncoding, merge_warning
 from orca_bench.evaluate.display import Display
 from orca_bench.evaluate.engine_choice import LoadedEngine
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
@@ -90,6 +91,9 @@ class ProtocolRun:
             workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
             workload.cached_tokens_by_kind[call.answer_kind] += self.harness_model.cached_tokens(call)
             self.prepared_calls_by_task[task.name] = call
+        if isinstance(encoding := self.harness_model.encoding, ChatEncoding) and encoding.merged_response_count:
+            self.result.model.warnings = [*self.result.model.warnings, merge_warning(encoding.merged_response_count)]
+            self.display.message(f"{self.config.model_name}: {merge_warning(encoding.merged_response_count)}")
 
     def run(self) -> Result:
         """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
@@ -172,7 +176,9 @@ def open_run(
     and the protocol is `plain`, and where a file that is no result is in the way.
     """
     protocol, engine = _build_protocol(config, protocol_name), inputs.engine
-    encoding = request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
+    encoding = chat_encoding.encoding_of_model(
+        protocol_name, config.model_folder, engine.tokenizer, engine.window_tokens
+    )
     if engine.max_pair_tokens is not None:
         encoding.limit_pair_length(engine.max_pair_tokens)
     for task in config.tasks:
@@ -210,7 +216,11 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
     """The protocol of a name with the system message and the token limits of a configuration."""
     if protocol_name == Plain.name:
         return Plain(config.max_new_tokens_by_task)
-    return protocols.protocol_by_name(protocol_name, config.system_text, config.max_new_tokens_by_task)
+    chat_settings = protocols.ChatSettings(config.few_shot)
+    if protocol_name == protocols.Chat.name:
+        template_description = chat_encoding.describe_template(config.model_folder.chat_template, config.system_text)
+        chat_settings = protocols.ChatSettings(config.few_shot, template_description)
+    return protocols.protocol_by_name(protocol_name, config.system_text, config.max_new_tokens_by_task, chat_settings)
 
 
 def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
@@ -224,12 +234,15 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
         computation = model_warnings.RUN_BY_GPTQ_KERNEL
     else:
         computation = model_warnings.in_full_precision("GPTQ" if gguf_bits is None else "GGUF")
-    return model_warnings.model_warnings(
+    warnings = model_warnings.model_warnings(
         protocol_name == "orca" and model_folder.has_own_prompt,
         [] if is_loaded_elsewhere else model_folder.unused_weight_names,
         gguf_bits if model_warnings.has_quantized_bits(gguf_bits) else model_folder.gptq_bits_per_weight,
         computation,
     )
+    if protocol_name == protocols.Chat.name:
+        warnings += chat_encoding.template_notes(model_folder.chat_template, config.system_text)
+    return warnings
 
 
 def _cache_identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:

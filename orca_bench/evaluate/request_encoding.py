@@ -1,6 +1,6 @@
 """Strings in, token ids out, and back: how a protocol's requests become what the model is fed, and its tokens an answer.
 
-Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
+Three rules, one class each (that of protocol `chat` is in chat_encoding.py). `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
 model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, after BOS where the tokenizer
 adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the stop rules of the harness of Open LLM
 Leaderboard v1. No model is needed here, so the ids of a request can be shown, and answered by another engine, without loading
@@ -83,6 +83,14 @@ class Encoding(ABC):
         no token of its own or does not fit the window.
         """
         context_ids, continuation_ids = self._pair_ids(context, continuation)
+        max_context_tokens = self._room_for_context(continuation_ids, continuation)
+        if max_context_tokens < len(context_ids) and self._max_pair_tokens <= self.window_tokens:
+            self.server_shortened_context_count += 1
+        context_ids = self._fit_context(context, context_ids, max_context_tokens, fixed_prefix_characters)
+        return ScoredSequence(context_ids + continuation_ids, len(context_ids))
+
+    def _room_for_context(self, continuation_ids: Sequence[int], continuation: str) -> int:
+        """How many tokens of a context fit before a continuation; raises UserError as `encode_pair` does."""
         if not continuation_ids:
             raise UserError(f"the continuation {continuation!r} has no token of its own, so it cannot be scored")
         max_context_tokens = self._max_pair_tokens - len(continuation_ids)
@@ -90,10 +98,7 @@ class Encoding(ABC):
             raise UserError(
                 f"a continuation of {len(continuation_ids)} tokens does not fit the context window: {continuation[:60]!r}…"
             )
-        if max_context_tokens < len(context_ids) and self._max_pair_tokens <= self.window_tokens:
-            self.server_shortened_context_count += 1
-        context_ids = self._fit_context(context, context_ids, max_context_tokens, fixed_prefix_characters)
-        return ScoredSequence(context_ids + continuation_ids, len(context_ids))
+        return max_context_tokens
 
     def encode_text(self, text: str) -> tuple[int, list[int]]:
         """What stands before a whole text that is scored, one id, and the text's own ids; none is cut."""
@@ -256,7 +261,7 @@ class LeaderboardEncoding(HarnessEncoding):
 
 
 def encoding_of_protocol(protocol_name: str, tokenizer: Tokenizer, window_tokens: int) -> Encoding:
-    """The encoding of a protocol for a model whose context window is `window_tokens` tokens.
+    """The encoding of a protocol for a model whose context window is `window_tokens` tokens; not of `chat`.
 
     `orca` uses at most 2,048 of them, the window that the student was made with; the two others, as their harnesses do, all.
     """

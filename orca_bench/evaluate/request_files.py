@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.chat_encoding import ChatEncoding
 from orca_bench.evaluate.protocols import Document, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding
 from orca_bench.results.hashing import sha256_of_json
@@ -54,14 +55,15 @@ def request_lines(documents: Iterable[Document], encoding: Encoding | None = Non
 
 
 def _token_ids(request: Request, encoding: Encoding) -> dict[str, Any]:
+    fields = {"prompt": encoding.rendered_prompt(request.context)} if isinstance(encoding, ChatEncoding) else {}
     if request.continuation is not None:
         pair = encoding.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
-        return {
+        return fields | {
             "context_ids": pair.token_ids[: pair.scored_start],
             "continuation_ids": pair.token_ids[pair.scored_start :],
         }
     prompt = encoding.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
-    return {"context_ids": prompt.token_ids, "discard": prompt.discarded_token_count}
+    return fields | {"context_ids": prompt.token_ids, "discard": prompt.discarded_token_count}
 
 
 def requests_sha256(documents: Iterable[Document]) -> str:

@@ -18,8 +18,8 @@ from orca_bench.models import architecture, model_names, quantization, weights
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_file import is_gguf
 from orca_bench.models.gptq import gptq_import
-from orca_bench.prompt import TURN_HEADERS
 from orca_bench.tokenizers import Disagreement, Tokenizer
+from orca_bench.tokenizers.chat_template import ChatTemplate, has_chat_template, load_chat_template
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -173,24 +173,26 @@ class ModelFolder:
         return origin
 
     @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The chat template of the model; raises UserError where there is none, or none that can be used."""
+        # An export encodes what its template writes without looking for special tokens, and the template of a GGUF file that
+        # was imported is another one.
+        is_own_export = (Path(self.path) / METADATA_FILE_NAME).is_file()
+        return load_chat_template(self.tokenizer, Path(self.path), splits_special_tokens=is_own_export)
+
+    @cached_property
     def has_own_prompt(self) -> bool:
-        """Whether the model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
+        """Whether the model was tuned in another prompt than Orca's: its chat template writes another one.
+
+        Not so a folder with an orca_bench.json, which this program trained.
+        """
         folder = Path(self.path)
-        if (folder / METADATA_FILE_NAME).is_file():
+        if (folder / METADATA_FILE_NAME).is_file() or not has_chat_template(folder):
             return False
-        settings_file = folder / "tokenizer_config.json"
-        tokenizer_config = read_json(settings_file) if settings_file.is_file() else {}
-        chat_templates = (
-            [str(tokenizer_config["chat_template"])]
-            if isinstance(tokenizer_config, dict) and tokenizer_config.get("chat_template")
-            else []
-        )
-        chat_templates += [
-            file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.glob("*.jinja"))
-        ]
-        return any(
-            not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in chat_templates
-        )
+        try:
+            return not self.chat_template.writes_orca_prompt
+        except UserError:
+            return True
 
     @cached_property
     def gguf_bits_per_weight(self) -> float | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: How the warning of a model's own prompt begins, also in older results; `generate` prints it.
 OWN_PROMPT_WARNING = (
     "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
 )
+_OWN_PROTOCOL_HINT = "; `--protocol chat` asks it in its own"
 #: What rounds besides where the weights of a quantised format run as they are, and not in full precision.
 OWN_ROUNDING_BY_FORMAT = {"GGUF": "llama.cpp's own rounding", "GPTQ": "a GPTQ kernel's own rounding"}
 RUN_BY_LLAMACPP = "run by llama.cpp, which rounds activations too"
@@ -33,7 +35,7 @@ def model_warnings(
     that it came from, None for a model that is not quantised, and `computation` says what computes with them:
     RUN_BY_LLAMACPP, RUN_BY_GPTQ_KERNEL or `in_full_precision`.
     """
-    warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
+    warnings = [OWN_PROMPT_WARNING + _OWN_PROTOCOL_HINT] if asks_in_foreign_prompt else []
     if unused_weight_names:
         names_text = ", ".join(unused_weight_names[:_MOST_NAMED_WEIGHTS])
         ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
@@ -55,9 +57,14 @@ def has_quantized_bits(bits_per_weight: float | None) -> bool:
 
 def warning_rank(warning: str) -> int:
     """The place of a warning among those of a model, also of an older result: 0 its prompt, 2 its bits, 1 all others."""
-    if warning == OWN_PROMPT_WARNING:
+    if is_own_prompt_warning(warning):
         return 0
     return 2 if is_bits_warning(warning) else 1
+
+
+def is_own_prompt_warning(warning: str) -> bool:
+    """Whether a warning, also of an older result, says that the model was tuned in another prompt."""
+    return warning.startswith(OWN_PROMPT_WARNING)
 
 
 def is_bits_warning(warning: str) -> bool:

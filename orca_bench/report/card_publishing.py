@@ -6,6 +6,7 @@ any folder as its model's.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from orca_bench.files import make_writable_folder, open_binary_replacement, writ
 from orca_bench.models import model_size
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
-from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
+from orca_bench.models.model_warnings import is_own_prompt_warning
 from orca_bench.report import card_scores, model_card
 from orca_bench.report.pictures import Picture
 from orca_bench.report.pictures.parts import split_into_parts
@@ -271,7 +272,7 @@ def _gguf_facts(results: Sequence[Result]) -> GgufFacts | None:
     if model.bits is None or not model.path or not model.path.lower().endswith(".gguf"):
         return None
     orca_warnings = [result.model.warnings for result in results if result.protocol.name == "orca"]
-    has_own_prompt = any(OWN_PROMPT_WARNING in warnings for warnings in orca_warnings) if orca_warnings else None
+    has_own_prompt = any(map(is_own_prompt_warning, itertools.chain(*orca_warnings))) if orca_warnings else None
     return GgufFacts(re.split(r"[\\/]+", model.path)[-1], model.bits, has_own_prompt)
 
 

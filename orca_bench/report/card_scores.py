@@ -23,6 +23,7 @@ from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 _PROTOCOL_DESCRIPTIONS = {
     "leaderboard": "the prompts, few-shot examples, stop rules and scores of the Open LLM Leaderboard v1",
     "orca": "each question in the Orca prompt",
+    "chat": "each question in the model's own chat template",
     "plain": "lm-evaluation-harness with its own prompts of today",
 }
 

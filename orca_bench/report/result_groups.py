@@ -19,7 +19,15 @@ from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_
 from orca_bench.system_messages import system_id_of
 
 #: The words for the keys of a protocol's description, of those that have others.
-SETTING_NAMES = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
+SETTING_NAMES = {
+    "system": "system message",
+    "few_shot": "few-shot examples in",
+    "template_sha256": "chat template",
+    "template_system": "chat template's own system message",
+    "template_date": "chat template's date",
+    "max_length": "window",
+    "max_new_tokens": "most new tokens",
+}
 
 #: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
 _KEYS_OF_THE_MODEL = frozenset({"max_length"})

@@ -18,6 +18,7 @@ from orca_bench.suite import TASK_BY_NAME
 REPORTED = "reported"
 _UNFAIR_PROTOCOLS = {
     "orca": "measured in the Orca prompt, the reported scores without it: a difference mixes model and protocol",
+    "chat": "measured in the model's own chat template, the reported scores without one: a difference mixes model and protocol",
     "plain": "measured in lm-eval's own prompts of today, the reported scores by a harness of 2023 with other prompts, draws and "
     "stop rules: a difference mixes model and protocol",
 }

@@ -15,14 +15,20 @@ class ProtocolDescription(JsonObject):
     """How questions became requests and answers became scores: all that two results must have in common.
 
     `max_length` is the model's window in tokens, `max_new_tokens` the token limit of a text, by task where tasks differ;
-    `system` is the system message of protocol `orca`, `harness` and `lm_eval` are the versions of the other two's harness.
+    `system` is the system message of the protocols `orca` and `chat`, `harness` and `lm_eval` are the versions of the other two's
+    harness. Of `chat`, `few_shot` says how few-shot examples are shown, `template_sha256` is the hash of the model's chat
+    template, `template_system` the system message that it writes by itself, `template_date` the date that it is given for today's.
     """
 
-    name: Literal["leaderboard", "orca", "plain"]
+    name: Literal["leaderboard", "orca", "plain", "chat"]
     version: int | None = None
     system: str | None = None
     harness: str | None = None
     lm_eval: str | None = None
+    few_shot: str | None = None
+    template_sha256: str | None = None
+    template_system: str | None = None
+    template_date: str | None = None
     tokens: str | None = None
     max_new_tokens: Count | dict[str, Count] | None = None
     scoring: dict[str, str] | None = None

@@ -17,6 +17,7 @@ from lm_eval.api.task import Task as HarnessTask
 from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 
+from orca_bench.errors import check_choice
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.harness.lm_eval_instances import RequestInstance, Response, answer_of, generation_options
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, without_samples
@@ -59,6 +60,7 @@ def protocol_tasks(
     or a text); without `benchmarks`, rows come from the hub. Such a model makes tokens of the strings by its own rules:
     the leaderboard's numbers need `add_bos_token=False`, and only `orca-bench eval` tokenizes the Orca prompt as training does.
     """
+    check_choice(protocol, ("leaderboard", "orca"), "protocol")  # the context of `chat` is no text for a model
     question_limit = limit_from_json(limit)
     request_protocol = protocols.protocol_by_name(protocol, system_message(system))
     return [

@@ -1,0 +1,233 @@
+"""Chats in, token ids out, by a model's own chat template: the rule of protocol `chat` for what the model is fed.
+
+A prompt's ids are those of transformers' `apply_chat_template`. A response is scored as the template's assistant turn has it:
+the ids of prompt and response together are the beginning of those of the whole chat. A chat that is too long loses its oldest
+examples, each question with its answer; its own module because the other protocols' rules know strings only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from orca_bench.evaluate.protocols.chat import Chat, messages_of_context
+from orca_bench.evaluate.request_encoding import Encoding, ScoredSequence, cut_at_stop_strings, encoding_of_protocol
+from orca_bench.models.model_folder import ModelFolder
+from orca_bench.tokenizers import Tokenizer
+from orca_bench.tokenizers.chat_template import PINNED_DATE, ChatTemplate
+
+
+@dataclass(frozen=True)
+class _ResponsePlace:
+    """What stands before a response: text and ids, and the white space with which the response itself begins."""
+
+    text: str
+    leading_space: str
+    ids: list[int]
+
+
+class ChatEncoding(Encoding):
+    """A chat template's ids. A prompt that is too long loses its oldest examples, then what its question begins with.
+
+    `merged_response_count` counts the pairs whose response begins with a token that has some of the prompt in it. Such a token
+    is scored with the response.
+    """
+
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, window_tokens: int):
+        super().__init__(tokenizer, window_tokens)
+        self.template = template
+        self.merged_response_count = 0
+        self._stop_ids = {*tokenizer.stop_ids, *template.end_ids}
+        self._last_context_and_place: tuple[str, _ResponsePlace] | None = None
+
+    def rendered_prompt(self, context: str) -> str:
+        """The text of a prompt, as the template writes it, uncut."""
+        return self.template.render(messages_of_context(context), add_generation_prompt=True)
+
+    def _context_ids(self, context: str) -> list[int]:
+        return self.template.encode(self.rendered_prompt(context))
+
+    def encode_pair(self, context: str, continuation: str, fixed_prefix_characters: int = 0) -> ScoredSequence:
+        """See `Encoding.encode_pair`; `fixed_prefix_characters` is how many of the first question's characters must stay."""
+        place = self._place_of(context)
+        kept_ids, response_ids = self._response_ids(place, self.template.response_text(continuation))
+        max_context_tokens = self._room_for_context(response_ids, continuation)
+        if len(kept_ids) > max_context_tokens:
+            self.shortened_context_count += 1
+            self.server_shortened_context_count += self._max_pair_tokens <= self.window_tokens
+            # Where the prompt's last token is scored with the response, it does not stand before it.
+            merged_token_count = len(place.ids) - len(kept_ids)
+            kept_ids = self._shorten_chat(
+                context, max_context_tokens + merged_token_count, fixed_prefix_characters, is_scored=True
+            )
+            kept_ids = kept_ids[: len(kept_ids) - merged_token_count]
+        return ScoredSequence(kept_ids + response_ids, len(kept_ids))
+
+    def _pair_ids(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self._response_ids(self._place_of(context), self.template.response_text(continuation))
+
+    def _place_of(self, context: str) -> _ResponsePlace:
+        """`_response_place`, computed once for neighbouring requests with the same context: the choices of a question."""
+        if self._last_context_and_place is None or self._last_context_and_place[0] != context:
+            self._last_context_and_place = (context, self._response_place(messages_of_context(context)))
+        return self._last_context_and_place[1]
+
+    def _response_place(self, messages: Sequence[dict[str, str]]) -> _ResponsePlace:
+        """What stands before a response to a chat.
+
+        That is the generation prompt, and what an assistant's turn has before its content besides: white space belongs to the
+        response (LLaMA 2), other text is part of the context (the empty thought of Qwen 3). Where the generation prompt is not how
+        an assistant's turn begins (DeepSeek R1 begins a thought), the assistant's turn counts.
+        """
+        prompt_text = self.template.render(messages, add_generation_prompt=True)
+        turn_text = self.template.text_before_response(messages)
+        added_text = turn_text.removeprefix(prompt_text) if turn_text.startswith(prompt_text) else None
+        if added_text is not None and not added_text.strip():
+            return _ResponsePlace(prompt_text, added_text, self.template.encode(prompt_text))
+        return _ResponsePlace(turn_text, "", self.template.encode(turn_text))
+
+    def _response_ids(self, place: _ResponsePlace, response_text: str) -> tuple[list[int], list[int]]:
+        """The ids of the context that stay, and those that are scored.
+
+        Only what follows the last special token is encoded again with the response, for no token reaches over a special one.
+        """
+        if not response_text:
+            return place.ids, []
+        tail_start = self.template.last_special_start(place.text)
+        tail_ids = self.template.encode(place.text[tail_start:])
+        if tail_ids != place.ids[len(place.ids) - len(tail_ids) :]:
+            tail_start, tail_ids = 0, place.ids
+        whole_ids = self.template.encode(place.text[tail_start:] + place.leading_space + response_text)
+        shared_count = _shared_prefix_length(tail_ids, whole_ids)
+        self.merged_response_count += shared_count < len(tail_ids)
+        kept_count = len(place.ids) - len(tail_ids) + shared_count
+        return place.ids[:kept_count], whole_ids[shared_count:]
+
+    def _shorten(
+        self, context: str, context_ids: list[int], max_context_tokens: int, fixed_prefix_characters: int
+    ) -> list[int]:
+        return self._shorten_chat(context, max_context_tokens, fixed_prefix_characters, is_scored=False)
+
+    def _shorten_chat(
+        self, context: str, max_context_tokens: int, fixed_prefix_characters: int, is_scored: bool
+    ) -> list[int]:
+        """The ids of a chat without as many of its oldest examples as need be, at most `max_context_tokens` of them."""
+
+        def ids_of(messages: Sequence[dict[str, str]]) -> list[int]:
+            if is_scored:
+                return self._response_place(messages).ids
+            return self.template.encode(self.template.render(messages, add_generation_prompt=True))
+
+        messages = messages_of_context(context)
+        system_messages = [message for message in messages if message["role"] == "system"]
+        turns = messages[len(system_messages) :]
+        description = turns[0]["content"][:fixed_prefix_characters]
+        while len(turns) > 2:
+            turns = [{"role": "user", "content": description + turns[2]["content"]}, *turns[3:]]
+            context_ids = ids_of([*system_messages, *turns])
+            if len(context_ids) <= max_context_tokens:
+                return context_ids
+        return self._shorten_question([*system_messages, *turns], ids_of, max_context_tokens, description)
+
+    def _shorten_question(
+        self,
+        messages: Sequence[dict[str, str]],
+        ids_of: Callable[[Sequence[dict[str, str]]], list[int]],
+        max_context_tokens: int,
+        description: str,
+    ) -> list[int]:
+        """The ids of a chat of one question without the tokens with which the question begins, as many as need be.
+
+        The system message, the description of the task and what the template writes after the question stay.
+        """
+        context_ids = ids_of(messages)
+        if len(context_ids) <= max_context_tokens:
+            return context_ids
+        fixed_text = self.template.text_before_content(messages) + description
+        fixed_count = min(len(self.template.encode(fixed_text)), max_context_tokens)
+        return context_ids[:fixed_count] + context_ids[len(context_ids) - (max_context_tokens - fixed_count) :]
+
+    def is_complete(self, generated_ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
+        """Whether generated ids hold a whole answer: they end as a turn of the template does, or have a stop string."""
+        if generated_ids[-1] in self._stop_ids:
+            return True
+        text = self.tokenizer.decode(generated_ids)
+        return any(stop_string in text for stop_string in (*stop_strings, *self.template.end_strings))
+
+    def text(self, generated_ids: Sequence[int], stop_strings: Sequence[str]) -> str:
+        """The answer: the text of generated ids up to the end of the turn, or to a stop string."""
+        text_ids = list(itertools.takewhile(lambda token_id: token_id not in self._stop_ids, generated_ids))
+        return cut_at_stop_strings(self.tokenizer.decode(text_ids), [*stop_strings, *self.template.end_strings])
+
+
+def encoding_of_model(
+    protocol_name: str, model_folder: ModelFolder, tokenizer: Tokenizer, window_tokens: int
+) -> Encoding:
+    """The encoding of a protocol for a model; of `chat` by the chat template of its folder.
+
+    Raises UserError where the protocol is `chat` and the folder has no chat template that can be used.
+    """
+    if protocol_name == Chat.name:
+        return ChatEncoding(model_folder.chat_template, tokenizer, window_tokens)
+    return encoding_of_protocol(protocol_name, tokenizer, window_tokens)
+
+
+def describe_template(template: ChatTemplate, system_text: str | None) -> dict[str, str]:
+    """What a protocol's description says of a model's template: all that two results must have in common of it.
+
+    `template_sha256` is the hash of its text, `template_system` the system message that it writes by itself, where it does, and
+    `template_date` the date that it is given, where it asks for today's.
+    """
+    description = {"template_sha256": template.sha256}
+    if system_text is None and template.default_system_text is not None:
+        description["template_system"] = template.default_system_text
+    if template.writes_date:
+        description["template_date"] = PINNED_DATE
+    return description
+
+
+def template_notes(template: ChatTemplate, system_text: str | None) -> list[str]:
+    """What is said of a template before the first request, in sentences."""
+    notes = []
+    if template.other_names:
+        notes.append(f"of the chat templates, 'default' is used, not {', '.join(template.other_names)}")
+    if system_text is None and template.default_system_text is not None:
+        notes.append(f"its chat template writes a system message by itself: {template.default_system_text[:200]!r}")
+    if template.writes_date:
+        notes.append(
+            f"its chat template asks for today's date, and is given {PINNED_DATE}, so that the same chat stays the same"
+        )
+    question = [{"role": "user", "content": "?"}]
+    prompt_text, turn_text = (
+        template.render(question, add_generation_prompt=True),
+        template.text_before_response(question),
+    )
+    if not turn_text.startswith(prompt_text):
+        notes.append(
+            f"its chat template begins an answer that is generated with {_ending(prompt_text)}, and one that was given with "
+            f"{_ending(turn_text)}: choices are scored after the second"
+        )
+    elif turn_text[len(prompt_text) :].strip():
+        notes.append(
+            f"its chat template writes {turn_text[len(prompt_text) :]!r} before an answer that was given: choices are scored after it"
+        )
+    return notes
+
+
+def merge_warning(merged_response_count: int) -> str:
+    """What a reader should know of responses whose first token has some of the prompt in it."""
+    return f"{merged_response_count:,} responses begin with a token that has some of the prompt in it, which is scored with them"
+
+
+def _ending(text: str) -> str:
+    """The last line of a text, quoted, with the line break that it ends with."""
+    return repr(text[text.rstrip("\n").rfind("\n") + 1 :])
+
+
+def _shared_prefix_length(left_ids: Sequence[int], right_ids: Sequence[int]) -> int:
+    """How many ids two sequences have in common at their beginning."""
+    pairs = zip(left_ids, right_ids, strict=False)
+    return next(
+        (index for index, (left, right) in enumerate(pairs) if left != right), min(len(left_ids), len(right_ids))
+    )
