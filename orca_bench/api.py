@@ -114,11 +114,11 @@ def evaluate(
 ) -> dict[str, ResultFile]:
     """Evaluate a model folder, GGUF file, hub id or run (by default the newest finished run); returns the results by protocol.
 
-    `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, chat, plain,
-    or both (leaderboard and orca). `system` is an id of the Orca paper's system messages or a text, None the protocol's own choice
-    (message 5 under orca, none under chat); under chat, `few_shot` is turns or one-turn. `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with
-    `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject),
-    `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
+    `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, chat, plain, or both
+    (leaderboard and orca). `system` is a system message, as an id of the Orca paper or a text; None is the protocol's own choice:
+    message 5 under orca, none under chat. `few_shot`, under chat, is turns or one-turn. `benchmarks` is a folder of rows, `mini:`
+    for the embedded suite, None for the hub, with `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of
+    each task (of each MMLU subject), `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
     `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
     one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. `data_report`, a file of
     `orca-bench data check` or `none`, marks the questions that are in the training records; by default it is that of the

@@ -28,8 +28,8 @@ from orca_bench.question_limit import LimitJson
     default="orca",
     show_default=True,
     help="orca: questions in the Orca prompt, scored as trained. leaderboard: the requests and scores of Open LLM Leaderboard "
-    "v1, comparable with reported scores. both: one after the other. chat: questions in the model's own chat template. plain: today's lm-eval with its "
-    "own prompts.",
+    "v1, comparable with reported scores. both: one after the other. chat: questions in the model's own chat template. plain: "
+    "today's lm-eval with its own prompts.",
 )
 @options.protocol_system
 @options.few_shot

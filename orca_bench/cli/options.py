@@ -50,14 +50,14 @@ system: Decorator = click.option(
 )
 protocol_system: Decorator = click.option(
     "--system",
-    help="System message of the protocols orca and chat: an id of the Orca paper (1–16) or a text.  [default: orca: 5; chat: none, "
-    "so that the chat template may write its own]",
+    help="System message of orca and chat: an id of the Orca paper (1–16) or a text.  [default: orca: 5; chat: none, so that the "
+    "chat template may write its own]",
 )
 few_shot: Decorator = click.option(
     "--few-shot",
     type=click.Choice(FEW_SHOT_NAMES),
-    help="chat: turns: the few-shot examples are turns of the chat, each answer where the model gives its own. one-turn: they stand "
-    "before the question in its turn.  [default: turns]",
+    help="How chat shows few-shot examples. turns: as turns of the chat, each answer where the model gives its own. one-turn: "
+    "before the question, in its turn.  [default: turns]",
 )
 tasks: Decorator = click.option(
     "--tasks",

@@ -77,8 +77,8 @@ class ChatEncoding(Encoding):
         """What stands before a response to a chat.
 
         That is the generation prompt, and what an assistant's turn has before its content besides: white space belongs to the
-        response (LLaMA 2), other text is part of the context (the empty thought of Qwen 3). Where the generation prompt is not how
-        an assistant's turn begins (DeepSeek R1 begins a thought), the assistant's turn counts.
+        response (LLaMA 2), other text is part of the context (the empty thought of Qwen 3). Where the generation prompt is not
+        how an assistant's turn begins (DeepSeek R1 begins a thought), the assistant's turn counts.
         """
         prompt_text = self.template.render(messages, add_generation_prompt=True)
         turn_text = self.template.text_before_response(messages)
@@ -209,8 +209,9 @@ def template_notes(template: ChatTemplate, system_text: str | None) -> list[str]
             f"{_ending(turn_text)}: choices are scored after the second"
         )
     elif turn_text[len(prompt_text) :].strip():
+        added_text = turn_text[len(prompt_text) :]
         notes.append(
-            f"its chat template writes {turn_text[len(prompt_text) :]!r} before an answer that was given: choices are scored after it"
+            f"its chat template writes {added_text!r} before an answer that was given: choices are scored after it"
         )
     return notes
 

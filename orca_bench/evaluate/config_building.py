@@ -53,8 +53,8 @@ def evaluation_config(
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
-    `system` None is the protocol's own choice: message 5 under `orca`, none under `chat`. `few_shot`, for `chat` alone, is one of
-    FEW_SHOT_NAMES. `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
+    `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file. `system`
+    None is the protocol's own choice: message 5 under `orca`, none under `chat`. `few_shot`, of `chat`, is of FEW_SHOT_NAMES.
     `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here
     (`show_message` gets a line about it), and a server is asked for the name of its model. `data_report` is a report of
     `orca-bench data check`, or `none`; by default it is that of the model's folder. Raises UserError for a text that is not

@@ -1,10 +1,10 @@
 """Strings in, token ids out, and back: how a protocol's requests become what the model is fed, and its tokens an answer.
 
-Three rules, one class each (that of protocol `chat` is in chat_encoding.py). `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
-model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, after BOS where the tokenizer
-adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the stop rules of the harness of Open LLM
-Leaderboard v1. No model is needed here, so the ids of a request can be shown, and answered by another engine, without loading
-one.
+Three rules, one class each; that of protocol `chat` is in chat_encoding.py. `OrcaEncoding`: BOS + context + continuation, each
+encoded alone, as in training (no BOS where the model has none). `HarnessEncoding`: context and continuation encoded together,
+as today's lm-eval, after BOS where the tokenizer adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the
+stop rules of the harness of Open LLM Leaderboard v1. No model is needed here, so the ids of a request can be shown, and answered
+by another engine, without loading one.
 """
 
 from __future__ import annotations

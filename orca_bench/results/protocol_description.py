@@ -17,7 +17,7 @@ class ProtocolDescription(JsonObject):
     `max_length` is the model's window in tokens, `max_new_tokens` the token limit of a text, by task where tasks differ;
     `system` is the system message of the protocols `orca` and `chat`, `harness` and `lm_eval` are the versions of the other two's
     harness. Of `chat`, `few_shot` says how few-shot examples are shown, `template_sha256` is the hash of the model's chat
-    template, `template_system` the system message that it writes by itself, `template_date` the date that it is given for today's.
+    template, `template_system` the system message that it writes by itself, `template_date` what it is given for today's date.
     """
 
     name: Literal["leaderboard", "orca", "plain", "chat"]

@@ -43,7 +43,10 @@ _RANDOM_FILTER, _RANDOM_GLOBAL = "random", "lipsum"
 #: Texts that no template and no message holds; in the place of a message's content they show what stands around it.
 _FIRST_MARK, _SECOND_MARK = "\ufdd1first\ufdd1", "\ufdd2second\ufdd2"
 
-_MISSING_HINT = "`--protocol orca` needs none; else put the template of the model's own page into chat_template.jinja beside config.json"
+_MISSING_HINT = (
+    "`--protocol orca` needs none; else put the template of the model's own page into chat_template.jinja beside "
+    "config.json"
+)
 
 
 class ChatTemplate:
@@ -271,7 +274,7 @@ def _roles_text(messages: Sequence[Message]) -> str:
     """The roles of messages in words; of many the first ones."""
     roles = [message["role"] for message in messages]
     if roles[0] == "system":
-        return "a system message" if len(roles) < 3 else "this chat with a system message"
+        return "a system message"
     return "a chat of " + ", ".join(roles[:3]) + (", …" if len(roles) > 3 else "")
 
 
