@@ -122,7 +122,10 @@ def test_an_added_task_is_evaluated_scored_and_verified(invented, protocol):
     assert list(entries) == ["poetry", "riddles"]
     assert {name: entry["value"] for name, entry in entries["poetry"]["subjects"].items()} == {"x": 0, "y": 1}
     assert entries["poetry"]["value"] == 0.5 and entries["riddles"]["value"] == 1  # of poetry the mean of its subjects
-    assert invented[protocol]["protocol"]["max_new_tokens"]["riddles"] == {"leaderboard": 16, "orca": 32}[protocol]
+    assert (
+        invented[protocol]["protocol"]["max_new_tokens"]["riddles"]
+        == {"leaderboard": 16, "orca": 32, "chat": 32}[protocol]
+    )
     assert invented[protocol]["failures"] == []
     assert {"poetry", "riddles"} <= set(invented[protocol]["lines"])  # of the table
 

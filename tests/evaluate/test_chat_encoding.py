@@ -140,8 +140,8 @@ def test_a_question_that_is_too_long_keeps_system_message_description_and_its_en
     )
     assert text.endswith(f"\nAnswer:<|im_end|>\n<|im_start|>assistant\n{request.continuation}")
     question = messages_of_context(request.context)[-1]["content"]
-    kept = text.partition("\n\n")[2].removesuffix(f"<|im_end|>\n<|im_start|>assistant\n{request.continuation}")
-    assert question.endswith(kept) and 0 < len(kept) < len(question)
+    question_end = text.partition("\n\n")[2].removesuffix(f"<|im_end|>\n<|im_start|>assistant\n{request.continuation}")
+    assert question.endswith(question_end) and 0 < len(question_end) < len(question)
 
 
 def test_a_text_ends_with_its_turn_or_at_a_stop_string(encoding_of):

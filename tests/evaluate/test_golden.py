@@ -1,4 +1,4 @@
-"""Both protocols send, feed and score on the real rows what tests/support/golden.json says, to the last byte."""
+"""All protocols send, feed and score on the real rows what tests/support/golden.json says, to the last byte."""
 
 import json
 

@@ -31,12 +31,14 @@ def orca(tmp_path_factory, command_in):
 
 @pytest.fixture(scope="module")
 def evaluated(orca, tiny_model, mini):
-    """Three questions of every task under both protocols: results and questions by protocol."""
-    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--protocol", "both", "--out", "eval.json"]
-    done = orca("eval", "--model", tiny_model, *words, "--notes")
+    """Three questions of every task under each protocol: results and questions by protocol, and what `both` prints."""
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 3]
+    done = orca("eval", "--model", tiny_model, *words, "--protocol", "chat", "--out", "eval-chat.json")
+    assert done.returncode == 0, done.stderr
+    done = orca("eval", "--model", tiny_model, *words, "--protocol", "both", "--out", "eval.json", "--notes")
     assert done.returncode == 0, done.stderr
     results = {}
-    for name in ("leaderboard", "orca"):
+    for name in protocols.REQUEST_PROTOCOLS:
         path = orca.folder / f"eval-{name}.json"
         results[name] = json.loads(path.read_text()), lines_of(path.with_suffix(".questions.jsonl"))
     return results, done.stdout
@@ -53,7 +55,7 @@ def request_lines(orca, mini, protocol, *more):
 @pytest.mark.parametrize("protocol", protocols.REQUEST_PROTOCOLS)
 def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol):
     lines = request_lines(orca, mini, protocol)
-    protocol_object = protocols.protocol_by_name(protocol, BY_SYSTEM)
+    protocol_object = protocols.protocol_by_name(protocol, protocols.default_system_text(protocol))
     documents = [
         d
         for t in SUITE
@@ -65,9 +67,6 @@ def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol)
     assert {frozenset(line) for line in lines} == kinds
     assert {line["task"] for line in lines} >= {"arc_challenge", "mmlu_formal_logic", "drop"}
     assert all(isinstance(line["until"], list) for line in lines if "until" in line)
-
-
-BY_SYSTEM = "You are an AI assistant that follows instruction extremely well. Help as much as you can."
 
 
 def test_two_runs_give_the_same_bytes_and_gz_is_compressed(orca, mini):
@@ -100,13 +99,16 @@ def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
         discards = 0
         for line in request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model):
             begins = line["context_ids"][0] == tokenizer.bos_id
-            assert begins == (protocol == "orca")
+            assert begins == (protocol != "leaderboard")
             if "until" in line:
-                limit = 512 if (protocol, line["task"]) == ("orca", "gsm8k") else 256
+                limit = 512 if protocol != "leaderboard" and line["task"] == "gsm8k" else 256
                 assert line["max_new_tokens"] == limit and len(line["context_ids"]) <= 1024 - limit
                 discards += line["discard"]
             elif protocol == "orca":
                 assert line["continuation_ids"] == tokenizer.encode(line["continuation"])
+            elif protocol == "chat":
+                assert tokenizer.decode(line["continuation_ids"]) == line["continuation"]
+                assert line["prompt"].endswith("\n\n### Response:\n") and line["prompt"].startswith("<s>### System:\n")
             else:
                 whole = tokenizer.encode(line["context"] + line["continuation"])
                 assert whole[-len(line["continuation_ids"]) :] == line["continuation_ids"]
@@ -167,12 +169,13 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 def test_both_protocols_stand_side_by_side_with_version_hash_and_warning(evaluated):
     results, printed = evaluated
     text = " ".join(printed.split())
-    for name, (result, _) in results.items():
+    for name in ("leaderboard", "orca"):
+        result, _ = results[name]
         assert f"mini, protocol {name}: percent;" in text
         version, requests_hash = result["protocol"]["version"], result["requests_sha256"][:16]
         assert f"• protocol {name} v{version}, requests {requests_hash}" in text
     assert "a scored on the text before the first colon: a model that writes" in text
-    first, second = (results[name][0] for name in protocols.REQUEST_PROTOCOLS)
+    first, second = (results[name][0] for name in ("leaderboard", "orca"))
     assert first["model"] == second["model"] and first["requests_sha256"] != second["requests_sha256"]
 
 

@@ -1,4 +1,4 @@
-"""Hashes of everything that the two protocols send, feed and score on the real rows, so that no change goes unseen.
+"""Hashes of everything that the protocols send, feed and score on the real rows, so that no change goes unseen.
 
     python tests/support/golden.py BENCHMARKS TOKENIZER [--write leaderboard,orca]
 
@@ -6,8 +6,9 @@ For each protocol and task: the number of requests and a SHA-256 over their stri
 with a window of 2,048 tokens is fed; and the score of fixed answers, with a SHA-256 over the scores of all questions. Without
 --write the figures are compared with golden.json, with it those of the named protocols are replaced. The entries of
 `leaderboard` were written when against_b281b092.py had found all 124,408 requests equal to those that b281b092's own
-evaluator sends, and all its scores of the same fixed answers equal; they never change. Those of `orca` change with the version
-of that protocol only. tests/evaluate/test_golden.py recomputes them wherever the rows are at hand.
+evaluator sends, and all its scores of the same fixed answers equal; they never change. Those of `orca` and `chat` change with
+the version of that protocol only. The ids of `chat` are those of 50 documents of each task in LLaMA 2's template.
+tests/evaluate/test_golden.py recomputes them wherever the rows are at hand.
 """
 
 from __future__ import annotations
@@ -17,22 +18,28 @@ import hashlib
 import json
 import struct
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks"), str(ROOT / "tests" / "support")]
 
+import chat_templates
 from against_b281b092 import answer_of
 
 from orca_bench import tokenizers
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding, request_files
+from orca_bench.evaluate.chat_encoding import ChatEncoding
 from orca_bench.evaluate.protocols import Answer, Document, Protocol
 from orca_bench.evaluate.tasks import SUITE, Task
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.system_messages import system_message
 
 FILE = Path(__file__).with_name("golden.json")
 WINDOW = 2048
+#: The documents of a task whose ids are hashed under `chat`, where each takes longer.
+CHAT_DOCUMENTS = 50
 
 
 def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict:
@@ -42,12 +49,23 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
     return {
         "requests": sum(len(document.requests) for document in documents),
         "requests_sha256": request_files.requests_sha256(documents),
-        "tokens_sha256": tokens_digest(
-            documents, request_encoding.encoding_of_protocol(protocol.name, tokenizer, WINDOW)
+        "tokens_sha256": (
+            tokens_digest(documents[:CHAT_DOCUMENTS], chat_encoding(tokenizer))
+            if protocol.name == "chat"
+            else tokens_digest(documents, request_encoding.encoding_of_protocol(protocol.name, tokenizer, WINDOW))
         ),
         "score": sum(scores) / len(scores),
         "scores_sha256": hashlib.sha256(struct.pack(f"<{len(scores)}d", *scores)).hexdigest(),
     }
+
+
+def chat_encoding(tokenizer) -> request_encoding.Encoding:
+    """The encoding of protocol `chat` by LLaMA 2's template, for a tokenizer of LLaMA's."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizers.export_tokenizer(tokenizer, Path(folder))
+        Path(folder, "chat_template.jinja").write_text(chat_templates.LLAMA2, encoding="utf-8")
+        template = ModelFolder(folder).chat_template
+    return ChatEncoding(template, tokenizer, WINDOW)
 
 
 def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding) -> str:

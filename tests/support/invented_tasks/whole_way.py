@@ -81,7 +81,9 @@ def main(folder: Path) -> dict:
         (benchmarks / task).mkdir(parents=True, exist_ok=True)
         write_json_lines(benchmarks / task / f"{split}.jsonl", rows)
     write_json(benchmarks / "suite.json", {"name": "invented"})
-    return {protocol: one_protocol(protocol, benchmarks, folder / protocol) for protocol in ("leaderboard", "orca")} | {
+    return {
+        protocol: one_protocol(protocol, benchmarks, folder / protocol) for protocol in ("leaderboard", "orca", "chat")
+    } | {
         "plain": [refusal(name) for name in ("poetry", "riddles")],
         "card": [entry.dataset_name for entry in eval_results({"poetry": 1.0, "gsm8k": 2.0}, None)],
     }
