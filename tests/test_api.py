@@ -115,7 +115,7 @@ def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocol": "bogus"}, "--protocol: 'bogus' is not one of orca, leaderboard, both, plain"),
+        ({"protocol": "bogus"}, "--protocol: 'bogus' is not one of orca, leaderboard, both, chat, plain"),
         ({"dtype": "bogus"}, "--dtype: 'bogus' is not one of auto, float32, bfloat16, float16"),
         ({"limit": 1.5}, "--limit: 1.5 is not a number of questions"),
         ({"limit": True}, "--limit: True is not a number of questions"),
