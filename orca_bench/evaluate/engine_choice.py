@@ -138,7 +138,7 @@ def _check_server(
     needs_scores: bool,
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
-    probe = engine.check(needs_scores, model_folder.tokenizer.stop_ids)
+    probe = engine.check(needs_scores, model_folder.tokenizer.stop_ids, model_folder.tokenizer)
     server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.served_model_name}
     if config.engine_name == "api":
         server_fields["base_url"] = engine.redacted_url
@@ -158,6 +158,7 @@ def _check_server(
             "window": engine.window_tokens,
             "differences": engine.difference_sentences,
         }
+        | ({} if engine.kind.version is None else {"version": f"{engine.kind.name} {engine.kind.version}"})
         | ({} if probe.log_probability is None else {"probe": probe.log_probability}),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.

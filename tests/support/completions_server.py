@@ -2,15 +2,19 @@
 
     python tests/support/completions_server.py serve MODEL --port P --served-model-name NAME [--fault FAULT]
 
-Takes token ids, echoes prompts, gives log-probabilities and decodes after the prompt, as vLLM's server does. It starts as
-`vllm serve` does, so that a test can put it in vLLM's place. With a window it refuses a prompt that does not fit with all that
-may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults:
+Takes token ids and texts, echoes prompts and ids, gives log-probabilities, decodes after the prompt and counts what it had in
+its prefix cache, as vLLM's server does. It starts as `vllm serve` does, so that a test can put it in vLLM's place. With a window
+it refuses a prompt that does not fit with all that may be generated, as vLLM does, and tells its window as vLLM or, with the
+fault `props`, as llama.cpp. Faults:
 `busy` (every third request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long
 prompts), `nan`, `html` (not JSON), `dead` (ends at once), `slow` (the first answer takes `first_s` seconds), `bos` (a token is
 put in front), `counted` (the same, and the prompt's tokens are counted), `strict` (400 for options that OpenAI does not have),
 `hangs` (never answers, once `quick` requests were), `stubborn` (hangs, and ignores SIGTERM), `mute` (no tokens of a text),
-`polite` (the token that ends a text is not echoed), `short` (nor is any other). A server that hangs creates the file that the
-environment names in HANGING.
+`polite` (the token that ends a text is not echoed), `short` (nor is any other), `early`, `late`, `first` (log-probabilities stand
+a place too early or too late, or at the first token too), `rounded` (they are float16), `cut` (only the last tokens of a prompt
+are read), `other ids` (others are echoed), `old` (none are), `wordless` (400 for texts), `two bos` (in front of texts), `other
+words` (another tokenizer), `special` (special tokens are read out of texts), `details` (cached tokens with each answer). A server
+that hangs creates the file that the environment names in HANGING.
 """
 
 import argparse
@@ -23,56 +27,47 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
-
-from orca_bench import tokenizers
+from prefix_caching_model import PrefixCachingModel
 
 
-class Model:
-    """A model folder that answers one request at a time."""
+class Model(PrefixCachingModel):
+    """A model folder that answers as vLLM does: blocks of 16 tokens are cached, and an echoed prompt reads none of them."""
 
-    def __init__(self, folder: str):
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self.tokenizer = tokenizers.load_tokenizer(folder)
-        self.lock = threading.Lock()
-
-    @torch.inference_mode()
-    def complete(self, ids: list[int], room: int, stops: list[str], echo: bool) -> dict:
-        with self.lock:
-            new, before, fed, cache, reason = [], self.tokenizer.decode(ids), ids, None, "length"
-            for _ in range(room):
-                out = self.model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
-                new.append(int(out.logits[0, -1].argmax()))
-                fed, cache = new[-1:], out.past_key_values
-                text = self.tokenizer.decode(ids + new)[len(before) :]
-                if new[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
-                    reason = "stop"
-                    break
-            spoken = [i for i in new if i != self.tokenizer.eos_id]
-            grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
-            text = grown[-1]
-            for stop in stops:
-                text = text.split(stop)[0]
-            table = self.model(torch.tensor([ids + new])).logits[0].log_softmax(-1)
+    def answer(self, ids: list[int], room: int, stops: list[str], echo: bool, stop_ids: tuple[int, ...]) -> dict:
+        new, reason, table, reused = self.complete(ids, room, stops, 0 if echo else len(ids) - 1, stop_ids)
+        text, pieces = self.texts(ids, new, stops)
         whole = ids + new if echo else new
         first = 0 if echo else len(ids)
-        values = [None if first + n == 0 else float(table[first + n - 1, i]) for n, i in enumerate(whole)]
+        rows = [None if first + n == 0 else table[first + n - 1 - reused] for n in range(len(whole))]
+        values = [None if row is None else float(row[i]) for row, i in zip(rows, whole, strict=True)]
         tops = [
-            None
-            if first + n == 0
-            else {f"#{int(table[first + n - 1].argmax())}": float(table[first + n - 1].max()), f"#{i}": values[n]}
-            for n, i in enumerate(whole)
+            None if row is None else {f"#{int(row.argmax())}": float(row.max()), f"#{i}": float(row[i])}
+            for row, i in zip(rows, whole, strict=True)
         ]
-        pieces = [b[len(a) :] for a, b in zip(grown, grown[1:], strict=False)]
         logprobs = {"token_logprobs": values, "top_logprobs": tops, "tokens": pieces if not echo else [""] * len(whole)}
-        return {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs}
+        return {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs, "new": new, "cached": reused}
 
 
 _STANDARD = {"model", "prompt", "max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty"}
 _STANDARD |= {"stop", "echo", "logprobs"}
 
 
-class _QuietServer(ThreadingHTTPServer):
+def _wrong(fault: str | None, choice: dict) -> None:
+    """Plant a fault in a choice whose prompt was echoed."""
+    logprobs = choice["logprobs"]
+    for key in ("token_logprobs", "top_logprobs"):
+        values = logprobs[key]
+        if fault == "early":
+            logprobs[key] = [None, *values[2:], values[-1]]
+        elif fault == "late":
+            logprobs[key] = [None, *values[1:2], *values[1:-1]]
+        elif fault == "first":
+            logprobs[key] = [*values[1:], values[-1]]
+    if fault == "rounded":
+        logprobs["token_logprobs"] = [v and float(torch.tensor(v).half()) for v in logprobs["token_logprobs"]]
+
+
+class QuietServer(ThreadingHTTPServer):
     """A server that says nothing of a client that goes away: its threads share the standard error of the test."""
 
     def handle_error(self, request, client_address):
@@ -84,7 +79,7 @@ def serve(
     folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
 ) -> ThreadingHTTPServer:
     """A server that is ready to `serve_forever`; `requests` are what came in, `model` is what answers them."""
-    model = Model(folder)
+    model = Model(folder, 16)
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -100,12 +95,25 @@ def serve(
             self.end_headers()
             self.wfile.write(data)
 
+        def _send_text(self, text: str):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
         def do_GET(self):
             self.path = self.path.split("?")[0]
             if self.path == "/v1/models":
                 card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm"}
                 card |= {"max_model_len": window} if window and fault != "props" else {}
                 self._send_json(200, {"object": "list", "data": [card]})
+            elif self.path == "/version" and fault != "props":
+                self._send_json(200, {"version": "0.33.0"})
+            elif self.path == "/metrics" and fault != "props":
+                counts = {"queries": model.sent, "hits": model.cached}
+                lines = [f'vllm:prefix_cache_{n}_total{{engine="0"}} {float(c)}' for n, c in counts.items()]
+                self._send_text("\n".join(["# HELP vllm:prefix_cache_hits", *lines, ""]))
             elif self.path == "/props" and fault == "props":
                 self._send_json(200, {"default_generation_settings": {"n_ctx": window}})
             else:
@@ -135,8 +143,32 @@ def serve(
                 return self._send_json(400, {"error": {"message": "the context window is 20 tokens"}})
             echo, wanted = request.get("echo", False), request.get("logprobs")
             added = [2] if fault in ("bos", "counted") else []
-            prompt = added + request["prompt"]
-            choice = model.complete(prompt, request["max_tokens"], request.get("stop") or [], echo)
+            prompt = request["prompt"]
+            if isinstance(prompt, str):
+                if fault == "wordless":
+                    return self._send_json(400, {"error": {"message": "prompt must be token ids"}})
+                bos = [model.tokenizer.bos_id] * (
+                    2 if fault == "two bos" else int(request.get("add_special_tokens", True))
+                )
+                parts = prompt.split("</s>") if fault == "special" else [prompt]
+                parts = [model.tokenizer.encode(p.swapcase() if fault == "other words" else p) for p in parts]
+                prompt = bos + parts[0] + [i for part in parts[1:] for i in (model.tokenizer.eos_id, *part)]
+            prompt = added + prompt
+            if fault == "cut":
+                prompt = prompt[-8:]
+            choice = model.answer(
+                prompt,
+                request["max_tokens"],
+                request.get("stop") or [],
+                echo,
+                tuple(request.get("stop_token_ids") or ()),
+            )
+            new, cached = choice.pop("new"), choice.pop("cached")
+            if request.get("return_token_ids") and fault != "old":
+                echoed = [prompt[0], *reversed(prompt[1:])] if fault == "other ids" else prompt
+                choice |= {"token_ids": new, "prompt_token_ids": echoed}
+            if echo:
+                _wrong(fault, choice)
             if fault in ("polite", "short") and echo:
                 choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
                 choice["finish_reason"] = "stop" if fault == "polite" else "length"
@@ -149,13 +181,14 @@ def serve(
             elif fault == "nan" and len(request["prompt"]) > 20:
                 choice["logprobs"]["token_logprobs"][-2] = float("nan")
             body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
-            if fault == "counted":
+            if fault in ("counted", "details"):
                 body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
+                body["usage"]["prompt_tokens_details"] = {"cached_tokens": cached} if fault == "details" else None
             self._send_json(200, body)
 
-    server = _QuietServer((host, port), Handler)
-    server.requests, server.headers, server.paths, server.model = [], [], [], model.model
-    server.quick, server.hung, server.first_s = 5, threading.Event(), 0.0
+    server = QuietServer((host, port), Handler)
+    server.requests, server.headers, server.paths, server.model, server.answers = [], [], [], model.model, model
+    server.quick, server.hung, server.first_s = 13, threading.Event(), 0.0
     return server
 
 

@@ -1,4 +1,4 @@
-"""An address in, completions out: one OpenAI-compatible server, its model and window, and one request at a time.
+"""An address in, completions out: one OpenAI-compatible server, its kind, model and window, and one request at a time.
 
 What a server does instead of answering becomes a UserError of one line. The client is `openai`'s asynchronous one, so that
 requests that are under way can be cancelled at once. No part of an address that may be secret (a password, the values of its
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from orca_bench.errors import UserError, one_line
+from orca_bench.evaluate.servers import server_kinds
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
     from openai.types import Completion, Model
 
 _MAX_REQUEST_RETRIES = (
@@ -28,7 +28,7 @@ _MAX_REQUEST_RETRIES = (
 #: Seconds that the first answers of a server may take: some load weights or compile kernels only then.
 FIRST_ANSWER_TIMEOUT_S = 1800.0
 _CONNECT_TIMEOUT_S = 60.0
-_PROPERTIES_TIMEOUT_S = 30.0  # to answer a question that only llama.cpp's server knows
+_PROPERTIES_TIMEOUT_S = 30.0  # to answer a question that only some servers know
 _REDACTION = "***"
 
 _T = TypeVar("_T")
@@ -98,8 +98,9 @@ class Address:
 class Endpoint:
     """The server at `base_url` (…/v1), serving a model, by default the only one it lists. The key is OPENAI_API_KEY.
 
-    `window_tokens` is how many tokens a request and its answer may have together, as far as the server says, else None. An answer
-    may take `timeout_s` seconds. Raises UserError where no server is there, or it serves another model.
+    `window_tokens` is how many tokens a request and its answer may have together, as far as the server says, else None. `kind` is
+    which program it is. An answer may take `timeout_s` seconds. Raises UserError where no server is there, it serves another
+    model, or it is of a kind that cannot be evaluated.
     """
 
     def __init__(self, base_url: str, requested_model_name: str | None = None, timeout_s: float = 600.0):
@@ -145,23 +146,57 @@ class Endpoint:
             self._runner.get_loop().set_exception_handler(lambda loop, context: None)
             raise
 
-    async def complete(self, prompt_ids: list[int], is_first_request: bool = False, **options: Any) -> Completion:
-        """One completion of the prompt `prompt_ids` at temperature 0; `options` are those of the completions API.
+    async def complete(self, prompt: list[int] | str, is_first_request: bool = False, **options: Any) -> Completion:
+        """One completion of a prompt, ids as a rule, at temperature 0; `options` are those of the completions API.
 
         With `is_first_request` the answer may take FIRST_ANSWER_TIMEOUT_S. Raises UserError for what a server does instead.
         """
-        answer_timeout_s = max(self._timeout_s, FIRST_ANSWER_TIMEOUT_S) if is_first_request else self._timeout_s
+        answer_timeout_s = self._answer_timeout_s(is_first_request)
         client_timeout = self._openai.Timeout(answer_timeout_s, connect=_CONNECT_TIMEOUT_S)
         create_completion = self._client.completions.create
         completion = await self.request(
             lambda: create_completion(
-                model=self.model_name, prompt=prompt_ids, temperature=0, timeout=client_timeout, **options
+                model=self.model_name, prompt=prompt, temperature=0, timeout=client_timeout, **options
             ),
             answer_timeout_s,
         )
         if not completion.choices:
             raise UserError("the server's completion has no choice", where=self.redacted_url)
         return completion
+
+    async def post(self, path: str, content: dict[str, Any], is_first_request: bool = False) -> dict[str, Any]:
+        """The JSON object that the server answers to one at a path of its own, outside of /v1.
+
+        See `complete` for `is_first_request` and errors.
+        """
+        answer_timeout_s = self._answer_timeout_s(is_first_request)
+        request_options: Any = {"timeout": self._openai.Timeout(answer_timeout_s, connect=_CONNECT_TIMEOUT_S)}
+        answer: Any = await self.request(
+            lambda: self._client.post(self._own_url(path), body=content, cast_to=object, options=request_options),
+            answer_timeout_s,
+        )
+        if not isinstance(answer, dict):
+            raise UserError(f"the server's answer of {path} is no JSON object", where=self.redacted_url)
+        return answer
+
+    def look_up(self, path: str, as_text: bool = False) -> Any:
+        """What the server has at a path of its own, as JSON or text; None where it has nothing there, or does not answer."""
+        answer_type: Any = str if as_text else object
+        # One retry: a server that had an internal error may have closed the connection that is used again.
+        client_with_one_retry = self._client.with_options(max_retries=1)
+        with contextlib.suppress(Exception):
+            return self.run(
+                asyncio.wait_for(
+                    client_with_one_retry.get(self._own_url(path), cast_to=answer_type), _PROPERTIES_TIMEOUT_S
+                )
+            )
+        return None
+
+    def _own_url(self, path: str) -> str:
+        return self._address.url_without_secrets.removesuffix("/v1") + path
+
+    def _answer_timeout_s(self, is_first_request: bool) -> float:
+        return max(self._timeout_s, FIRST_ANSWER_TIMEOUT_S) if is_first_request else self._timeout_s
 
     async def request(self, send: Callable[[], Awaitable[_T]], timeout_s: float) -> _T:
         """The answer to what `send` sends, which may take `timeout_s` seconds; every failure is a UserError of one line."""
@@ -205,15 +240,21 @@ class Endpoint:
         return one_line(self._address.redact(str(message)), max_length)
 
     def _look_up_model(self, requested_model_name: str | None) -> None:
-        """Set `model_name`, the name under which it is served, and `window_tokens`."""
+        """Set `kind`, `model_name`, the name under which it is served, and `window_tokens`."""
         # Once only: a server that is not there now will not come.
         client_without_retries = self._client.with_options(max_retries=0)
 
         async def list_models() -> list[Model]:
             return [listed_model async for listed_model in client_without_retries.models.list()]
 
-        listed_models = self.run(self.request(list_models, self._timeout_s))
+        try:
+            listed_models = self.run(self.request(list_models, self._timeout_s))
+        except RequestRefused:  # transformers serve has an internal error where there is no folder of downloaded models
+            self._refuse_unusable_kind(None)
+            raise
         listed_model_names = [listed_model.id for listed_model in listed_models]
+        owner = next((getattr(listed_model, "owned_by", None) for listed_model in listed_models), None)
+        self._refuse_unusable_kind(owner)
         if requested_model_name is not None and listed_model_names and requested_model_name not in listed_model_names:
             raise UserError(
                 f"the server has no model '{requested_model_name}'",
@@ -232,17 +273,17 @@ class Endpoint:
             None,
         )
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        self.window_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens(
-            client_without_retries
-        )
+        self.window_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens()
 
-    def _slot_window_tokens(self, openai_client: AsyncOpenAI) -> int | None:
+    def _refuse_unusable_kind(self, owner: str | None) -> None:
+        """Set `kind`, from whom the listed models say that they are owned by; raises UserError where it cannot be evaluated."""
+        self.kind = server_kinds.identify(owner, self.look_up)
+        server_kinds.check_usable(self.kind, self.redacted_url)
+
+    def _slot_window_tokens(self) -> int | None:
         """The window of a slot of llama.cpp's server in tokens; None of any other server."""
-        properties_url = self._address.url_without_secrets.removesuffix("/v1") + "/props"
-        with contextlib.suppress(Exception):  # most servers do not have it
-            properties: Any = self.run(
-                asyncio.wait_for(openai_client.get(properties_url, cast_to=object), _PROPERTIES_TIMEOUT_S)
-            )
+        properties = self.look_up("/props")  # most servers do not have it
+        with contextlib.suppress(KeyError, TypeError):
             return _positive_int(properties["default_generation_settings"]["n_ctx"])
         return None
 

@@ -5,6 +5,7 @@ import threading
 
 import completions_server
 import pytest
+import sglang_server
 
 from orca_bench.evaluate.servers.server_engine import ServerEngine
 
@@ -31,5 +32,22 @@ def served(tiny_model, monkeypatch):
     yield start
     for server in servers:
         server.hung.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def sglang(tiny_model):
+    """A factory of servers that speak SGLang's API, with a fault; gives (address, server)."""
+    servers = []
+
+    def start(fault=None, **options):
+        server = sglang_server.serve(str(tiny_model), fault, **options)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", server
+
+    yield start
+    for server in servers:
         server.shutdown()
         server.server_close()

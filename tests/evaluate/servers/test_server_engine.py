@@ -27,7 +27,7 @@ def test_the_server_of_these_tests_says_nothing_of_a_client_that_goes_away(serve
     assert capsys.readouterr().err == ""
 
 
-CHECK = 5  # requests of the check at the start
+CHECK = 13  # requests of the check at the start
 
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served, tiny_model):
@@ -94,7 +94,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
     sampling = engine.pop("sampling")
     assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
-    assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None}
+    assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None, "version": "vllm 0.33.0"}
     assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.requests)
     assert mine.requests_sha256 == theirs.requests_sha256
     for task, entry in theirs.tasks.items():

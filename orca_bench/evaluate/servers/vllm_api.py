@@ -1,0 +1,36 @@
+"""vLLM's completions API: the standard one, with the ids of prompt and text echoed, and texts that get no BOS where asked.
+
+After vLLM's `CompletionRequest` (entrypoints/openai/completion/protocol.py): `return_token_ids` (0.10.2 on) gives `token_ids` and
+`prompt_token_ids` with each choice; an older vLLM ignores it, and then nothing is compared with them. A request for a prompt's
+log-probabilities reads no prefix cache (`SamplingParams.skip_reading_prefix_cache`), texts do. Its own module because no other
+server has these parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orca_bench.evaluate.servers.completions_api import CompletionsApi
+
+
+class VllmApi(CompletionsApi):
+    """A `ServerApi` by vLLM's completions API."""
+
+    #: vLLM computes the whole prompt again where its log-probabilities are wanted.
+    caches_scored_prompts = False
+
+    def _scoring_options(self, prompt: list[int] | str) -> dict[str, Any]:
+        text_options = {"add_special_tokens": False} if isinstance(prompt, str) else {}
+        if "extra_body" not in self.sampling_options:
+            return {}  # what stands before the server takes no parameters but OpenAI's
+        return {"extra_body": {"return_token_ids": True} | text_options}
+
+    def _echoed_ids(self, choice: Any) -> list[int] | None:
+        return _ids(getattr(choice, "prompt_token_ids", None))
+
+    def _generated_ids(self, choice: Any) -> list[int] | None:
+        return _ids(getattr(choice, "token_ids", None))
+
+
+def _ids(value: Any) -> list[int] | None:
+    return value if isinstance(value, list) and all(isinstance(token_id, int) for token_id in value) else None

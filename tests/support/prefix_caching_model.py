@@ -1,0 +1,94 @@
+"""A model folder that computes as the servers of today do: keys and values of earlier prompts are used again, and counted.
+
+Real keys and values: what is taken from the cache is not computed, and a wrong entry gives wrong log-probabilities. The cache has
+room for `capacity` tokens, of which the least recently used prompts go first; prefixes are shared in blocks of `block` tokens.
+"""
+
+import threading
+from collections import OrderedDict
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.cache_utils import DynamicCache
+
+from orca_bench import tokenizers
+
+
+class PrefixCachingModel:
+    """`sent`, `cached` and `computed` count tokens of prompts; `stale` takes prefixes that only begin and end alike."""
+
+    def __init__(self, folder: str, block: int = 1, capacity: int = 100_000, stale: bool = False):
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = tokenizers.load_tokenizer(folder)
+        self.block, self.capacity, self.stale, self.lock = block, capacity, stale, threading.Lock()
+        self.kept: OrderedDict[tuple[int, ...], list] = OrderedDict()
+        self.sent = self.cached = self.computed = 0
+
+    @torch.inference_mode()
+    def complete(self, ids: list[int], room: int, stops: list[str], reusable: int, stop_ids: tuple[int, ...] = ()):
+        """The greedy ids after a prompt, why they end, their text, the [tokens, V] table of log-probabilities after each place
+        from the first that was computed on, and how many tokens came from the cache, `reusable` at most."""
+        with self.lock:
+            cache, reused = self._cached_prefix(ids, min(reusable, len(ids) - 1))
+            self.sent, self.cached, self.computed = (
+                self.sent + len(ids),
+                self.cached + reused,
+                self.computed + len(ids) - reused,
+            )
+            output = self.model(torch.tensor([ids[reused:]]), past_key_values=cache, use_cache=True)
+            rows = [output.logits[0].log_softmax(-1)]
+            self._keep(ids, output.past_key_values)
+            new, reason, before = [], "length", self.tokenizer.decode(ids)
+            while len(new) < room:
+                new.append(int(rows[-1][-1].argmax()))
+                text = self.tokenizer.decode(ids + new)[len(before) :]
+                if new[-1] in {self.tokenizer.eos_id, *stop_ids} or any(stop in text for stop in stops):
+                    reason = "stop"
+                    break
+                if len(new) < room:
+                    output = self.model(
+                        torch.tensor([new[-1:]]), past_key_values=output.past_key_values, use_cache=True
+                    )
+                    rows.append(output.logits[0].log_softmax(-1))
+            return new, reason, torch.cat(rows), reused
+
+    def texts(self, ids: list[int], new: list[int], stops: list[str]) -> tuple[str, list[str]]:
+        """The text of a completion without its stop string, and those of its tokens, decoded after the prompt."""
+        before = self.tokenizer.decode(ids)
+        spoken = [i for i in new if i != self.tokenizer.eos_id]
+        grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
+        text = grown[-1]
+        for stop in stops:
+            text = text.split(stop)[0]
+        return text, [b[len(a) :] for a, b in zip(grown, grown[1:], strict=False)]
+
+    def _cached_prefix(self, ids: list[int], reusable: int) -> tuple[DynamicCache, int]:
+        best, best_length = None, 0
+        for kept_ids in self.kept:
+            length = _shared(kept_ids, ids)
+            if self.stale and len(kept_ids) == len(ids) and kept_ids[0] == ids[0]:
+                length = len(ids)
+            if length > best_length:
+                best, best_length = kept_ids, length
+        length = min(best_length, reusable) // self.block * self.block
+        cache = DynamicCache()
+        if best is not None and length:
+            self.kept.move_to_end(best)
+            for layer, (keys, values) in enumerate(self.kept[best]):
+                cache.update(keys[:, :, :length].clone(), values[:, :, :length].clone(), layer)
+        return cache, length
+
+    def _keep(self, ids: list[int], cache: DynamicCache) -> None:
+        self.kept[tuple(ids)] = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+        self.kept.move_to_end(tuple(ids))
+        while len(self.kept) > 1 and sum(map(len, self.kept)) > self.capacity:
+            self.kept.popitem(last=False)
+
+
+def _shared(one, other) -> int:
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
