@@ -21,7 +21,7 @@ class PrefixCachingModel:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = tokenizers.load_tokenizer(folder)
         self.block, self.capacity, self.stale, self.lock = block, capacity, stale, threading.Lock()
-        self.kept: OrderedDict[tuple[int, ...], list] = OrderedDict()
+        self.entries: OrderedDict[tuple[int, ...], list] = OrderedDict()
         self.sent = self.cached = self.computed = 0
 
     @torch.inference_mode()
@@ -64,25 +64,25 @@ class PrefixCachingModel:
 
     def _cached_prefix(self, ids: list[int], reusable: int) -> tuple[DynamicCache, int]:
         best, best_length = None, 0
-        for kept_ids in self.kept:
-            length = _shared(kept_ids, ids)
-            if self.stale and len(kept_ids) == len(ids) and kept_ids[0] == ids[0]:
+        for entry_ids in self.entries:
+            length = _shared(entry_ids, ids)
+            if self.stale and len(entry_ids) == len(ids) and entry_ids[0] == ids[0]:
                 length = len(ids)
             if length > best_length:
-                best, best_length = kept_ids, length
+                best, best_length = entry_ids, length
         length = min(best_length, reusable) // self.block * self.block
         cache = DynamicCache()
         if best is not None and length:
-            self.kept.move_to_end(best)
-            for layer, (keys, values) in enumerate(self.kept[best]):
+            self.entries.move_to_end(best)
+            for layer, (keys, values) in enumerate(self.entries[best]):
                 cache.update(keys[:, :, :length].clone(), values[:, :, :length].clone(), layer)
         return cache, length
 
     def _keep(self, ids: list[int], cache: DynamicCache) -> None:
-        self.kept[tuple(ids)] = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
-        self.kept.move_to_end(tuple(ids))
-        while len(self.kept) > 1 and sum(map(len, self.kept)) > self.capacity:
-            self.kept.popitem(last=False)
+        self.entries[tuple(ids)] = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+        self.entries.move_to_end(tuple(ids))
+        while len(self.entries) > 1 and sum(map(len, self.entries)) > self.capacity:
+            self.entries.popitem(last=False)
 
 
 def _shared(one, other) -> int:

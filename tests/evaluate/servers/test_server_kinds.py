@@ -58,7 +58,8 @@ def test_llamacpps_server_generates_texts_and_is_refused_for_likelihoods(llamacp
     own = command(*eval_[:-3], "--dtype", "float32", "--tasks", "gsm8k", "--limit", 2, "--out", "own.json")
     assert own.returncode == 0, own.stderr
     lines = [(command.folder / f"{name}.questions.jsonl").read_text().splitlines() for name in ("r", "own")]
-    texts = [[json.loads(line)["answers"] for line in result_lines] for result_lines in lines]
+    # Bytes that are no character, which random weights write, are shown otherwise.
+    texts = [[json.loads(line)["answers"][0].replace("\ufffd", "") for line in result_lines] for result_lines in lines]
     assert texts[0] == texts[1] and len(texts[0]) == 2
 
 
