@@ -107,6 +107,7 @@ def _load_local_engine(
         "attention": engine.attention_method,
         "path": engine.computation_path,
         "tree_limit": engine.max_tree_tokens,
+        **engine.rounding_fields,
     }
     identity_fields = model_identity.loaded_model_identity(
         engine.model, model_folder, engine.device, computation_fields

@@ -83,9 +83,12 @@ def answer_all(
     """
     lm, body, encoding = load(contender, model, texts or "leaderboard", dtype)
     fed = [0]
-    body.model.register_forward_pre_hook(
-        lambda _, args, kw: fed.__setitem__(0, fed[0] + _tokens(args, kw)), with_kwargs=True
-    )
+    if encoding is None:
+        body.model.register_forward_pre_hook(
+            lambda _, args, kw: fed.__setitem__(0, fed[0] + _tokens(args, kw)), with_kwargs=True
+        )
+    else:
+        _count_fed(lm.engine.tree_forward, fed)
     record: dict[str, Any] = {"tasks": {}}
     requests_by_task = prompts_of(benchmarks, scale, texts) if texts else requests_of(benchmarks, scale)
     for task, requests in requests_by_task.items():
@@ -94,6 +97,16 @@ def answer_all(
         record["tasks"][task]["fed"] = fed[0]
     record["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return record
+
+
+def _count_fed(tree_forward: Any, fed: list[int]) -> None:
+    last_hidden = tree_forward.last_hidden
+
+    def counted(token_ids: Any, *arguments: Any) -> Any:
+        fed[0] += token_ids.numel()
+        return last_hidden(token_ids, *arguments)
+
+    tree_forward.last_hidden = counted
 
 
 def _score(lm: Any, encoding: Any, task: str, pairs: list) -> dict[str, Any]:

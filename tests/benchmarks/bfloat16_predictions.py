@@ -50,7 +50,9 @@ def main() -> None:
         answer(run, options.model, questions, options.work / f"{run}.jsonl")
     answers = {run: read_answers(options.work / f"{run}.jsonl", questions) for run in RUNS}
     if all(len(of_run) == len(questions) for of_run in answers.values()):
-        counts = count_turned(questions, {run: [of_run[i] for i in range(len(questions))] for run, of_run in answers.items()})
+        counts = count_turned(
+            questions, {run: [of_run[i] for i in range(len(questions))] for run, of_run in answers.items()}
+        )
         (options.work / "predictions.json").write_text(json.dumps(counts, indent=1), encoding="utf-8")
         write_record(options.out, record_lines(counts, len(questions)))
 
@@ -168,7 +170,12 @@ def record_lines(counts: dict[str, Any], question_count: int) -> list[str]:
             f"| {entry['mean_change']['ours']:.4f} | {entry['mean_change']['hf']:.4f} | {entry['ratio']:.2f} "
             f"| {entry['largest_change']['ours']:.3f} | {entry['largest_change']['hf']:.3f} |"
         )
-    return [*lines, "", f"The engines' own difference in float32 is {counts['all']['between_engines']:.1e} at most.", ""]
+    return [
+        *lines,
+        "",
+        f"The engines' own difference in float32 is {counts['all']['between_engines']:.1e} at most.",
+        "",
+    ]
 
 
 def _best(values: Sequence[float]) -> int:

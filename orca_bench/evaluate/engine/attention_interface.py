@@ -142,12 +142,26 @@ def masked_attention(
 ) -> torch.Tensor:
     """Attention under a mask [..., queries, keys], true or 0 where a key is attended to; with `is_causal`, under none but that.
 
-    query is [batch, heads, queries, head size], key and value are [batch, heads, keys, head size]. With a cap or sinks it is
-    computed as transformers' eager functions for Gemma 2 and gpt-oss do it.
+    query is [batch, heads, queries, head size], key and value are [batch, heads, keys, head size], where several heads of the
+    query may share one of theirs. With a cap or sinks it is computed as transformers' eager functions for Gemma 2 and gpt-oss do
+    it.
     """
-    if options.softcap is None and options.sinks is None:
+    heads_per_key_head = query.shape[1] // key.shape[1]
+    is_eager = options.softcap is not None or options.sinks is not None
+    if heads_per_key_head > 1 and (is_eager or query.device.type != "cpu"):
+        key, value = (
+            key.repeat_interleave(heads_per_key_head, dim=1),
+            value.repeat_interleave(heads_per_key_head, dim=1),
+        )
+    if not is_eager:
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=is_causal, scale=options.score_scaling
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=is_causal,
+            scale=options.score_scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
     score_scaling = query.shape[-1] ** -0.5 if options.score_scaling is None else options.score_scaling
     attention_scores = (query @ key.transpose(-1, -2)) * score_scaling

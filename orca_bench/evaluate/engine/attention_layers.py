@@ -29,16 +29,21 @@ class AttentionLayout:
     """How the layers of a model attend.
 
     `window_tokens_by_mask` is the sliding window in tokens of each mask that the model makes, in order (None: a token attends
-    to all before it). `layer_count` is how many times a pass attends, `hidden_size` the size of the last hidden state, and
-    `cache_bytes_per_token` what the keys and values of one token take in all layers. Sequences of more than `max_tree_tokens`
-    tokens must not be computed in a tree (None: there is no such bound).
+    to all before it), `window_tokens_by_layer` that of each time that a pass attends. `hidden_size` is the size of the last
+    hidden state, and `cache_bytes_per_token` what the keys and values of one token take in all layers. Sequences of more than
+    `max_tree_tokens` tokens must not be computed in a tree (None: there is no such bound).
     """
 
     window_tokens_by_mask: tuple[int | None, ...]
-    layer_count: int
+    window_tokens_by_layer: tuple[int | None, ...]
     hidden_size: int
     cache_bytes_per_token: int
     max_tree_tokens: int | None = None
+
+    @property
+    def layer_count(self) -> int:
+        """How many times a pass attends."""
+        return len(self.window_tokens_by_layer)
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -65,7 +70,7 @@ def probe_layout(model: PreTrainedModel) -> AttentionLayout:
     hidden_size = output.last_hidden_state.shape[-1]
     return AttentionLayout(
         tuple(probe_pattern.window_tokens_by_mask),
-        probe_pattern.attended_layer_count,
+        tuple(probe_pattern.window_tokens_by_layer),
         hidden_size,
         probe_pattern.cache_bytes_per_token,
         min(token_limits, default=None),
@@ -80,6 +85,7 @@ class _ProbePattern(AttentionPattern):
         self.window_tokens_by_mask: list[int | None] = []
         self.token_limits_by_mask: list[int | None] = []
         self.token_limits_by_layer: list[int | None] = []
+        self.window_tokens_by_layer: list[int | None] = []
         self.cache_bytes_per_token = 0
 
     def mask(self, mask_function: MaskFunction, device: torch.device) -> torch.Tensor:
@@ -98,6 +104,7 @@ class _ProbePattern(AttentionPattern):
     def attend(
         self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
+        self.window_tokens_by_layer.append(options.window_tokens)
         self.cache_bytes_per_token += sum(
             tensor.shape[1] * tensor.shape[3] * tensor.dtype.itemsize for tensor in (key, value)
         )

@@ -2,7 +2,7 @@
 
 `TreeAttention` is the pattern of one batch of the tree: each token attends to the cached path and, of the batch, to its own
 ancestors, of which a layer may use only the nearest (a sliding window). There are two ways to compute the same: `runs` attends
-span by span, each to just its own ancestors, and was the faster on CPUs; `mask` gives one kernel a boolean mask, for
+span by span, each to just its own ancestors, and is the faster on CPUs; `mask` gives one kernel a boolean mask, for
 GPUs, where launching many kernels should cost more than the mask wastes (not measured). `StepAttention` is the pattern of one
 step of generation. Its own module because it knows keys and values and neither models nor requests.
 """
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from orca_bench.evaluate.engine import product_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, masked_attention
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
@@ -71,12 +72,6 @@ class TreeAttention(AttentionPattern):
             key = torch.cat([self.cached_path.keys_by_layer[layer_index], key], dim=2)
             value = torch.cat([self.cached_path.values_by_layer[layer_index], value], dim=2)
         self._copy_to_caches(layer_index, key, value)
-        heads_per_key_head = query.shape[1] // key.shape[1]
-        if heads_per_key_head > 1:
-            key, value = (
-                key.repeat_interleave(heads_per_key_head, dim=1),
-                value.repeat_interleave(heads_per_key_head, dim=1),
-            )
         if self.attention_method == "mask":
             return masked_attention(
                 query, key, value, options, self._mask_of_window(options.window_tokens).to(key.device)
@@ -121,17 +116,9 @@ class TreeAttention(AttentionPattern):
                     slice(query_block.first_token, query_block.end_token),
                     slice(query_block.first_column, query_block.end_column),
                 )
-                attention_mask = (
-                    None if query_block.attention_mask is None else query_block.attention_mask.to(key.device)
-                )
                 output_blocks.append(
-                    masked_attention(
-                        query[:, :, query_slice],
-                        keys[:, :, key_slice],
-                        values[:, :, key_slice],
-                        options,
-                        attention_mask,
-                        query_block.is_causal,
+                    _attend_block(
+                        query[:, :, query_slice], keys[:, :, key_slice], values[:, :, key_slice], query_block, options
                     )
                 )
         return torch.cat(output_blocks, dim=2)
@@ -236,6 +223,16 @@ class _QueryBlock(NamedTuple):
     is_causal: bool
 
 
+def _attend_block(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: _QueryBlock, options: AttentionOptions
+) -> torch.Tensor:
+    is_plain = options.softcap is None and options.sinks is None and options.window_tokens is None
+    if is_plain and product_attention.is_faster(query, key):
+        return product_attention.causal_attention(query, key, value, options.score_scaling)
+    attention_mask = None if block.attention_mask is None else block.attention_mask.to(key.device)
+    return masked_attention(query, key, value, options, attention_mask, block.is_causal)
+
+
 class _SpanAttention(NamedTuple):
     """A span during its attention: `key_indices` are its ancestors and itself in the order of depth; and its query blocks."""
 
@@ -254,7 +251,7 @@ def _span_attention(
         key_indices = slice(span_indices.start - ancestor_count, span_indices.stop)
     else:
         key_indices = torch.tensor([*span.ancestor_indices, *span_indices], dtype=torch.long, device=device)
-    if ancestor_count == 0 and (window_tokens is None or len(span_indices) <= window_tokens):
+    if ancestor_count == 0 and len(span_indices) <= min(window_tokens or _QUERY_BLOCK_TOKENS, _QUERY_BLOCK_TOKENS):
         return _SpanAttention(key_indices, [_QueryBlock(span.start, span.end, 0, len(span_indices), None, True)])
     query_blocks = []
     for block_start in range(span.start, span.end, _QUERY_BLOCK_TOKENS):

@@ -101,6 +101,12 @@ class TreeEngine:
         return {key: field_value for key, field_value in path_fields.items() if field_value is not None}
 
     @property
+    def rounding_fields(self) -> dict[str, str]:
+        """What an identity says, besides the types of weights and device, of how sums are rounded; nothing in float32."""
+        is_rounded_less = self.computation_path == "tree" and self.tree_forward.llama_decoder is not None
+        return {"sums": "float32"} if is_rounded_less and self.model.dtype != torch.float32 else {}
+
+    @property
     def plain_path_note(self) -> str | None:
         """A sentence for the user where not everything is computed in the tree."""
         if self.computation_path == "plain":

@@ -1,18 +1,20 @@
 """Batches of the prefix tree in, hidden states and logits out: a model's own forward passes with attention in the tree.
 
 The decoder runs with one of our attention patterns in the place of its own, and the output head runs by itself on the hidden
-states that are scored. Its own module because nothing else touches the model while it is computed in a tree.
+states that are scored. Models that are built as LLaMA is are computed by `llama_decoder` on CPUs. Its own module because nothing
+else touches the model while it is computed in a tree.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from orca_bench.evaluate.engine import attention_layers
+from orca_bench.evaluate.engine import attention_layers, llama_decoder
 from orca_bench.evaluate.engine.attention_interface import AttentionPattern, use_attention_pattern
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
@@ -28,13 +30,22 @@ def _raise_not_run(**_: Any) -> None:
 class TreeForward:
     """A model whose passes attend in a prefix tree; `attention_method` is one of tree_attention.ATTENTION_METHODS.
 
-    `layout` is how its layers attend. Raises UnfitForTree where a tree cannot follow that.
+    `layout` is how its layers attend. `llama_decoder` computes its passes where it can. Raises UnfitForTree where a tree cannot
+    follow the model.
     """
 
     def __init__(self, model: PreTrainedModel, device: torch.device, attention_method: str):
         self.model, self.device, self.attention_method = model, device, attention_method
         self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.probe_layout(model)
         self._output_type: Callable[..., Any] = _raise_not_run
+        self.llama_decoder = llama_decoder.llama_decoder_of(model, self.layout.window_tokens_by_layer)
+        self._attention_dtype = model.dtype
+        if self.llama_decoder is not None:
+            self._attention_dtype = llama_decoder.ATTENTION_DTYPE
+            cache_bytes_per_token = (
+                self.layout.cache_bytes_per_token * self._attention_dtype.itemsize // model.dtype.itemsize
+            )
+            self.layout = dataclasses.replace(self.layout, cache_bytes_per_token=cache_bytes_per_token)
 
     def compute_batch(
         self,
@@ -55,7 +66,7 @@ class TreeForward:
             next_cached_indices,
             self.attention_method,
             self.device,
-            self.model.dtype,
+            self._attention_dtype,
             self.layout.window_tokens_by_mask,
         )
         if slots is not None and slot_paths:
@@ -74,6 +85,8 @@ class TreeForward:
         self, token_ids: torch.Tensor, token_positions: torch.Tensor, pattern: AttentionPattern
     ) -> torch.Tensor:
         """The last hidden states, [batch, tokens, hidden size], of ids and positions, [batch, tokens], under a pattern."""
+        if self.llama_decoder is not None:
+            return self.llama_decoder.last_hidden(token_ids, token_positions, pattern)
         with use_attention_pattern(self.decoder.config, pattern):
             output = self.decoder(input_ids=token_ids, position_ids=token_positions, use_cache=False)
         if pattern.attended_layer_count != self.layout.layer_count:
@@ -88,6 +101,8 @@ class TreeForward:
 
         The model's own forward pass with its decoder's output given, so that whatever it does to its logits happens.
         """
+        if self.llama_decoder is not None:
+            return self.llama_decoder.logits(hidden_states)
         original_forward = self.decoder.__dict__.get("forward")
         self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden_states[None])
         try:

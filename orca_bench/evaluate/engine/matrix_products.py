@@ -1,0 +1,106 @@
+"""Activations and weights in, their products out, as fast as the CPU allows.
+
+PyTorch 2.13 takes MKL for float32, and MKL 2024.2 does not use AVX-512 on processors of AMD: half the rate of oneDNN, which is
+in PyTorch too and is reached by the operators that torch.compile uses. oneDNN's products apply what follows them before a value
+is rounded and written. Its own module because the operators are no public interface: where they are missing, plain products
+stand in, and a test fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+
+@functools.cache
+def products_of_this_cpu() -> Products:
+    """oneDNN's products on x86-64, where this build of PyTorch has them; PyTorch's own elsewhere."""
+    has_operators = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return OneDnnProducts() if has_operators and is_x86 else TorchProducts()
+
+
+class Products(Protocol):
+    """Products with a weight [outputs, inputs] and a bias [outputs] or None; inputs and outputs are [..., features]."""
+
+    def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The product."""
+
+    def linear_silu(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """SiLU of the product."""
+
+    def linear_multiplied(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor
+    ) -> torch.Tensor:
+        """The product times `factors`, which are of its type and may be overwritten."""
+
+    def linear_added(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, summands: torch.Tensor
+    ) -> torch.Tensor:
+        """The product and `summands`, which may be of a wider type; they may be overwritten."""
+
+
+class TorchProducts:
+    """PyTorch's own products, through which gradients go too."""
+
+    def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The product."""
+        return functional.linear(inputs, weight, bias)
+
+    def linear_silu(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """SiLU of the product."""
+        return functional.silu(self.linear(inputs, weight, bias))
+
+    def linear_multiplied(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor
+    ) -> torch.Tensor:
+        """The product times `factors`."""
+        return self.linear(inputs, weight, bias) * factors
+
+    def linear_added(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, summands: torch.Tensor
+    ) -> torch.Tensor:
+        """The product and `summands`."""
+        return summands + self.linear(inputs, weight, bias)
+
+
+class OneDnnProducts:
+    """oneDNN's products; where a gradient is wanted, PyTorch's own."""
+
+    def __init__(self) -> None:
+        self._operator = torch.ops.mkldnn._linear_pointwise
+        self._torch_products = TorchProducts()
+
+    def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The product."""
+        if torch.is_grad_enabled():
+            return self._torch_products.linear(inputs, weight, bias)
+        return self._operator(inputs, weight, bias, "none", [], "")
+
+    def linear_silu(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """SiLU of the product."""
+        if torch.is_grad_enabled():
+            return self._torch_products.linear_silu(inputs, weight, bias)
+        return self._operator(inputs, weight, bias, "swish", [], "")
+
+    def linear_multiplied(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor
+    ) -> torch.Tensor:
+        """The product times `factors`."""
+        if torch.is_grad_enabled():
+            return self._torch_products.linear_multiplied(inputs, weight, bias, factors)
+        return self._operator.binary(inputs, factors, weight, bias, "mul")
+
+    def linear_added(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, summands: torch.Tensor
+    ) -> torch.Tensor:
+        """The product and `summands`."""
+        if torch.is_grad_enabled():
+            return self._torch_products.linear_added(inputs, weight, bias, summands)
+        if summands.dtype != inputs.dtype:
+            return summands.add_(self.linear(inputs, weight, bias))
+        return self._operator.binary(inputs, summands, weight, bias, "add")
