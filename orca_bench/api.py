@@ -168,7 +168,7 @@ def load_result(
     from orca_bench.results.result_lookup import look_up_results, single_result
 
     path = single_result(look_up_results(path_or_name, Path(runs)), Path(runs))
-    if reading.questions_path_for(path).is_file():
+    if reading.has_questions(path):
         return reading.read_with_questions(path, label)
     result = reading.read_result(path)
     return reading.ResultFile(path, label or result.model.name, result)

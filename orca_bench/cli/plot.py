@@ -52,7 +52,7 @@ def command(
     from orca_bench.cli.console import next_step
     from orca_bench.report import pictures
     from orca_bench.report.reported_scores import find_reported_scores
-    from orca_bench.results.reading import questions_path_for
+    from orca_bench.results.reading import has_questions
 
     if steps is not None and not over_steps:
         raise UserError("only the picture over steps has steps", where="--steps", hint="add --over-steps")
@@ -68,7 +68,7 @@ def command(
     for picture in pictures_to_write:
         notes += _write(picture, folder)
     print_notes(notes)
-    if all(questions_path_for(path).is_file() for path in selection.paths):
+    if all(has_questions(path) for path in selection.paths):
         next_step("page", *results, runs=runs)
 
 

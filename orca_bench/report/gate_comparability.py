@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
-from orca_bench.files import file_sha256
 from orca_bench.report.result_groups import SETTING_NAMES, setting_text
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
-from orca_bench.results.reading import ResultFile, questions_path_for
+from orca_bench.results.reading import ResultFile, questions_hash
 from orca_bench.results.task_facts import tasks_of
 from orca_bench.suite import TaskFacts
 
@@ -113,7 +112,7 @@ def unexamined_notes(
 
 
 def _content_hash(result_file: ResultFile) -> str:
-    return file_sha256(questions_path_for(result_file.path))
+    return questions_hash(result_file)
 
 
 def _soundness_problems(result_file: ResultFile) -> Iterator[str]:

@@ -51,8 +51,8 @@ class Selection:
         """
 
         def load(path: Path) -> ResultFile:
-            has_questions = reading.questions_path_for(path).is_file()
-            return reading.read_with_questions(path) if required or has_questions else _read_without_questions(path)
+            is_read_whole = required or reading.has_questions(path)
+            return reading.read_with_questions(path) if is_read_whole else _read_without_questions(path)
 
         selection = _select(self.paths, load, self.skipped_errors, self.explicit_paths)
         return replace(selection, word_notes=self.word_notes, limited_notes=self.limited_notes)

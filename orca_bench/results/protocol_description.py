@@ -18,9 +18,10 @@ class ProtocolDescription(JsonObject):
     `system` is the system message of the protocols `orca` and `chat`, `harness` and `lm_eval` are the versions of the other two's
     harness. Of `chat`, `few_shot` says how few-shot examples are shown, `template_sha256` is the hash of the model's chat
     template, `template_system` the system message that it writes by itself, `template_date` what it is given for today's date.
+    `lm-eval` and `inspect` are the programs whose logs are read as results; of them `shots` has the examples by task.
     """
 
-    name: Literal["leaderboard", "orca", "plain", "chat"]
+    name: Literal["leaderboard", "orca", "plain", "chat", "lm-eval", "inspect"]
     version: int | None = None
     system: str | None = None
     harness: str | None = None
@@ -33,6 +34,7 @@ class ProtocolDescription(JsonObject):
     max_new_tokens: Count | dict[str, Count] | None = None
     scoring: dict[str, str] | None = None
     max_length: int | None = None
+    shots: dict[str, Count] | None = None
 
     @property
     def name_and_version(self) -> str:
@@ -57,7 +59,7 @@ class ProtocolDescription(JsonObject):
 
 
 #: The keys of a protocol's description whose value may be a mapping by task.
-_PROTOCOL_KEYS_BY_TASK = ("scoring", "max_new_tokens")
+_PROTOCOL_KEYS_BY_TASK = ("scoring", "max_new_tokens", "shots")
 
 
 def _agree_on_tasks(left: Any, right: Any, task_names: Collection[str]) -> bool:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, read_json, read_json_lines
+from orca_bench.results import foreign
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import (
     RESULT_FORMAT_PREFIX,
@@ -61,10 +62,12 @@ class ResultFile:
 
 
 def read_result(path: Path) -> Result:
-    """Read a result file.
+    """Read a result file, or the log of another program (results/foreign) as one.
 
     Raises UserError where it is not one, is of a version that is not read, or has a key missing or of another type.
     """
+    if foreign.is_log(path):
+        return foreign.read_log(path).result
     file_json = read_json(path)
     if not isinstance(file_json, dict) or not str(file_json.get("format", "")).startswith(RESULT_FORMAT_PREFIX):
         raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
@@ -90,6 +93,8 @@ def read_with_questions(result_path: Path, label: str | None = None) -> ResultFi
 
     Raises UserError where the questions are absent, are not the result's own, or one of them is not valid.
     """
+    if foreign.is_log(result_path):
+        return _read_log_with_questions(result_path, label)
     result = read_result(result_path)
     questions_path = questions_path_for(result_path)
     if not questions_path.is_file():
@@ -113,6 +118,32 @@ def read_with_questions(result_path: Path, label: str | None = None) -> ResultFi
             f"these are not the questions of {result_path.name}", where=questions_path, hint="copy both files"
         )
     return ResultFile(result_path, label or result.model.name, result, questions_by_task)
+
+
+def _read_log_with_questions(path: Path, label: str | None) -> ResultFile:
+    """The log of another program as a result with its questions; raises UserError where it has none."""
+    log = foreign.read_log(path)
+    if not log.questions:
+        raise UserError("the log has scores and no questions", where=path, hint="lm_eval --log_samples writes them")
+    questions_by_task: dict[str, TaskQuestions] = {}
+    for question in log.questions:
+        task_questions = questions_by_task.setdefault(question.suite_task, TaskQuestions({})).questions_by_key
+        task_questions[question.part_and_row] = question
+    return ResultFile(path, label or log.result.model.name, log.result, questions_by_task)
+
+
+def has_questions(result_path: Path) -> bool:
+    """Whether the questions of a result are there: beside its file, or in the log of another program."""
+    if foreign.is_log(result_path):
+        return bool(foreign.read_log(result_path).questions)
+    return questions_path_for(result_path).is_file()
+
+
+def questions_hash(result_file: ResultFile) -> str:
+    """The hash of a result's questions and answers, as they are."""
+    if foreign.is_log(result_file.path):
+        return str(result_file.result.questions_sha256)
+    return file_sha256(questions_path_for(result_file.path))
 
 
 def read_questions(questions_path: Path) -> list[tuple[int, Question]]:

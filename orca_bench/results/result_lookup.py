@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orca_bench.errors import UserError, join_names, spelling_hint
 from orca_bench.models.model_names import ambiguity_note, is_another, is_path_text, results_folder_name
-from orca_bench.results import reading
+from orca_bench.results import foreign, reading
 
 #: Where a published copy of a run's results goes, beside the folder `results` of the run.
 PUBLISHED_FOLDER_NAME = "published"
@@ -68,6 +68,9 @@ def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
     if path.is_dir():
         if paths := _results_below(path):
             return NamedResults(text, paths, path, path_note)
+        if log_paths := foreign.logs_below(path):
+            notes = filter(None, (path_note, *map(foreign.log_note, log_paths)))
+            return NamedResults(text, log_paths, path, "; ".join(notes) or None)
         raise UserError("no result in this folder", where=text, hint="orca-bench eval writes them")
     if path.exists():
         return NamedResults(text, (path,), note=path_note)

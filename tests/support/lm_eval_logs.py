@@ -2,7 +2,13 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+
+import lm_eval
+from lm_eval.api.model import LM
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
 
 _NOUNS = ("stone", "river", "candle", "ladder", "violin", "anchor", "basket", "mirror", "button", "feather")
 _COLOURS = ("red", "green", "blue", "grey", "white")
@@ -113,3 +119,56 @@ def _row(rng: random.Random, number: int, choice_count: int) -> dict:
         "text": f"Item {number}: the {nouns[0]} lay beside the {nouns[1]}, and {first} + {second} is",
         "word": str(first + second),
     }
+
+
+class NamedAnswers(LM):
+    """A model of lm-eval whose answers follow from its name and each request; it needs no tokenizer and no network."""
+
+    tokenizer_name = ""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self._name = name
+
+    def loglikelihood(self, requests, disable_tqdm=False):
+        return [(-20 * self._rng(request).random(), False) for request in requests]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=False):
+        return [-len(request.args[0]) * self._rng(request).random() for request in requests]
+
+    def generate_until(self, requests, disable_tqdm=False):
+        return [f"it is {self._rng(request).choice(_NOUNS)}, or a box" for request in requests]
+
+    def apply_chat_template(self, chat_history, add_generation_prompt=True):
+        return "".join(f"[{turn['role']}] {turn['content']}" for turn in chat_history)
+
+    def chat_template(self, chat_template=False):
+        return "[role] content"
+
+    def _rng(self, request) -> random.Random:
+        return random.Random(f"{self._name} {request.args[:2]}")
+
+
+def write_log(
+    task_folder: Path, output: Path, tasks: Sequence[str] = TASK_NAMES, name: str = "first", **options
+) -> Path:
+    """Let lm-eval evaluate tasks as its command line does with `--log_samples --output_path`; returns the results file.
+
+    The model is `NamedAnswers(name)`; `options` are further arguments of lm-eval's `simple_evaluate`.
+    """
+    tracker = EvaluationTracker(output_path=str(output))
+    options = {"bootstrap_iters": 10, "log_samples": True} | options
+    results = lm_eval.simple_evaluate(
+        model=NamedAnswers(name),
+        model_args={"pretrained": f"someone/{name}"},
+        tasks=list(tasks),
+        task_manager=TaskManager(include_path=str(task_folder), include_defaults=False),
+        evaluation_tracker=tracker,
+        **options,
+    )
+    samples = results.pop("samples", None)
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task in results["configs"] if samples else ():
+        tracker.save_results_samples(task_name=task, samples=samples[task])
+    (path,) = Path(output).rglob(f"*{tracker.date_id}.json")
+    return path
