@@ -41,7 +41,8 @@ from orca_bench.question_limit import LimitJson
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
-    help="Type of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.",
+    help="Type of the weights. auto: the checkpoint's own on a GPU; float32 on a CPU, or bfloat16 for LLaMAs of 100M "
+    "parameters and more that are stored in it, where the CPU multiplies it in hardware.",
 )
 @options.max_new_tokens
 @options.runs

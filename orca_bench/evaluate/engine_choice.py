@@ -98,8 +98,10 @@ def _load_local_engine(
     show_message: Callable[[str], None],
 ) -> LoadedEngine:
     """The engine in this process."""
-    from orca_bench.evaluate.engine import tree_engine
+    from orca_bench.evaluate.engine import auto_dtype, tree_engine
 
+    if note := auto_dtype.auto_dtype_note(model_folder, dtype_name):
+        show_message(f"{model_name}: {note}")
     engine = tree_engine.load_checked_engine(model_folder, dtype_name, config.device_map)
     if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")

@@ -108,6 +108,13 @@ def unexamined_notes(
         for baseline in baselines
         if _content_hash(baseline) == _content_hash(result)
     ]
+    dtype = result.result.model.dtype
+    notes += [
+        f"{baseline.path} was computed in {baseline.result.model.dtype} and this result in {dtype}: "
+        "a small difference may be theirs"
+        for baseline in baselines
+        if None not in (dtype, baseline.result.model.dtype) and baseline.result.model.dtype != dtype
+    ]
     return notes
 
 

@@ -107,6 +107,22 @@ def test_two_baselines_show_a_fall_to_nothing(in_results_folder):
     assert failed_tasks(report) == ["HellaSwag"]
 
 
+def test_another_type_of_numbers_is_said(in_results_folder):
+    folder = in_results_folder.folder
+
+    def computed_in(dtype, name):
+        path = change_result(folder, "good.json", name, no_change, lambda result: result["model"].update(dtype=dtype))
+        return reading.read_with_questions(path)
+
+    baseline, same, other = (
+        computed_in(dtype, name)
+        for dtype, name in (("float32", "one.json"), ("float32", "same.json"), ("bfloat16", "other.json"))
+    )
+    (note,) = [note for note in check(other, [baseline], GateRules()).notes if "computed" in note]
+    assert "was computed in float32 and this result in bfloat16" in note
+    assert not any("computed" in note for note in check(same, [baseline], GateRules()).notes)
+
+
 def test_nothing_passes_unexamined(in_results_folder):
     folder = in_results_folder.folder
     base = reading.read_with_questions(folder / "good.json")

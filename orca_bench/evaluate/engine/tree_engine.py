@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.evaluate.engine import memory_budget, prefix_tree, self_check
+from orca_bench.evaluate.engine import auto_dtype, memory_budget, prefix_tree, self_check
 from orca_bench.evaluate.engine.attention_interface import UnfitForTree
 from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished, NonFiniteLogit
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
@@ -349,11 +349,12 @@ def _is_complete_at(
 
 
 def load_engine(model_folder: ModelFolder, dtype: str = "auto", device_map: str | None = None) -> TreeEngine:
-    """The engine of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
+    """The engine of a model folder; dtype `auto` is that of `auto_dtype` on a CPU, the checkpoint's on a GPU.
 
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
     Raises UserError where the folder has no model that can be evaluated.
     """
+    dtype = auto_dtype.choose_dtype(model_folder, dtype)
     return TreeEngine(load_model(model_folder, dtype, gpu_dtype="auto", device_map=device_map))
 
 
