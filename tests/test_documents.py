@@ -23,7 +23,15 @@ DOCUMENTS = sorted(
 _PROGRAMS = re.compile(r"(?:^|[\s`/])(?:orca-bench|-m orca_bench|--module orca_bench)(?= )")
 _LINK = re.compile(r"\[(?:[^][]|\[[^]]*\])*\]\(([^)\s]+)\)")
 #: Options of other programs that the documents name.
-_FOREIGN_OPTIONS = {"--help", "--index-url", "--torch-backend", "--nproc-per-node", "--num_gpus", "--module"}
+_FOREIGN_OPTIONS = {
+    "--help",
+    "--index-url",
+    "--torch-backend",
+    "--nproc-per-node",
+    "--num_gpus",
+    "--module",
+    "--model_args",
+}
 
 
 def _text(document: str) -> str:

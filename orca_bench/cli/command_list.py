@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
     ),
     "Evaluate": (
         CommandEntry("eval", "eval", "Evaluate a model on benchmark tasks with lm-evaluation-harness."),
+        CommandEntry("lm-eval", "lm_eval", "Run lm-evaluation-harness's own command line with this engine."),
         CommandEntry("requests", "requests", "Write the requests that eval would send, for another engine."),
         CommandEntry("score", "score", "Score the answers of another engine into a result."),
         CommandEntry("verify", "verify", "Recompute a result's scores from its stored answers."),
