@@ -48,9 +48,9 @@ class _PassedOn(click.Command):
 def command(arguments: tuple[str, ...], benchmarks: Path | None) -> None:
     """Run lm-evaluation-harness's own command line with this engine as the model.
 
-    All arguments but --benchmarks are lm-eval's: `orca-bench lm-eval run --help` lists them, `ls tasks` its tasks. Where --model is
-    left out, it is `orca-bench`; hf and all others are there too. --model_args takes what hf takes: pretrained=DIR (a folder, a
-    GGUF file or a hub id), revision, tokenizer, dtype, max_length, add_bos_token, prefix_token_id, parallelize,
+    All arguments but --benchmarks are lm-eval's: `orca-bench lm-eval run --help` lists them, `ls tasks` its tasks. Where --model
+    is left out, it is `orca-bench`; hf and all others are there too. --model_args takes what hf takes: pretrained=DIR (a folder,
+    a GGUF file or a hub id), revision, tokenizer, dtype, max_length, add_bos_token, prefix_token_id, parallelize,
     chat_template_args, enable_thinking, think_end_token; and seed, that of sampled texts (default: --seed's for torch).
 
     Prompts, token ids, windows and stop rules are those of hf, so values are equal (log-probabilities to 1e-4 in float32, greedy
