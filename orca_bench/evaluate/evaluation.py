@@ -142,7 +142,10 @@ def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str],
         config.model_folder.check_model()
     config.model_folder.check_tokenizer()
     if protocols.Chat.name in config.result_paths_by_protocol:
-        config.model_folder.chat_template.check(config.system_text)
+        generates_elsewhere = config.engine_config.engine_name in ("api", "vllm") and any(
+            task.generates_text for task in config.tasks
+        )
+        chat_encoding.check_template(config.model_folder, config.system_text, generates_elsewhere)
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows_by_task = {
         task.name: benchmark_rows.load_task_rows(

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
+from orca_bench.evaluate.protocols.chat import readable_context
 from orca_bench.evaluate.protocols.protocol import parts_of_task
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Task
@@ -72,10 +74,18 @@ def _task_texts(
         note = "these rows do not give the requests that were sent, so none are shown"
         titles_by_note.setdefault(note, []).append(task.title)
         return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
+    if result.protocol.name == protocols.Chat.name:
+        documents = [_with_readable_contexts(document) for document in documents]
     return {
         (document.part_name, document.row_index): _question_texts(task, document.row, document.requests)
         for document in documents
     }
+
+
+def _with_readable_contexts(document: protocols.Document) -> protocols.Document:
+    """A document of protocol `chat` whose chats are texts for people."""
+    requests = tuple(replace(request, context=readable_context(request.context)) for request in document.requests)
+    return replace(document, requests=requests)
 
 
 def _join_titles(titles: Sequence[str]) -> str:

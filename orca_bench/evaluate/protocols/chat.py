@@ -143,6 +143,11 @@ class Chat:
         return []
 
 
+def readable_context(context: str) -> str:
+    """A request's context for people: each message under its role."""
+    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages_of_context(context))
+
+
 def messages_of_context(context: str) -> list[dict[str, str]]:
     """The messages of a request's context, each with `role` and `content`."""
     messages: list[dict[str, str]] = json.loads(context)

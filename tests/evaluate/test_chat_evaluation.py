@@ -1,0 +1,190 @@
+"""Protocol `chat` on its whole way: evaluated, verified, shown, compared, and refused where a template does not allow it."""
+
+import json
+import shutil
+
+import pytest
+from chat_templates import GEMMA, LLAMA2, MISTRAL, SMOLLM2
+
+from orca_bench import api
+from orca_bench.errors import UserError
+from orca_bench.evaluate import config_building, verification
+from orca_bench.evaluate.reconstructed_requests import rebuild_requests
+from orca_bench.report import gate_comparability
+from orca_bench.results import reading
+from orca_bench.results.reading import read_with_questions
+
+TASKS = "winogrande,gsm8k"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory, tiny_model):
+    """A function that gives a copy of the tiny model with a template."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name, template):
+        path = folder / name
+        if not path.exists():
+            shutil.copytree(tiny_model, path)
+            (path / "orca_bench.json").unlink()
+            (path / "chat_template.jinja").unlink()
+            if template is not None:
+                (path / "chat_template.jinja").write_text(template, encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, chat_model):
+    """Results of one model under two templates, and under the first with other settings."""
+    runs = tmp_path_factory.mktemp("chat")
+    options = {"tasks": TASKS, "benchmarks": "mini:", "limit": 2, "protocol": "chat", "max_new_tokens": "gsm8k=16"}
+    llama2, mistral = chat_model("llama2", LLAMA2), chat_model("mistral", MISTRAL)
+    return runs, {
+        "llama2": api.evaluate(llama2, runs, **options)["chat"],
+        "mistral": api.evaluate(mistral, runs, **options)["chat"],
+        "one turn": api.evaluate(llama2, runs, few_shot="one-turn", system="Be brief.", **options)["chat"],
+    }
+
+
+def test_a_result_says_which_template_and_which_turns(evaluated, chat_model):
+    runs, files = evaluated
+    import hashlib
+
+    for name, text in (("llama2", LLAMA2), ("mistral", MISTRAL)):
+        protocol = files[name].result.protocol
+        assert protocol.template_sha256 == hashlib.sha256(text.encode()).hexdigest()
+        assert (protocol.name_and_version, protocol.few_shot, protocol.system) == ("chat v1", "turns", None)
+    one_turn = files["one turn"].result.protocol
+    assert (one_turn.few_shot, one_turn.system) == ("one-turn", "Be brief.")
+    assert files["llama2"].path == runs / "llama2" / "results" / "chat-gsm8k-room16-limit2.json"
+    assert files["one turn"].path.name.startswith("chat-system-") and "-one-turn-" in files["one turn"].path.name
+    requests, tokens = (
+        {name: {getattr(entry, key) for entry in file.result.tasks.values()} for name, file in files.items()}
+        for key in ("requests_sha256", "tokens_sha256")
+    )
+    assert requests["llama2"] == requests["mistral"]  # the same chats, which two templates write otherwise
+    assert not requests["llama2"] & requests["one turn"] and not tokens["llama2"] & tokens["mistral"]
+
+
+def test_a_result_is_verified_without_the_model(evaluated, mini):
+    for file in evaluated[1].values():
+        findings = verification.verify(file.path, mini["mini:benchmarks"])
+        assert [finding for finding in findings if finding.matches is False] == []
+        assert {"protocol", "suite"} <= {finding.check_name for finding in findings if finding.matches}
+
+
+def test_the_requests_of_a_result_are_shown_as_turns(evaluated, mini):
+    result = evaluated[1]["one turn"].result
+    lookup, notes = rebuild_requests(result, mini["mini:benchmarks"])
+    (question, *_) = evaluated[1]["one turn"].questions_by_task["gsm8k"].questions_by_key.values()
+    ((context, continuation, _),) = lookup(question.task, question.row).requests
+    assert not notes and continuation is None
+    assert context.startswith("[system]\nBe brief.\n\n[user]\nQuestion: ") and context.endswith("\nAnswer:")
+
+
+def test_results_of_two_templates_are_not_comparable(evaluated, command):
+    files = evaluated[1]
+    (obstacle,) = gate_comparability.obstacles_to_comparison(
+        read_with_questions(files["mistral"].path), [read_with_questions(files["llama2"].path)]
+    )
+    assert str(obstacle).startswith("other protocol: chat v1, chat template '")
+    done = command("check", files["mistral"].path, "--baseline", files["llama2"].path)
+    assert done.returncode == 2 and "other protocol" in done.stderr + done.stdout
+    done = command("compare", files["llama2"].path, files["mistral"].path)
+    assert "a difference mixes model and protocol" in " ".join(done.stdout.split())
+    assert "chat template" in " ".join(done.stdout.split())
+
+
+def test_another_template_in_the_same_folder_makes_another_result(chat_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(chat_model("llama2", LLAMA2), folder)
+    options = {"tasks": "winogrande", "benchmarks": "mini:", "limit": 1, "protocol": "chat"}
+    first = api.evaluate(folder, tmp_path, **options)["chat"]
+    (folder / "chat_template.jinja").write_text(MISTRAL, encoding="utf-8")
+    second = api.evaluate(folder, tmp_path, **options)["chat"]
+    assert second.path == first.path and len(list(first.path.parent.glob("chat-limit1-*.json"))) == 1
+    assert first.result.tasks["winogrande"].tokens_sha256 != second.result.tasks["winogrande"].tokens_sha256
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "line"),
+    [
+        (None, {}, "no chat template in this model folder; `--protocol orca` needs none"),
+        (
+            GEMMA,
+            {"system": 5},
+            "the chat template refuses a system message: System role not supported; leave out --system",
+        ),
+        ("{{ 1 + }}", {}, "the chat template is no Jinja"),
+        (LLAMA2 + "{{ [1] | random }}", {}, "the chat template writes another text every time: it uses 'random'"),
+        (LLAMA2, {"few_shot": "pairs"}, "--few-shot: 'pairs' is not one of turns, one-turn"),
+        (LLAMA2, {"few_shot": "turns", "protocol": "orca"}, "--few-shot: not an option of --protocol orca"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_model_is_loaded(tiny_model, tmp_path, template, options, line):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "orca_bench.json").unlink()
+    (folder / "chat_template.jinja").unlink()
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(UserError) as refusal:
+        api.evaluate(folder, tmp_path, benchmarks="mini:", **({"protocol": "chat"} | options))
+    assert line in str(refusal.value)
+    assert not (tmp_path / "model" / "results").exists()
+
+
+def test_texts_of_a_server_need_an_end_that_it_knows(chat_model, tmp_path):
+    """Without a server: it is refused before one is asked for anything but its model's name."""
+    from orca_bench.evaluate.chat_encoding import check_template
+    from orca_bench.models.model_folder import ModelFolder
+
+    folder = ModelFolder(str(chat_model("smollm2", SMOLLM2)))  # `<|im_end|>` is no token of the tiny model
+    with pytest.raises(UserError, match="a server ends it at EOS only; --engine hf knows such an end"):
+        check_template(folder, None, generates_elsewhere=True)
+    check_template(folder, None)
+    check_template(ModelFolder(str(chat_model("llama2", LLAMA2))), None, generates_elsewhere=True)
+
+
+def test_the_orca_protocol_says_how_a_model_is_asked_in_its_own_template(chat_model, tmp_path):
+    options = {"tasks": "winogrande", "benchmarks": "mini:", "limit": 1}
+    warnings = api.evaluate(chat_model("llama2", LLAMA2), tmp_path, **options)["orca"].result.model.warnings
+    assert warnings[0].endswith("in which it is asked; `--protocol chat` asks it in its own")
+    warnings = api.evaluate(chat_model("bare", None), tmp_path, **options)["orca"].result.model.warnings
+    assert warnings == []
+
+
+def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, command, mini, chat_model):
+    words = ["--protocol", "chat", "--tasks", TASKS, "--limit", "2", "--benchmarks", mini["mini:benchmarks"]]
+    words += ["--max-new-tokens", "gsm8k=16"]
+    model = ["--token-ids", "--model", chat_model("llama2", LLAMA2)]
+    done = command("requests", *words, *model, "--out", "requests.jsonl")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (command.folder / "requests.jsonl").read_text().splitlines()]
+    assert all(line["prompt"].startswith("<s>[INST] ") and line["prompt"].endswith(" [/INST]") for line in lines)
+    questions = {
+        (question.task, question.index): question
+        for questions in evaluated[1]["llama2"].questions_by_task.values()
+        for question in questions.questions_by_key.values()
+    }
+    for line in lines:
+        line["answer"] = questions[line["task"], line["index"]].answers[line["request"]]
+    (command.folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = command("score", "answers.jsonl", *words)
+    assert done.returncode == 0, done.stderr
+    result = reading.read_result(command.folder / "answers.result.json")
+    expected = evaluated[1]["llama2"].result
+    assert {name: entry.value for name, entry in result.tasks.items()} == {
+        name: entry.value for name, entry in expected.tasks.items()
+    }
+    assert result.requests_sha256 == expected.requests_sha256 and result.protocol.template_sha256 is None
+
+
+def test_few_shot_and_system_have_the_protocols_own_defaults():
+    select = config_building.request_selection
+    chat, orca = select(protocol="chat", tasks="gsm8k"), select(protocol="orca", tasks="gsm8k")
+    assert (chat.system_text, chat.few_shot) == (None, "turns")
+    assert orca.system_text is not None and orca.system_text.startswith("You are an AI assistant that follows")
+    assert select(protocol="chat", tasks="gsm8k", system=1).system_text == ""
