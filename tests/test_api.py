@@ -1,8 +1,10 @@
 """The public Python interface: a model trained, evaluated, read back, compared and tabulated, as the commands do it."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +112,18 @@ def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(t
 
     assert api.train(recipe, runs=tmp_path, display=Lines()).manifest["finished"] == finished
     assert lines == [f"already trained: {run.model} (--fresh trains again)"]
+
+
+@pytest.mark.slow
+def test_the_python_of_the_architecture_page_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[1] / "orca_bench" / "README.md"
+    first, second = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    exec(compile(first, "first example", "exec"), {})
+    assert "chat-one-turn-limit8.json\nWinogrande " in capsys.readouterr().out.replace("ARC-Challenge", "Winogrande")
+    exec(compile(second, "second example", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and all(line.startswith("('gsm8k', ") for line in printed)
 
 
 @pytest.mark.parametrize(
