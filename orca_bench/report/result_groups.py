@@ -32,7 +32,7 @@ SETTING_NAMES = {
 #: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
 _KEYS_OF_THE_MODEL = frozenset({"max_length"})
 _KEYS_OF_THE_TITLE = frozenset({"name", "version"})
-_MAX_DETAIL_LENGTH = 40  # characters
+_MAX_DETAIL_LENGTH, _SHOWN_HASH_LENGTH = 40, 8  # characters
 
 
 def group_by_setting(result_files: Sequence[ResultFile]) -> list[list[ResultFile]]:
@@ -178,6 +178,8 @@ def _detail(key: str, value: object) -> str:
     words = SETTING_NAMES.get(key, key)
     if value is None or value == "":
         return f"no {words}"
+    if key.endswith("_sha256"):
+        return f"{words} {str(value)[:_SHOWN_HASH_LENGTH]}"
     system_id = system_id_of(str(value)) if key == "system" else None
     if system_id is not None:
         return f"{words} {system_id}"
