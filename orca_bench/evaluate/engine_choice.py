@@ -32,7 +32,7 @@ class LoadedEngine:
     request in nats, stands for them. `max_pair_tokens` is how many ids a request that is scored may have, None where the window
     alone decides. `check_scored_tokens` takes how many ids a continuation has, and what it is in words, and raises UserError
     where so many cannot be scored; None where any number can. `returns_text_tokens` is whether the tokens of a text are known,
-    which is needed where the first are discarded.
+    which is needed where the first are discarded. `describe_prefix_cache` says what a server had in its cache so far.
     """
 
     engine: Engine
@@ -44,6 +44,7 @@ class LoadedEngine:
     max_pair_tokens: int | None = None
     check_scored_tokens: Callable[[int, str], None] | None = None
     returns_text_tokens: bool = True
+    describe_prefix_cache: Callable[[], dict[str, int | str] | None] | None = None
 
 
 @contextlib.contextmanager
@@ -175,6 +176,7 @@ def _check_server(
         probe.log_probability,
         max_pair_tokens,
         returns_text_tokens=engine.returns_text_tokens,
+        describe_prefix_cache=engine.describe_prefix_cache,
     )
 
 

@@ -131,12 +131,28 @@ class ProtocolRun:
             elapsed_seconds=round(time.time() - start_time_s, 1),
             marker=self.inputs.marker,
         )
+        prefix_cache_text = self._record_prefix_cache()
         self.output.write(self.result, [*earlier_questions, *task_outcome.questions])
         self.display.end(task, entry)
+        if prefix_cache_text:
+            self.display.message(f"{task.title}: {prefix_cache_text}")
         if harness_model.cached_answer_count and harness_model.cache is not None:
             answer_count, cache_path = harness_model.cached_answer_count, harness_model.cache.database_path
             self.display.message(f"{task.title}: {answer_count} answers were cached by an earlier run in {cache_path}")
         return task_outcome.questions
+
+    def _record_prefix_cache(self) -> str | None:
+        """Put what a server had in its prefix cache into the result; returns it in words, None where it is not known."""
+        describe_prefix_cache = self.inputs.engine.describe_prefix_cache
+        prefix_cache = None if describe_prefix_cache is None else describe_prefix_cache()
+        if prefix_cache is None or self.result.model.engine is None:
+            return None
+        self.result.model.engine.prefix_cache = prefix_cache
+        prompt_tokens, cached_tokens = int(prefix_cache["prompt_tokens"]), int(prefix_cache["cached_tokens"])
+        return (
+            f"the server had {cached_tokens / prompt_tokens:.0%} of {prompt_tokens:,} prompt tokens in its cache so far, as "
+            f"the {prefix_cache['counted_by']} count{'s' if prefix_cache['counted_by'] == 'server' else ''}"
+        )
 
     def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
         """The task's scored questions, through lm-eval's evaluator."""

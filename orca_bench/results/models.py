@@ -52,7 +52,8 @@ class EngineDescription(JsonObject):
     """What computed the answers; of a server its window in tokens, its sampling, and how it differs from this engine.
 
     `processes` counts worker processes, `path` says how this engine's passes share prefixes, `probe` is what a server
-    answered to a fixed request, `settings` are llama.cpp's."""
+    answered to a fixed request, `settings` are llama.cpp's. `prefix_cache` counts the tokens of the prompts that were sent and
+    those of them that a server had computed before."""
 
     name: str | None = None
     processes: Count | None = None
@@ -65,6 +66,7 @@ class EngineDescription(JsonObject):
     probe: Any = None
     version: str | None = None
     settings: dict[str, str | int] | None = None
+    prefix_cache: dict[str, int | str] | None = None
 
 
 class ModelDescription(JsonObject):

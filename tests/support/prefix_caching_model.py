@@ -1,12 +1,15 @@
 """A model folder that computes as the servers of today do: keys and values of earlier prompts are used again, and counted.
 
-Real keys and values: what is taken from the cache is not computed, and a wrong entry gives wrong log-probabilities. The cache has
-room for `capacity` tokens, of which the least recently used prompts go first; prefixes are shared in blocks of `block` tokens.
+Real keys and values: what is taken from the cache is not computed, and a wrong entry gives wrong log-probabilities. A prompt
+looks up the cache when it arrives, so that what is under way at that time is not in it. The cache has room for `capacity`
+tokens, shared prefixes counted once; the least recently used prompts go first. Prefixes are shared in blocks of `block`
+tokens.
 """
 
 import threading
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
@@ -21,6 +24,7 @@ class PrefixCachingModel:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = tokenizers.load_tokenizer(folder)
         self.block, self.capacity, self.stale, self.lock = block, capacity, stale, threading.Lock()
+        self.entries_lock = threading.Lock()
         self.entries: OrderedDict[tuple[int, ...], list] = OrderedDict()
         self.sent = self.cached = self.computed = 0
 
@@ -28,8 +32,9 @@ class PrefixCachingModel:
     def complete(self, ids: list[int], room: int, stops: list[str], reusable: int, stop_ids: tuple[int, ...] = ()):
         """The greedy ids after a prompt, why they end, their text, the [tokens, V] table of log-probabilities after each place
         from the first that was computed on, and how many tokens came from the cache, `reusable` at most."""
-        with self.lock:
+        with self.entries_lock:
             cache, reused = self._cached_prefix(ids, min(reusable, len(ids) - 1))
+        with self.lock:
             self.sent, self.cached, self.computed = (
                 self.sent + len(ids),
                 self.cached + reused,
@@ -37,7 +42,8 @@ class PrefixCachingModel:
             )
             output = self.model(torch.tensor([ids[reused:]]), past_key_values=cache, use_cache=True)
             rows = [output.logits[0].log_softmax(-1)]
-            self._keep(ids, output.past_key_values)
+            with self.entries_lock:
+                self._keep(ids, output.past_key_values)
             new, reason, before = [], "length", self.tokenizer.decode(ids)
             while len(new) < room:
                 new.append(int(rows[-1][-1].argmax()))
@@ -81,14 +87,15 @@ class PrefixCachingModel:
     def _keep(self, ids: list[int], cache: DynamicCache) -> None:
         self.entries[tuple(ids)] = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
         self.entries.move_to_end(tuple(ids))
-        while len(self.entries) > 1 and sum(map(len, self.entries)) > self.capacity:
+        while len(self.entries) > 1 and self._cached_token_count() > self.capacity:
             self.entries.popitem(last=False)
+
+    def _cached_token_count(self) -> int:
+        entry_ids = sorted(self.entries)
+        return sum(len(ids) - _shared(before, ids) for before, ids in zip([(), *entry_ids], entry_ids, strict=False))
 
 
 def _shared(one, other) -> int:
-    length = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+    length = min(len(one), len(other))
+    differs = np.asarray(one[:length]) != np.asarray(other[:length])
+    return int(differs.argmax()) if differs.any() else length

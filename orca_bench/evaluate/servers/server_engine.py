@@ -25,6 +25,7 @@ from orca_bench.evaluate.servers import request_order, server_kinds
 from orca_bench.evaluate.servers.alignment import check_alignment
 from orca_bench.evaluate.servers.completions_api import CompletionsApi
 from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
+from orca_bench.evaluate.servers.prefix_cache_counters import CachedTokens, read_counters
 from orca_bench.evaluate.servers.server_api import ServerApi
 from orca_bench.evaluate.servers.sglang_api import SglangApi
 from orca_bench.evaluate.servers.vllm_api import VllmApi
@@ -71,6 +72,8 @@ class ServerEngine:
         self._api = _api_for(self._endpoint)
         self.kind, self.cache_use = self._api.kind, self._api.cache_use
         self._alignment_notes: list[str] = []
+        self._told_before = CachedTokens(0, 0)  # with the answers of the check
+        self._counted_before: CachedTokens | None = None  # by the server, at the end of the check
         self.returns_text_tokens = False
 
     @property
@@ -103,6 +106,7 @@ class ServerEngine:
         except RequestRefused:
             completion = self._endpoint.run(self._api.generate(prompt_ids, probe_tokens, is_first_request=True))
         if not needs_scores:
+            self._begin_counting()
             return ServerProbe(None, completion.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
         sequences = [
@@ -114,7 +118,31 @@ class ServerEngine:
         self._alignment_notes = self._endpoint.run(
             check_alignment(self._api, self.redacted_url, prompt_ids, tokenizer, self.window_tokens)
         )
+        self._begin_counting()
         return probe
+
+    def describe_prefix_cache(self) -> dict[str, int | str] | None:
+        """How many tokens of the prompts since `check` the server had in its prefix cache; None where it does not tell.
+
+        `counted_by` says who counted: the `answers` to these prompts, or the `server`, which counts other users' as well.
+        """
+        tokens, counted_by = self._told_now().since(self._told_before), "answers"
+        if self.cache_use.answers_that_tell == 0:
+            counted_now = read_counters(self.kind.name, self._endpoint.look_up)
+            if counted_now is None or self._counted_before is None:
+                return None
+            tokens, counted_by = counted_now.since(self._counted_before), "server"
+        if tokens.prompt_tokens <= 0:
+            return None
+        return {**tokens._asdict(), "counted_by": counted_by}
+
+    def _begin_counting(self) -> None:
+        self._told_before = self._told_now()
+        if self.cache_use.answers_that_tell == 0:
+            self._counted_before = read_counters(self.kind.name, self._endpoint.look_up)
+
+    def _told_now(self) -> CachedTokens:
+        return CachedTokens(self.cache_use.prompt_tokens, self.cache_use.cached_tokens)
 
     @property
     def difference_sentences(self) -> list[str]:
