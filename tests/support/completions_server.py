@@ -111,7 +111,7 @@ def serve(
             elif self.path == "/version" and fault != "props":
                 self._send_json(200, {"version": "0.33.0"})
             elif self.path == "/metrics" and fault != "props":
-                counts = {"queries": model.sent, "hits": model.cached}
+                counts = {"queries": model.queried, "hits": model.cached}
                 lines = [f'vllm:prefix_cache_{n}_total{{engine="0"}} {float(c)}' for n, c in counts.items()]
                 self._send_text("\n".join(["# HELP vllm:prefix_cache_hits", *lines, ""]))
             elif self.path == "/props" and fault == "props":

@@ -18,7 +18,10 @@ from orca_bench import tokenizers
 
 
 class PrefixCachingModel:
-    """`sent`, `cached` and `computed` count tokens of prompts; `stale` takes prefixes that only begin and end alike."""
+    """`sent`, `queried` (of prompts that looked into the cache), `cached` and `computed` count tokens of prompts.
+
+    `stale` takes prefixes that only begin alike.
+    """
 
     def __init__(self, folder: str, block: int = 1, capacity: int = 100_000, stale: bool = False):
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -26,7 +29,7 @@ class PrefixCachingModel:
         self.block, self.capacity, self.stale, self.lock = block, capacity, stale, threading.Lock()
         self.entries_lock = threading.Lock()
         self.entries: OrderedDict[tuple[int, ...], list] = OrderedDict()
-        self.sent = self.cached = self.computed = 0
+        self.sent = self.queried = self.cached = self.computed = 0
 
     @torch.inference_mode()
     def complete(self, ids: list[int], room: int, stops: list[str], reusable: int, stop_ids: tuple[int, ...] = ()):
@@ -34,6 +37,7 @@ class PrefixCachingModel:
         from the first that was computed on, and how many tokens came from the cache, `reusable` at most."""
         with self.entries_lock:
             cache, reused = self._cached_prefix(ids, min(reusable, len(ids) - 1))
+            self.queried += len(ids) if reusable else 0
         with self.lock:
             self.sent, self.cached, self.computed = (
                 self.sent + len(ids),

@@ -93,6 +93,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     engine = mine.model.engine.to_json()
     assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
     sampling = engine.pop("sampling")
+    assert engine.pop("prefix_cache")["counted_by"] == "server"  # of texts; vLLM looks nothing up for scores
     assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
     assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None, "version": "vllm 0.33.0"}
     assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.requests)
