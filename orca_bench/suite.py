@@ -248,14 +248,22 @@ def task_facts(name: str, where: Where) -> TaskFacts:
 
     `where` is the option or key that has the name. Raises UserError for a name that no task has.
     """
-    facts_by_spelling = {
-        _plain_spelling(spelling): task for task in ALL_TASKS for spelling in (task.title, *task.aliases, task.name)
-    }
-    if (task := facts_by_spelling.get(_plain_spelling(name))) is not None:
+    if (task := _facts_by_spelling().get(_plain_spelling(name))) is not None:
         return task
     known_names = [spelling for task in ALL_TASKS for spelling in (task.name, *task.aliases)]
     hint = spelling_hint(name.lower(), known_names) or f"tasks are {', '.join(TASK_BY_NAME)}"
     raise UserError(f"unknown task '{name}'", where=where, hint=hint)
+
+
+def is_suite_spelling(name: str) -> bool:
+    """Whether `task_facts` knows a name."""
+    return _plain_spelling(name) in _facts_by_spelling()
+
+
+def _facts_by_spelling() -> dict[str, TaskFacts]:
+    return {
+        _plain_spelling(spelling): task for task in ALL_TASKS for spelling in (task.title, *task.aliases, task.name)
+    }
 
 
 def _plain_spelling(name: str) -> str:

@@ -114,7 +114,8 @@ def command(
 
     --tasks lists the tasks with their few-shot examples. Under the orca protocol, question and few-shot examples stand in the
     User turn, and the answer is scored after the Response header, tokenized as in training. Under the leaderboard protocol the
-    model gets, byte for byte, the requests of the harness that gave the reported scores.
+    model gets, byte for byte, the requests of the harness that gave the reported scores. Under protocol plain, --tasks takes
+    lm-eval's other tasks and groups too, by lm-eval's names.
 
     Writes one JSON file (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and beside it one JSON
     Lines file with the prediction, gold answer and score of every question. Both grow task by task, and answers.sqlite stores
@@ -132,15 +133,15 @@ def command(
       orca-bench eval --limit 200 --limit mmlu=20 --benchmarks path/to/benchmarks
       orca-bench eval --model psmathur/orca_mini_13b --revision main --protocol both
       orca-bench eval --model mine.Q4_K_M.gguf --protocol chat
+      orca-bench eval --protocol plain --tasks arc_easy,wikitext,mmlu_stem
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
       orca-bench eval --model mine.Q4_K_M.gguf --engine llamacpp --tasks mmlu,gsm8k,drop
     """
     from orca_bench.cli.durations import duration_s
-    from orca_bench.evaluate.config_building import engine_config
-    from orca_bench.evaluate.tasks import select
+    from orca_bench.evaluate.config_building import engine_config, split_task_names
 
-    select(tasks)  # cheap errors before the heavy imports
+    split_task_names(tasks, protocol)  # cheap errors before the heavy imports
     engine, max_seconds = engine_config(**engine_options), duration_s(max_time)
 
     from orca_bench import api

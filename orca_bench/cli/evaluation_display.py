@@ -17,8 +17,10 @@ from orca_bench.evaluate.answers.portions import SCORES, Call
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, count_text
 from orca_bench.report.grid import format_score
 from orca_bench.report.overlap_text import overlap_text
+from orca_bench.results.task_facts import report_scale
 
 if TYPE_CHECKING:
+    from orca_bench.evaluate.display import Titled
     from orca_bench.evaluate.tasks import Task
     from orca_bench.results.models import TaskResult
 
@@ -77,7 +79,7 @@ class EvaluationDisplay:
         self._clock = CompletionClock(workload)
         self.message(workload.sentence())
 
-    def begin(self, task: Task, protocol: str) -> None:
+    def begin(self, task: Titled, protocol: str) -> None:
         """A task begins."""
         self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="")
         self._protocol, self._title = protocol, task.title
@@ -117,10 +119,15 @@ class EvaluationDisplay:
         task.start_time = start_time_s
         self._update_text(bar)
 
-    def end(self, task: Task, entry: TaskResult) -> None:
+    def end(self, task: Titled, entry: TaskResult) -> None:
         """A task is done; `entry` is its entry in the result."""
         bar, _ = self._bar_and_clock()
-        score_text = format_score(entry.value, entry.stderr, entry.interval)
+        scale = report_scale(entry)
+        score_text = format_score(
+            scale * entry.value,
+            None if entry.stderr is None else scale * entry.stderr,
+            None if entry.interval is None else [scale * bound for bound in entry.interval],
+        )
         self._progress.update(bar, completed=self._progress.tasks[bar].total, left=score_text)
         self._task_bar = None
         if progress_console.is_terminal:

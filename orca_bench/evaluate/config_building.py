@@ -18,7 +18,7 @@ from orca_bench.evaluate.protocols import FEW_SHOT_NAMES, REQUEST_PROTOCOLS, def
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
 from orca_bench.question_limit import LimitJson, limit_from_json
-from orca_bench.suite import task_facts
+from orca_bench.suite import is_suite_spelling, task_facts
 from orca_bench.system_messages import system_message
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def evaluation_config(
     """
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
-    select(tasks)
+    tasks, harness_task_names = split_task_names(tasks, protocol)
     question_limit = limit_from_json(limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
@@ -80,7 +80,8 @@ def evaluation_config(
     from orca_bench.models.model_names import check_model_name
 
     name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
-    selected_tasks = _select_tasks_with_rows(tasks, benchmarks, show_message)  # before gigabytes of a model are fetched
+    # Before gigabytes of a model are fetched.
+    selected_tasks = _select_tasks_with_rows(tasks, benchmarks, show_message) if tasks else []
     if engine.engine_name == "llamacpp":
         from orca_bench.evaluate.servers.llamacpp import check_model_and_tasks
 
@@ -136,7 +137,26 @@ def evaluation_config(
         # The folder of a served model is that of its tokenizer, which may be another model's.
         data_report_path=report_path(data_report, None if is_server else model_folder),
         has_named_report=data_report is not None,
+        harness_task_names=harness_task_names,
     )
+
+
+def split_task_names(task_names: str, protocol: str) -> tuple[str, list[str]]:
+    """A comma-separated list of tasks parted into those of the suite, as a list of this kind, and names for lm-eval.
+
+    Under protocol `plain` every name that the suite does not have is lm-eval's, which looks for it when the tasks are loaded.
+    Raises UserError for a name that the suite does not have under another protocol, and where no task is named.
+    """
+    names = [name.strip() for name in task_names.split(",") if name.strip()]
+    if protocol != "plain" or not names:
+        try:
+            select(task_names)
+        except UserError as error:
+            hint = f"{error.hint}; lm-eval's other tasks: only --protocol plain"
+            raise UserError(error.problem, where=error.where, hint=hint) from None
+        return task_names, []
+    suite_names = [name for name in names if name == "all" or is_suite_spelling(name)]
+    return ",".join(suite_names), [name for name in dict.fromkeys(names) if name not in suite_names]
 
 
 def request_selection(

@@ -13,6 +13,14 @@ from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results.models import TaskResult
 
 
+class Titled(Interface):
+    """What is evaluated and shown by a title: a task of the suite, or an entry of lm-eval's."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+
+
 class AnswerProgress(Interface):
     """What is reported of one task while its answers are computed."""
 
@@ -38,10 +46,10 @@ class Display(AnswerProgress, Interface):
     def expect(self, workload: Workload) -> None:
         """So much is to be computed in all."""
 
-    def begin(self, task: Task, protocol: str) -> None:
+    def begin(self, task: Titled, protocol: str) -> None:
         """A task begins."""
 
-    def end(self, task: Task, entry: TaskResult) -> None:
+    def end(self, task: Titled, entry: TaskResult) -> None:
         """A task is done; `entry` is its entry in the result."""
 
 
@@ -57,7 +65,7 @@ class SilentDisplay:
     def expect(self, workload: Workload) -> None:
         """Ignore the event."""
 
-    def begin(self, task: Task, protocol: str) -> None:
+    def begin(self, task: Titled, protocol: str) -> None:
         """Ignore the event."""
 
     def plan(self, call: Call) -> None:
@@ -69,5 +77,5 @@ class SilentDisplay:
     def skip(self, count: int) -> None:
         """Ignore the event."""
 
-    def end(self, task: Task, entry: TaskResult) -> None:
+    def end(self, task: Titled, entry: TaskResult) -> None:
         """Ignore the event."""

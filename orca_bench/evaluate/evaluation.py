@@ -10,6 +10,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from orca_bench import launcher_environment, library_settings
 from orca_bench.counts import counted
@@ -20,6 +21,7 @@ from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
 from orca_bench.evaluate.answers.workload import Workload, count_text
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
+from orca_bench.evaluate.harness.harness_entries import HarnessEntry, load_entries
 from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.overlap_marks import OverlapMarker, marking_message, open_marker
 from orca_bench.evaluate.protocol_run import EvaluationInputs, ProtocolRun, open_run
@@ -31,8 +33,15 @@ from orca_bench.tokenizers import explain_disagreement
 
 __all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
 
-#: The suite that the rows are of, the rows by task, and what marks those of them that are in the training records.
-_SuiteAndRows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows], OverlapMarker | None]
+
+@dataclass(frozen=True)
+class _SuiteAndRows:
+    """The suite that the rows are of, the rows by task, what marks those in the training records, and lm-eval's own tasks."""
+
+    suite: benchmark_rows.Suite
+    rows_by_task: dict[str, benchmark_rows.BenchmarkRows]
+    marker: OverlapMarker | None
+    harness_entries: list[HarnessEntry]
 
 
 def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
@@ -66,11 +75,23 @@ def _run_protocols(
     display: Display,
 ) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
-    with _open_engine(config, workers.process_count, display) as engine, contextlib.ExitStack() as stack:
+    text_flags = [task.generates_text for task in config.tasks]
+    needs_scores = not all(text_flags + [entry.generates_text for entry in suite_and_rows.harness_entries])
+    with (
+        _open_engine(config, workers.process_count, display, needs_scores) as engine,
+        contextlib.ExitStack() as stack,
+    ):
         workers.show_message = display.message
         if deadline_s is not None:
             workers.is_expired = lambda: time.monotonic() > deadline_s
-        inputs = EvaluationInputs(*suite_and_rows, engine, workers)
+        inputs = EvaluationInputs(
+            suite_and_rows.suite,
+            suite_and_rows.rows_by_task,
+            suite_and_rows.marker,
+            engine,
+            workers,
+            suite_and_rows.harness_entries,
+        )
         runs_by_protocol = {
             protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
             for protocol_name in config.result_paths_by_protocol
@@ -80,9 +101,10 @@ def _run_protocols(
         workload = Workload()
         for protocol_run in runs_by_protocol.values():
             protocol_run.count(workload)
-        if inputs.marker is not None:
+        if inputs.marker is not None and config.tasks:
             display.message(marking_message(inputs.marker, config.tasks))
-        display.message(_heading(config, engine, workload))
+        task_count = len(config.tasks) + len(inputs.harness_entries)
+        display.message(_heading(config, engine, workload, task_count))
         display.expect(workload)
         results_by_protocol: dict[str, Result] = {}
         for protocol_name, protocol_run in runs_by_protocol.items():
@@ -103,10 +125,10 @@ def _warnings_of_runs(protocol_runs: Iterable[ProtocolRun]) -> list[str]:
     return sorted(dict.fromkeys(warnings), key=warning_rank)
 
 
-def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workload: Workload) -> str:
+def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workload: Workload, task_count: int) -> str:
     """What is evaluated, in one line: model, size, dtype, device, tasks, requests."""
     description = engine.model_description
-    parameter_count, task_count = description.get("parameters"), len(config.tasks)
+    parameter_count = description.get("parameters")
     model_facts = [
         *([f"{count_text(parameter_count)} parameters"] if parameter_count else []),
         *(str(description[key]) for key in ("dtype", "device") if description.get(key)),
@@ -124,7 +146,10 @@ def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workl
 
 def run_helper(config: EvaluationConfig, connection: Connection, process_count: int) -> None:
     """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
-    with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
+    with (
+        work_sharing.reply_with_errors(connection),
+        _open_engine(config, process_count, SilentDisplay(), True) as engine,
+    ):
         encodings_by_protocol = {
             protocol_name: chat_encoding.encoding_of_model(
                 protocol_name, config.model_folder, engine.tokenizer, engine.window_tokens
@@ -159,16 +184,18 @@ def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str],
     for path in config.result_paths_by_protocol.values():
         check_output_path(path)
         make_writable_folder(path.parent)
-    return suite, rows_by_task, marker
+    harness_entries = (
+        load_entries(config.harness_task_names, config.benchmarks_folder) if config.harness_task_names else []
+    )
+    return _SuiteAndRows(suite, rows_by_task, marker, harness_entries)
 
 
 @contextlib.contextmanager
 def _open_engine(
-    config: EvaluationConfig, process_count: int, display: Display
+    config: EvaluationConfig, process_count: int, display: Display, needs_scores: bool
 ) -> Iterator[engine_choice.LoadedEngine]:
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.limit_cpu_threads(process_count)
-    needs_scores = any(not task.generates_text for task in config.tasks)
     with engine_choice.open_engine(
         config.engine_config, config.model_folder, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:

@@ -25,7 +25,8 @@ class EvaluationConfig:
     nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
     `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on;
     `has_named_report` says that a user named it, so that it must be of these rows. `few_shot` says how protocol `chat` shows
-    few-shot examples.
+    few-shot examples. `harness_task_names` are names of lm-eval's tasks and groups that the suite does not have; protocol
+    `plain` alone has them.
     """
 
     model_folder: ModelFolder
@@ -44,3 +45,4 @@ class EvaluationConfig:
     data_report_path: Path | None = None
     has_named_report: bool = True
     few_shot: str = "turns"
+    harness_task_names: Sequence[str] = ()

@@ -7,8 +7,9 @@ evaluation runs several protocols over the same rows with the same engine, each 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +21,13 @@ from orca_bench.evaluate.answers.work_sharing import WorkerPool
 from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite
 from orca_bench.evaluate.chat_encoding import ChatEncoding, merge_warning
-from orca_bench.evaluate.display import Display
+from orca_bench.evaluate.display import Display, Titled
 from orca_bench.evaluate.engine_choice import LoadedEngine
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
+from orca_bench.evaluate.harness.harness_entries import HarnessEntry
+from orca_bench.evaluate.harness.harness_scores import score_entry
 from orca_bench.evaluate.harness.language_model import HarnessModel
-from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
+from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, without_samples
 from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.overlap_marks import OverlapMarker
@@ -32,14 +35,15 @@ from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models import model_warnings
 from orca_bench.results.merging import ResultOutput
-from orca_bench.results.models import Question, Result
+from orca_bench.results.models import Question, Result, TaskResult
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
     """What the protocols of one evaluation share: the suite, the rows by task, the engine, and the processes that compute.
 
-    `marker` marks the questions that are in the training records, where there is a report of them.
+    `marker` marks the questions that are in the training records, where there is a report of them. `harness_entries` are
+    tasks and groups of lm-eval that the suite does not have, for protocol `plain`.
     """
 
     suite: Suite
@@ -47,6 +51,7 @@ class EvaluationInputs:
     marker: OverlapMarker | None
     engine: LoadedEngine
     workers: WorkerPool
+    harness_entries: Sequence[HarnessEntry] = ()
 
 
 @dataclass
@@ -104,6 +109,8 @@ class ProtocolRun:
                 cache.begin_evaluation(evaluation_key)
             for task in self.config.tasks:
                 questions += self._run_task(task, questions)
+            for entry in self._harness_entries:
+                questions += self._run_entry(entry, questions)
             if cache is not None:
                 cache.finish_evaluation(evaluation_key)
         except (KeyboardInterrupt, OutOfTime) as stop_reason:
@@ -133,13 +140,48 @@ class ProtocolRun:
         )
         prefix_cache_text = self._record_prefix_cache()
         self.output.write(self.result, [*earlier_questions, *task_outcome.questions])
+        self._end(task, entry)
+        return task_outcome.questions
+
+    @property
+    def _harness_entries(self) -> Sequence[HarnessEntry]:
+        return self.inputs.harness_entries if isinstance(self.protocol, Plain) else ()
+
+    def _run_entry(self, entry: HarnessEntry, earlier_questions: list[Question]) -> list[Question]:
+        """Run one task or group that the suite does not have, as `_run_task`."""
+        start_time_s = time.time()
+        self.display.begin(entry, self.protocol.name)
+        self.harness_model.begin()
+        harness_result = evaluate_tasks(
+            self.harness_model,
+            list(entry.tasks_by_name.values()),
+            self.config.question_limit.of_task(entry.name),
+            should_log_samples=True,
+            groups=entry.groups_by_name,
+        )
+        scores = score_entry(entry, harness_result)
+        self.result.lm_eval[entry.name] = json.loads(json.dumps(without_samples(harness_result), default=str))
+        result_building.add_harness_result(
+            self.result,
+            entry.name,
+            scores.task_result,
+            entry.row_hashes_by_split,
+            self.harness_model,
+            round(time.time() - start_time_s, 1),
+        )
+        self.output.write(self.result, [*earlier_questions, *scores.questions])
+        self._end(entry, scores.task_result)
+        return list(scores.questions)
+
+    def _end(self, task: Titled, entry: TaskResult) -> None:
+        """Say that a task is done, and how many of its answers were there already."""
+        harness_model = self.harness_model
         self.display.end(task, entry)
         if prefix_cache_text:
             self.display.message(f"{task.title}: {prefix_cache_text}")
         if harness_model.cached_answer_count and harness_model.cache is not None:
             answer_count, cache_path = harness_model.cached_answer_count, harness_model.cache.database_path
             self.display.message(f"{task.title}: {answer_count} answers were cached by an earlier run in {cache_path}")
-        return task_outcome.questions
 
     def _record_prefix_cache(self) -> str | None:
         """Put what a server had in its prefix cache into the result; returns it in words, None where it is not known."""
@@ -171,7 +213,8 @@ class ProtocolRun:
     def _interruption(self, stop_reason: BaseException) -> Interrupted:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
         protocol_name = self.protocol.name
-        finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
+        ordered_names = [task.name for task in self.config.tasks] + [entry.name for entry in self._harness_entries]
+        finished_tasks = ", ".join(name for name in ordered_names if name in self.result.tasks)
         stop_cause = " by --max-time" if isinstance(stop_reason, OutOfTime) else ""
         place = (
             f"after {finished_tasks} of protocol {protocol_name}, stored in {self.output.path}"
@@ -220,9 +263,12 @@ def open_run(
         if cache.journal_note:
             display.message(cache.journal_note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
-        output = ResultOutput(
-            result_path, result, {task.name: inputs.rows_by_task[task.name].hashes_by_split for task in config.tasks}
-        )
+        row_hashes_by_task: dict[str, Mapping[str, str]] = {
+            task.name: inputs.rows_by_task[task.name].hashes_by_split for task in config.tasks
+        }
+        if protocol_name == Plain.name:
+            row_hashes_by_task |= {entry.name: entry.row_hashes_by_split for entry in inputs.harness_entries}
+        output = ResultOutput(result_path, result, row_hashes_by_task)
         for note in output.notes:
             display.message(note)
         yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)

@@ -12,7 +12,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orca_bench import __version__
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses_by_split
@@ -25,6 +25,7 @@ from orca_bench.results.models import (
     OTHER_ROWS,
     RESULT_FORMAT,
     UNVERIFIED_ROWS,
+    HarnessTaskResult,
     ModelDescription,
     ProtocolDescription,
     Question,
@@ -33,7 +34,10 @@ from orca_bench.results.models import (
     TaskResult,
 )
 from orca_bench.results.summary import compute_averages, summarize_task
-from orca_bench.suite import TASK_BY_NAME
+from orca_bench.results.task_facts import in_task_order, ordered_names
+
+if TYPE_CHECKING:
+    from orca_bench.evaluate.harness.language_model import HarnessModel
 
 _RECORDED_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 _T = TypeVar("_T")
@@ -97,19 +101,42 @@ def add_task_result(
     if result.suite.comparable:
         task_result.row_check = row_statuses_by_split(task, rows)
     task_result.warnings = reader_warnings(protocol, task, task_result, rows)
-    result.tasks = _in_suite_order(result.tasks | {task.name: task_result})
-    result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes_by_split})
     if rows.hub_commit is not None:
-        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.hub_commit.commit_sha})
-    result.lm_eval = _in_suite_order(result.lm_eval)
-    result.averages = compute_averages(result.tasks)
-    result.requests_sha256 = sha256_of_all_requests(result)
-    result.complete = not result.missing_task_names
+        result.data_commits = in_task_order(result.data_commits | {task.name: rows.hub_commit.commit_sha})
+    _put_entry(result, task.name, task_result, rows.hashes_by_split)
     return task_result
 
 
-def _in_suite_order(values_by_task: Mapping[str, _T]) -> dict[str, _T]:
-    return {task_name: values_by_task[task_name] for task_name in TASK_BY_NAME if task_name in values_by_task}
+def add_harness_result(
+    result: Result,
+    task_name: str,
+    task_result: HarnessTaskResult,
+    row_hashes_by_split: Mapping[str, str],
+    harness_model: HarnessModel,
+    elapsed_seconds: float,
+) -> None:
+    """Put the entry of a task that the suite does not have into a result, with what the model class counted."""
+    task_result.tokens_sha256 = harness_model.tokens_sha256
+    task_result.shortened = harness_model.shortened_context_count
+    if harness_model.server_shortened_context_count:
+        task_result.narrowed = harness_model.server_shortened_context_count
+    task_result.seconds = elapsed_seconds
+    task_result.warnings = [*task_result.warnings, *_server_shortened_warning(task_result)]
+    _put_entry(result, task_name, task_result, row_hashes_by_split)
+
+
+def _put_entry(result: Result, task_name: str, task_result: TaskResult, row_hashes_by_split: Mapping[str, str]) -> None:
+    names = ordered_names([*(result.order or ()), *result.tasks, task_name])
+    result.tasks = _select(result.tasks | {task_name: task_result}, names)
+    result.data_hashes = _select(result.data_hashes | {task_name: dict(row_hashes_by_split)}, names)
+    result.lm_eval = _select(result.lm_eval, names)
+    result.averages = compute_averages(result.tasks)
+    result.requests_sha256 = sha256_of_all_requests(result)
+    result.complete = not result.missing_task_names
+
+
+def _select(values_by_task: Mapping[str, _T], names: Sequence[str]) -> dict[str, _T]:
+    return {name: values_by_task[name] for name in names if name in values_by_task}
 
 
 def reader_warnings(protocol: Protocol, task: Task, task_result: TaskResult, rows: BenchmarkRows) -> list[str]:

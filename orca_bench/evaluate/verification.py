@@ -23,6 +23,7 @@ from orca_bench.results.consistency import Finding
 from orca_bench.results.coverage import FieldPath
 from orca_bench.results.models import ProtocolDescription, Question, Result
 from orca_bench.results.reading import questions_path_for, read_questions, read_result
+from orca_bench.suite import TASK_BY_NAME
 
 Progress = Callable[[int, int], None]
 
@@ -55,6 +56,13 @@ def verify(
         findings += _check_task_result(result, task, task_questions, task_rows, recomputed_paths)
         if marker is not None and task_rows is not None:
             findings += _check_marks(result, task, task_questions, task_rows, marker, recomputed_paths)
+    findings += [
+        consistency.check_harness_task_value(
+            result, name, [question for _, question in numbered_questions.get(name, [])], recomputed_paths
+        )
+        for name in result.tasks
+        if name not in TASK_BY_NAME
+    ]
     questions = [question for of_task in numbered_questions.values() for _, question in of_task]
     findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
     findings += consistency.check_tasks_and_limit(result, questions, recomputed_paths)

@@ -173,7 +173,7 @@ def _further_metric_lines(task: TaskFacts, results: Sequence[Result]) -> list[Ta
     return [
         TableLine(
             f"{task.name}:{name}",
-            task.title,
+            f"{task.title} {name}",
             task.shots,
             metric_words(facts),
             None,

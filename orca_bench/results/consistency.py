@@ -18,10 +18,11 @@ from orca_bench.counts import counted
 from orca_bench.files import file_sha256
 from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
+from orca_bench.results.harness_summary import follows_from_questions, metric_question, summarize_harness_metric
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
-from orca_bench.results.models import Question, Result
-from orca_bench.results.task_facts import ordered_names
-from orca_bench.suite import TaskFacts, task_name_of_part
+from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, MetricResult, Question, Result
+from orca_bench.results.task_facts import display_factor, ordered_names
+from orca_bench.suite import TaskFacts
 
 #: How many differences of one kind are named.
 MAX_DIFFERENCES_PER_FINDING = 5
@@ -81,6 +82,43 @@ def check_task_value(
         }
     value_text = f"{task.metric} {100 * recomputed_entry.value:.2f}, {recomputed_entry.n:,} questions"
     return Finding(check_name, not difference_by_key, "; ".join(difference_by_key.values()) or value_text)
+
+
+def check_harness_task_value(
+    result: Result, task_name: str, questions: Sequence[Question], recomputed_paths: set[FieldPath]
+) -> Finding:
+    """The value, error and counts of a task outside the suite, and of its metrics, where they follow from its questions."""
+    entry, check_name = result.tasks[task_name], f"{task_name}: value"
+    if not isinstance(entry, HarnessTaskResult) or not questions:
+        return Finding(check_name, False, "no questions are kept")
+    differences = []
+
+    def compare_values(path: FieldPath, recorded: MetricResult | HarnessTaskResult, scored: Sequence[Question]) -> None:
+        aggregation = recorded.aggregation if isinstance(recorded, MetricResult) else recorded.harness.aggregation
+        recomputed = summarize_harness_metric(scored, aggregation, recorded.unit, entry.weighting)
+        recorded_json = recorded.to_json()
+        for key, value in recomputed.items():
+            recomputed_paths.add((*path, key))
+            if not is_equal_json(value, recorded_json.get(key)):
+                place = ".".join((*path[2:], key))
+                differences.append(f"{place} {recorded_json.get(key)!r:.60} in the result, {value!r:.60} by the scores")
+
+    recomputed_paths.add(("tasks", task_name, "n"))
+    if entry.n != len(questions):
+        differences.append(f"n {entry.n} in the result, {len(questions)} questions")
+    if not follows_from_questions(entry.harness.aggregation):
+        return Finding(check_name, False if differences else None, f"{entry.metric} only lm-eval can compute")
+    compare_values(("tasks", task_name), entry, questions)
+    for metric_name, metric in entry.metrics.items():
+        scored = [
+            each
+            for question in questions
+            if isinstance(question, HarnessQuestion) and (each := metric_question(question, metric_name)) is not None
+        ]
+        if scored and follows_from_questions(metric.aggregation):
+            compare_values(("tasks", task_name, "metrics", metric_name), metric, scored)
+    detail = f"{entry.metric} {display_factor(entry) * entry.value:.2f}, {entry.n:,} questions"
+    return Finding(check_name, not differences, "; ".join(differences[:MAX_DIFFERENCES_PER_FINDING]) or detail)
 
 
 def check_task_overlap(
@@ -175,13 +213,14 @@ def check_tasks_and_limit(
         yield Finding("complete", matches_order, f"{len(result.tasks)} tasks, {len(result.order)} ordered")
         recomputed_paths |= {("complete",), ("order",)}
     part_counts = Counter(question.task for question in questions)
+    entry_by_part = {question.task: question.suite_task for question in questions}
     if not part_counts:
         return
     limit = result.question_limit
     limited_counts = [
         (task_limit, count, part_name)
         for part_name, count in part_counts.items()
-        if (task_limit := limit.of_task(task_name_of_part(part_name))) is not None
+        if (task_limit := limit.of_task(entry_by_part[part_name])) is not None
     ]
     if limited_counts:
         task_limit, count, part_name = min(limited_counts, key=lambda limited: limited[0] - limited[1])
@@ -193,7 +232,7 @@ def check_tasks_and_limit(
     # Whether there were more questions only the rows can tell, so a limit that cut nothing is not covered.
     spare_by_task: dict[str, int] = {}
     for task_limit, count, part_name in limited_counts:
-        task_name = task_name_of_part(part_name)
+        task_name = entry_by_part[part_name]
         spare_by_task[task_name] = min(task_limit - count, spare_by_task.get(task_name, task_limit))
     if not any(spare_by_task.values()):
         recomputed_paths.add(("limit",))

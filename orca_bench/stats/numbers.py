@@ -71,8 +71,8 @@ def bootstrap_estimate(
     """The value of an aggregation of all `items` [questions], with the bootstrap's standard error and percentile interval.
 
     `draw_count` samples of as many questions, with replacement; source: Efron and Tibshirani 1993, chapters 6 and 13. A draw
-    that has no value, as a correlation of answers that are all the same, is left out; with fewer than half of them left there
-    is no error.
+    that has no value, as a correlation of answers that are all the same, is left out; with fewer than half of them left, or
+    where all are the same, there is no error.
     """
     import numpy as np
 
@@ -85,7 +85,7 @@ def bootstrap_estimate(
         for _ in range(draw_count)
     ]
     draws = [draw for draw in draws if math.isfinite(draw)]
-    if len(draws) < max(2, draw_count / 2):
+    if len(draws) < max(2, draw_count / 2) or min(draws) == max(draws):
         return NumberEstimate(value, None, None)
     low, high = (float(np.quantile(draws, probability)) for probability in (0.025, 0.975))
     return NumberEstimate(value, float(np.std(draws, ddof=1)), (min(low, value), max(high, value)))

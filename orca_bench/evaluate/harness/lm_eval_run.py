@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
 import lm_eval.api.task
 import lm_eval.evaluator
+from lm_eval.api.group import Group
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
 from orca_bench.results.models import Question
 
 #: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
-_STORED_RESULT_KEYS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
+_STORED_RESULT_KEYS = (
+    "results",
+    "groups",
+    "group_subtasks",
+    "configs",
+    "versions",
+    "n-shot",
+    "higher_is_better",
+    "n-samples",
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,10 @@ def evaluate_tasks(
     harness_tasks: Sequence[HarnessTask],
     document_limit: int | None = None,
     should_log_samples: bool = False,
+    groups: Mapping[str, Group] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """lm-eval's result of some tasks with a model; `should_log_samples` adds every document with the model's responses.
+    `groups` are lm-eval's groups of these tasks, by name, which it then gives values too.
 
     `evaluate` is called and not `simple_evaluate`, which asks git for the current folder's revision, lists the machine's
     packages, and gives nothing back where LOCAL_RANK is not 0. Standard errors are ours, by the right unit.
@@ -49,7 +62,11 @@ def evaluate_tasks(
     with _without_progress_bars():
         return lm_eval.evaluator.evaluate(
             lm=harness_model,
-            task_dict={"tasks": tasks_by_name, "groups": {}, "group_map": {}},
+            task_dict={
+                "tasks": tasks_by_name,
+                "groups": dict(groups),
+                "group_map": {name: group.child_names for name, group in groups.items()},
+            },
             limit=document_limit,
             bootstrap_iters=0,
             log_samples=should_log_samples,
