@@ -138,9 +138,7 @@ class ProtocolRun:
             elapsed_seconds=round(time.time() - start_time_s, 1),
             marker=self.inputs.marker,
         )
-        prefix_cache_text = self._record_prefix_cache()
-        self.output.write(self.result, [*earlier_questions, *task_outcome.questions])
-        self._end(task, entry)
+        self._write_and_show(task, entry, [*earlier_questions, *task_outcome.questions])
         return task_outcome.questions
 
     @property
@@ -169,13 +167,13 @@ class ProtocolRun:
             self.harness_model,
             round(time.time() - start_time_s, 1),
         )
-        self.output.write(self.result, [*earlier_questions, *scores.questions])
-        self._end(entry, scores.task_result)
+        self._write_and_show(entry, scores.task_result, [*earlier_questions, *scores.questions])
         return list(scores.questions)
 
-    def _end(self, task: Titled, entry: TaskResult) -> None:
-        """Say that a task is done, and how many of its answers were there already."""
-        harness_model = self.harness_model
+    def _write_and_show(self, task: Titled, entry: TaskResult, questions: Sequence[Question]) -> None:
+        """Write the result with all its questions; say that a task is done, and how many answers were there already."""
+        harness_model, prefix_cache_text = self.harness_model, self._record_prefix_cache()
+        self.output.write(self.result, questions)
         self.display.end(task, entry)
         if prefix_cache_text:
             self.display.message(f"{task.title}: {prefix_cache_text}")
