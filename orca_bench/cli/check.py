@@ -66,7 +66,8 @@ def command(
 ) -> int:
     """Fail (exit 1) where RESULT is worse than its baseline: a gate for CI.
 
-    RESULT and the baselines are names of runs, folders or result files.
+    RESULT and the baselines are names of runs, folders or result files, or logs of lm-eval or inspect_ai: what a log does not
+    tell (token ids) is not compared, and the output says so.
 
     A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
     `smallest_loss` points, if its score is below a floor, or if more of its questions are in the training records than

@@ -41,8 +41,9 @@ def command(
 ) -> None:
     """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
 
-    FIRST and OTHERS are names of runs, folders or result files; runs with results of several protocols are compared protocol
-    by protocol.
+    FIRST and OTHERS are names of runs, folders or result files, or logs of lm-eval or inspect_ai, which are paired by the
+    hash of a document or the id of a sample, by each metric that both have; runs with results of several protocols are
+    compared protocol by protocol.
 
     FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),

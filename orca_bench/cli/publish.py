@@ -75,6 +75,7 @@ def command(
     from orca_bench.cli.default_benchmarks import requests_lookup
     from orca_bench.report import publishing
     from orca_bench.report.card_publishing import PublishTargets
+    from orca_bench.results import foreign
     from orca_bench.results.limited_results import main_paths_without_limited
     from orca_bench.results.result_lookup import look_up_results
 
@@ -82,6 +83,7 @@ def command(
         publishing.check_push(push)
     named_results = [look_up_results(word, runs) for word in results]
     paths, limited_notes = main_paths_without_limited(named_results, runs)
+    foreign.refuse_logs(paths, "a card names the hashes of the model, which a log does not tell")
     requests_of = requests_lookup(benchmarks, runs)
     targets = PublishTargets(runs_folder=runs, folder=folder, card=card, name=name, repository=push)
     with counting("writing questions") as progress:

@@ -43,11 +43,12 @@ def command(
 ) -> None:
     """Show RESULTS in a table that begins with what they show, beside the reported scores.
 
-    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used, and one that cannot be read
-    is named and left out. The default is the newest result below runs/. Each suite and protocol has a table of its own: their
-    scores are not ranked together. A difference stands with its error, in parentheses where no difference is shown. Letters on
-    numbers are explained below the table. `--layout models` is the leaderboard's layout; the best number of a column is bold
-    only if it is significantly best.
+    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used, and one that cannot be
+    read is named and left out. The default is the newest result below runs/. Each suite and protocol has a table of its own:
+    their scores are not ranked together. A difference stands with its error, in parentheses where no difference is shown.
+    Letters on numbers are explained below the table. A folder of lm-eval's (--log_samples --output_path) or of inspect_ai's
+    logs, and one of their files, may stand for a result, here and in compare, check, page and plot. `--layout models` is the
+    leaderboard's layout; the best number of a column is bold only if it is significantly best.
 
     \b
       orca-bench table

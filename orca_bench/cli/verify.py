@@ -84,7 +84,10 @@ def command(
         if no_rescore and path is not None:
             raise UserError(problem, where=option, hint="leave out --no-rescore")
     if check_rows is None:
+        from orca_bench.results import foreign
+
         paths = select_result_paths(results, runs)
+        foreign.refuse_logs(paths, "its scores cannot be computed again here")
         return _verify_results(paths, benchmarks, data_report, no_rescore, verbose, runs, output_format)
     if results:
         raise UserError("rows are checked instead of RESULTS", where="--check-rows", hint="give one of the two")

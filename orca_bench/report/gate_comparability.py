@@ -103,6 +103,7 @@ def unexamined_notes(
     if tasks_without_token_hashes:
         task_titles = ", ".join(tasks_without_token_hashes)
         notes.append(f"token ids were not compared, for a result does not know them: {task_titles}")
+    notes += _untold_notes((result, *baselines), examined_tasks)
     notes += [
         f"the questions and answers are those of {baseline.path}, byte for byte"
         for baseline in baselines
@@ -115,6 +116,24 @@ def unexamined_notes(
         for baseline in baselines
         if None not in (dtype, baseline.result.model.dtype) and baseline.result.model.dtype != dtype
     ]
+    return notes
+
+
+def _untold_notes(result_files: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]) -> list[str]:
+    """What logs of other programs do not tell of the examined tasks, so that it was not compared."""
+    log_files = [file for file in result_files if file.result.protocol.is_of_log]
+    notes = []
+    for noun, is_told in (
+        ("rows", lambda result, name: result.row_hashes_by_split(name) is not None),
+        ("requests", lambda result, name: result.tasks[name].requests_sha256 is not None),
+    ):
+        titles = [
+            task.title
+            for task in examined_tasks
+            if any(task.name in file.result.tasks and not is_told(file.result, task.name) for file in log_files)
+        ]
+        if titles:
+            notes.append(f"{noun} were not compared, for a log does not tell them: {', '.join(titles)}")
     return notes
 
 
@@ -175,6 +194,8 @@ def _task_differences(result: ResultFile, baseline: ResultFile, task: TaskFacts,
     ):
         if current_hash is None or baseline_hash is None:
             result_file = result if current_hash is None else baseline
+            if result_file.result.protocol.is_of_log:
+                continue  # a note says that it was not compared
             yield f"{result_file.path} does not say what was asked of {task.title}"
             has_reasons = True
         elif current_hash != baseline_hash and not has_reasons:

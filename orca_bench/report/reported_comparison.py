@@ -31,6 +31,7 @@ from orca_bench.results.summary import score_interval
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference
+from orca_bench.results.task_facts import tasks_of
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _REPORTED_REASON = "Of reported scores only the numbers are known: the comparison is not by question, and weaker."
@@ -146,12 +147,12 @@ def _compare_by_best_means(base: ResultFile, other: ResultFile, leaves_out_overl
 def _compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison:
     """A result against another of which only the scores are known, not corrected yet."""
     lines = []
-    for task in ALL_TASKS:
+    for task in tasks_of([base.result, other.result]):
         base_result, other_result = (file.result.tasks.get(task.name) for file in (base, other))
         if base_result is None or other_result is None:
             continue
-        if base.result.evaluation_row_hash(task) != other.result.evaluation_row_hash(task):
-            lines.append(ComparisonLine(task.name, task.title, task.metric, note="other rows"))
+        if reason := _why_no_difference(base, other, task):
+            lines.append(ComparisonLine(task.name, task.title, task.metric, note=reason))
             continue
         stderr = math.hypot(
             _stderr_toward(base_result, other_result.value), _stderr_toward(other_result, base_result.value)
@@ -165,7 +166,7 @@ def _compare_without_questions(base: ResultFile, other: ResultFile) -> Compariso
         )
     notes = comparison_notes(base, other)
     notes += [
-        Note(f"{questions_path_for(file.path)} is not there", numbers=(NotedNumber(file.label),))
+        Note(_missing_questions_text(file), numbers=(NotedNumber(file.label),))
         for file in (base, other)
         if file.path is not None and not file.questions_by_task
     ]
@@ -220,6 +221,27 @@ def reported_difference(task: TaskFacts, reported_percent: float, task_result: T
         task_result.n,
         task_result.clusters or task_result.n,
     )
+
+
+def _why_no_difference(base: ResultFile, other: ResultFile, task: TaskFacts) -> str:
+    """Why the scores of a task in two results cannot be subtracted; empty where they can.
+
+    A log of another program without questions does not tell its rows; then they are taken to be the task's.
+    """
+    row_hashes = [file.result.evaluation_row_hash(task) for file in (base, other)]
+    is_untold = None in row_hashes and (base.result.protocol.is_of_log or other.result.protocol.is_of_log)
+    if row_hashes[0] != row_hashes[1] and not is_untold:
+        return "other rows"
+    entries = [file.result.tasks[task.name] for file in (base, other)]
+    if entries[0].metric != entries[1].metric:
+        return f"{entries[0].metric} and {entries[1].metric}"
+    return f"scores in {task.unit} are compared by question only" if task.unit else ""
+
+
+def _missing_questions_text(file: ResultFile) -> str:
+    if file.result.protocol.is_of_log:
+        return f"the log {file.path} has no questions"
+    return f"{questions_path_for(file.path)} is not there"
 
 
 def _stderr_toward(task_result: TaskResult, other_score: float) -> float:

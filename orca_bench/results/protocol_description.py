@@ -37,6 +37,11 @@ class ProtocolDescription(JsonObject):
     shots: dict[str, Count] | None = None
 
     @property
+    def is_of_log(self) -> bool:
+        """Whether another program measured the result, and this one read its log."""
+        return self.name in ("lm-eval", "inspect")
+
+    @property
     def name_and_version(self) -> str:
         """Name and version, as `orca v2`; the name alone where the version is not known."""
         return self.name if self.version is None else f"{self.name} v{self.version}"

@@ -72,7 +72,7 @@ def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
             notes = filter(None, (path_note, *map(foreign.log_note, log_paths)))
             return NamedResults(text, log_paths, path, "; ".join(notes) or None)
         raise UserError("no result in this folder", where=text, hint="orca-bench eval writes them")
-    if path.exists():
+    if path.exists() or foreign.is_log(path):
         return NamedResults(text, (path,), note=path_note)
     if run_result_paths:
         result_path, *other_paths = run_result_paths
