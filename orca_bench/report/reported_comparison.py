@@ -28,10 +28,10 @@ from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.results.summary import score_interval
+from orca_bench.results.task_facts import tasks_of
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference
-from orca_bench.results.task_facts import tasks_of
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _REPORTED_REASON = "Of reported scores only the numbers are known: the comparison is not by question, and weaker."
