@@ -51,14 +51,13 @@ class ChatEncoding(Encoding):
 
     def encode_pair(self, context: str, continuation: str, fixed_prefix_characters: int = 0) -> ScoredSequence:
         """See `Encoding.encode_pair`; `fixed_prefix_characters` is how many of the first question's characters must stay."""
-        place = self._place_of(context)
-        kept_ids, response_ids = self._response_ids(place, self.template.response_text(continuation))
+        kept_ids, response_ids = self._pair_ids(context, continuation)
         max_context_tokens = self._room_for_context(response_ids, continuation)
         if len(kept_ids) > max_context_tokens:
             self.shortened_context_count += 1
             self.server_shortened_context_count += self._max_pair_tokens <= self.window_tokens
             # Where the prompt's last token is scored with the response, it does not stand before it.
-            merged_token_count = len(place.ids) - len(kept_ids)
+            merged_token_count = len(self._place_of(context).ids) - len(kept_ids)
             kept_ids = self._shorten_chat(
                 context, max_context_tokens + merged_token_count, fixed_prefix_characters, is_scored=True
             )

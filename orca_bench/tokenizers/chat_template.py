@@ -235,6 +235,8 @@ def load_chat_template(tokenizer: Tokenizer, folder: Path, splits_special_tokens
     template writes, whatever it says: where a GGUF file was imported, the export's setting is not the model's. Raises
     UserError where the folder has no template, or none that can be used.
     """
+    if folder.is_file():
+        raise UserError("a file of a tokenizer has no chat template", where=folder, hint="name a model folder")
     if isinstance(tokenizer, FolderTokenizer):
         transformers_tokenizer: PreTrainedTokenizerBase = copy.deepcopy(tokenizer.transformers_tokenizer)
     else:

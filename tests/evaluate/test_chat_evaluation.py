@@ -8,13 +8,15 @@ from chat_templates import GEMMA, LLAMA2, MISTRAL, SMOLLM2
 
 from orca_bench import api
 from orca_bench.errors import UserError
-from orca_bench.evaluate import config_building, verification
+from orca_bench.evaluate import benchmark_rows, config_building, protocols, verification
 from orca_bench.evaluate.reconstructed_requests import rebuild_requests
+from orca_bench.evaluate.tasks import SUITE
 from orca_bench.report import gate_comparability
 from orca_bench.results import reading
 from orca_bench.results.reading import read_with_questions
 
 TASKS = "winogrande,gsm8k"
+SUITE_BY_NAME = {task.name: task for task in SUITE}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,36 @@ def test_a_result_says_which_template_and_which_turns(evaluated, chat_model):
     )
     assert requests["llama2"] == requests["mistral"]  # the same chats, which two templates write otherwise
     assert not requests["llama2"] & requests["one turn"] and not tokens["llama2"] & tokens["mistral"]
+
+
+def test_log_probabilities_are_those_of_plain_transformers_in_apply_chat_template(evaluated, chat_model, mini):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = chat_model("llama2", LLAMA2)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.split_special_tokens = False  # an export's own setting
+    rows = benchmark_rows.load_task_rows(SUITE_BY_NAME["winogrande"], mini["mini:benchmarks"])
+    documents = protocols.Chat().documents(SUITE_BY_NAME["winogrande"], rows, 2)
+    answers = {}
+    for document in documents:
+        for number, request in enumerate(document.requests):
+            messages = json.loads(request.context)
+            fed = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+            messages.append({"role": "assistant", "content": request.continuation})
+            whole = tokenizer.apply_chat_template(messages)["input_ids"]
+            assert whole[: len(fed)] == fed and tokenizer.decode(whole[-2:]).endswith(tokenizer.eos_token)
+            end = len(whole) - 1 - (tokenizer.decode(whole[-2:-1]).strip() == "")  # without ` </s>`
+            with torch.inference_mode():
+                table = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+            places = range(len(fed) - 1, end - 1)
+            answers[document.document_index, number] = float(table[places, whole[len(fed) : end]].sum())
+    questions = evaluated[1]["llama2"].questions_by_task["winogrande"].questions_by_key.values()
+    log_probabilities = {
+        (question.index, n): answer for question in questions for n, answer in enumerate(question.answers)
+    }
+    assert log_probabilities == pytest.approx(answers, abs=1e-4) and len(answers) == 4
 
 
 def test_a_result_is_verified_without_the_model(evaluated, mini):
