@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols.chat import Chat, messages_of_context
 from orca_bench.evaluate.request_encoding import Encoding, ScoredSequence, cut_at_stop_strings, encoding_of_protocol
 from orca_bench.models.model_folder import ModelFolder
@@ -40,6 +39,8 @@ class ChatEncoding(Encoding):
         self.template = template
         self.merged_response_count = 0
         self._stop_ids = {*tokenizer.stop_ids, *template.end_ids}
+        # A token that ends a turn is no part of a decoded text, but of what a server may send.
+        self.end_strings = (*template.end_strings, *(template.spelling(id_) for id_ in template.end_ids))
         self._last_context_and_place: tuple[str, _ResponsePlace] | None = None
 
     def rendered_prompt(self, context: str) -> str:
@@ -153,12 +154,12 @@ class ChatEncoding(Encoding):
         if generated_ids[-1] in self._stop_ids:
             return True
         text = self.tokenizer.decode(generated_ids)
-        return any(stop_string in text for stop_string in (*stop_strings, *self.template.end_strings))
+        return any(stop_string in text for stop_string in (*stop_strings, *self.end_strings))
 
     def text(self, generated_ids: Sequence[int], stop_strings: Sequence[str]) -> str:
         """The answer: the text of generated ids up to the end of the turn, or to a stop string."""
         text_ids = list(itertools.takewhile(lambda token_id: token_id not in self._stop_ids, generated_ids))
-        return cut_at_stop_strings(self.tokenizer.decode(text_ids), [*stop_strings, *self.template.end_strings])
+        return cut_at_stop_strings(self.tokenizer.decode(text_ids), [*stop_strings, *self.end_strings])
 
 
 def encoding_of_model(
@@ -171,25 +172,6 @@ def encoding_of_model(
     if protocol_name == Chat.name:
         return ChatEncoding(model_folder.chat_template, tokenizer, window_tokens)
     return encoding_of_protocol(protocol_name, tokenizer, window_tokens)
-
-
-def check_template(model_folder: ModelFolder, system_text: str | None, generates_elsewhere: bool = False) -> None:
-    """Raise UserError where a model's chat template cannot ask the questions, under this system message where there is one.
-
-    With `generates_elsewhere`, a server generates texts: it ends them at EOS and knows no turns.
-    """
-    template = model_folder.chat_template
-    template.check(system_text)
-    unknown_end_ids = [id_ for id_ in template.end_ids if id_ not in model_folder.tokenizer.stop_ids]
-    if generates_elsewhere and (unknown_end_ids or template.end_strings):
-        end_text = template.end_strings[0] if template.end_strings else f"the token {unknown_end_ids[0]}"
-        raise UserError(
-            f"the chat template ends an answer with {end_text}, and a server ends it at EOS only",
-            where=template.source,
-            hint="add the id to eos_token_id in generation_config.json, here and there"
-            if unknown_end_ids
-            else "--engine hf knows such an end",
-        )
 
 
 def describe_template(template: ChatTemplate, system_text: str | None) -> dict[str, str]:

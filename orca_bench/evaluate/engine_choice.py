@@ -7,7 +7,7 @@ cache of answers must know of the model. Its own module because everything after
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,11 +55,13 @@ def open_engine(
     dtype_name: str,
     show_message: Callable[[str], None],
     needs_scores: bool = True,
+    turn_end_ids: Sequence[int] = (),
 ) -> Iterator[LoadedEngine]:
     """The engine for a model folder, checked; it ends with the block.
 
     `model_name` is what results call the model. `show_message` gets sentences for the user. `needs_scores` is whether
-    log-likelihoods will be requested. Raises UserError where the model or the server cannot be used.
+    log-likelihoods will be requested, `turn_end_ids` are tokens that end a text of protocol `chat` besides EOS, which a server
+    must be told. Raises UserError where the model or the server cannot be used.
     """
     if config.engine_name == "hf":
         yield _load_local_engine(config, model_folder, model_name, dtype_name, show_message)
@@ -81,7 +83,7 @@ def open_engine(
         engine = exit_stack.enter_context(
             contextlib.closing(ServerEngine(server_url, config.served_model_name, config.concurrency))
         )
-        yield _check_server(config, engine, model_folder, model_name, dtype_name, needs_scores)
+        yield _check_server(config, engine, model_folder, model_name, dtype_name, needs_scores, turn_end_ids)
 
 
 def default_process_count() -> int:
@@ -140,9 +142,18 @@ def _check_server(
     model_name: str,
     dtype_name: str,
     needs_scores: bool,
+    turn_end_ids: Sequence[int],
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
-    probe = engine.check(needs_scores, model_folder.tokenizer.stop_ids, model_folder.tokenizer)
+    stop_ids = tuple(dict.fromkeys((*model_folder.tokenizer.stop_ids, *turn_end_ids)))
+    probe = engine.check(needs_scores, stop_ids, model_folder.tokenizer)
+    if stop_ids != model_folder.tokenizer.stop_ids and not engine.takes_stop_ids:
+        raise UserError(
+            f"the chat template ends an answer with token {turn_end_ids[0]}, which is no EOS, and the server takes no "
+            "stop_token_ids",
+            where=engine.redacted_url,
+            hint="add the token to eos_token_id in generation_config.json, here and there",
+        )
     server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.served_model_name}
     if config.engine_name == "api":
         server_fields["base_url"] = engine.redacted_url

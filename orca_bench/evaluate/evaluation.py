@@ -167,10 +167,7 @@ def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str],
         config.model_folder.check_model()
     config.model_folder.check_tokenizer()
     if protocols.Chat.name in config.result_paths_by_protocol:
-        generates_elsewhere = config.engine_config.engine_name in ("api", "vllm") and any(
-            task.generates_text for task in config.tasks
-        )
-        chat_encoding.check_template(config.model_folder, config.system_text, generates_elsewhere)
+        config.model_folder.chat_template.check(config.system_text, config.few_shot == "turns")
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows_by_task = {
         task.name: benchmark_rows.load_task_rows(
@@ -197,7 +194,13 @@ def _open_engine(
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.limit_cpu_threads(process_count)
     with engine_choice.open_engine(
-        config.engine_config, config.model_folder, config.model_name, config.dtype, display.message, needs_scores
+        config.engine_config,
+        config.model_folder,
+        config.model_name,
+        config.dtype,
+        display.message,
+        needs_scores,
+        config.model_folder.chat_template.end_ids if protocols.Chat.name in config.result_paths_by_protocol else (),
     ) as engine:
         if (disagreement := config.model_folder.tokenizer_disagreement) is not None:
             display.message(f"{config.model_name}: {explain_disagreement(disagreement)}")

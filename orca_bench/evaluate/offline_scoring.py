@@ -76,7 +76,7 @@ def write_requests(
     encoding = None
     if model_folder is not None:
         if selection.protocol_name == protocols.Chat.name:
-            chat_encoding.check_template(model_folder, selection.system_text)
+            model_folder.chat_template.check(selection.system_text, selection.few_shot == "turns")
         encoding = chat_encoding.encoding_of_model(
             selection.protocol_name, model_folder, model_folder.tokenizer, model_folder.window_tokens
         )

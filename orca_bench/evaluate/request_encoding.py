@@ -53,6 +53,9 @@ class Encoding(ABC):
     #: Whether a context that was cut by n tokens costs the answer its first n.
     discards_first_text_tokens = False
 
+    #: Strings that end a text besides those of its request.
+    end_strings: tuple[str, ...] = ()
+
     #: What stands for a context without tokens: the first of these that the tokenizer has.
     empty_context_attributes: tuple[str, ...] = ("bos_id", "eos_id")
 

@@ -8,7 +8,10 @@ text have no special tokens in them, and those of a chat have.
 from __future__ import annotations
 
 import copy
+import datetime
 import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +25,7 @@ from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG_FILE
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from jinja2.nodes import Template
     from transformers import PreTrainedTokenizerBase
 
 #: One turn of a chat: `role` (system, user, assistant) and `content`.
@@ -29,19 +33,13 @@ Message = Mapping[str, str]
 
 #: The date that a template writes which asks for today's: LLaMA 3.1's template has it where nothing gives a date.
 PINNED_DATE = "2024-07-26"
-#: `strftime_now` of transformers' templates for that date, in Jinja itself: a macro of a template stands before a global.
-_PINNED_DATE_MACRO = (
-    "{%- macro strftime_now(format) -%}{{- format"
-    "|replace('%Y', '2024')|replace('%y', '24')|replace('%m', '07')|replace('%d', '26')|replace('%e', '26')"
-    "|replace('%-d', '26')|replace('%-m', '7')|replace('%B', 'July')|replace('%b', 'Jul')|replace('%A', 'Friday')"
-    "|replace('%a', 'Fri')|replace('%F', '2024-07-26')|replace('%H', '00')|replace('%I', '12')|replace('%M', '00')"
-    "|replace('%S', '00')|replace('%p', 'AM') -}}{%- endmacro %}{{- '' }}"
-)
+_PINNED_TIME = datetime.datetime.fromisoformat(PINNED_DATE)
 #: What a template must not use, because it gives another text every time: a filter of Jinja, and a global.
 _RANDOM_FILTER, _RANDOM_GLOBAL = "random", "lipsum"
 
 #: Texts that no template and no message holds; in the place of a message's content they show what stands around it.
-_FIRST_MARK, _SECOND_MARK = "\ufdd1first\ufdd1", "\ufdd2second\ufdd2"
+_MARKS = [f"\ufdd1{name}\ufdd1" for name in ("first", "second", "third", "fourth")]
+_FIRST_MARK, _SECOND_MARK = _MARKS[:2]
 
 _MISSING_HINT = (
     "`--protocol orca` needs none; else put the template of the model's own page into chat_template.jinja beside "
@@ -70,21 +68,46 @@ class ChatTemplate:
         """Whether the template asks for today's date; it is given `PINNED_DATE`."""
         return "strftime_now" in self.text
 
-    @property
+    @cached_property
     def pinned_text(self) -> str:
-        """The template with which transformers gives these texts and ids: `text`, or that with its date pinned."""
-        return _PINNED_DATE_MACRO + self.text if self.writes_date else self.text
+        """The template with which transformers gives these texts and ids: `text`, or that with its date pinned.
+
+        A macro of the template's own stands before transformers' function `strftime_now`.
+        """
+        if not self.writes_date:
+            return self.text
+        # The line break after the macro is no part of what is written (trim_blocks), and lines begin where they began.
+        return f"{{%- macro strftime_now(format) -%}}{self._pinned_dates()}{{%- endmacro %}}\n{self.text}"
+
+    def _pinned_dates(self) -> str:
+        """Jinja that writes the pinned date in each format that the template has; another one is refused."""
+        from jinja2 import nodes
+
+        formats = [
+            call.args[0].value
+            for call in self._syntax_tree.find_all(nodes.Call)
+            if isinstance(call.node, nodes.Name) and call.node.name == "strftime_now"
+            if call.args and isinstance(call.args[0], nodes.Const) and isinstance(call.args[0].value, str)
+        ]
+        branches = [
+            f"{{%- if format == {json.dumps(text)} -%}}{{{{- {json.dumps(_PINNED_TIME.strftime(text))} -}}}}{{%- endif -%}}"
+            for text in dict.fromkeys(formats)
+        ]
+        known_formats = json.dumps(list(dict.fromkeys(formats)))
+        refusal = "{{- raise_exception('a date in a format that is not written out in the template') -}}"
+        return f"{''.join(branches)}{{%- if format not in {known_formats} -%}}{refusal}{{%- endif -%}}"
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """The text that the template writes; with `add_generation_prompt` up to where the assistant's answer begins.
 
         Raises UserError, which names the template, for messages that it refuses.
         """
+        template_text = self.pinned_text
         try:
             return str(
                 self._transformers_tokenizer.apply_chat_template(
                     [dict(message) for message in messages],
-                    chat_template=self.pinned_text,
+                    chat_template=template_text,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                 )
@@ -114,7 +137,7 @@ class ChatTemplate:
         """What the template writes before the content of the assistant's turn that answers the messages."""
         rendered = self.render([*messages, _assistant(_FIRST_MARK)])
         if _FIRST_MARK not in rendered:
-            raise UserError("the chat template leaves out what the assistant says", where=self.source)
+            raise UserError("the chat template leaves what the assistant says out", where=self.source)
         return rendered[: rendered.rindex(_FIRST_MARK)]
 
     def text_before_content(self, messages: Sequence[Message]) -> str:
@@ -152,16 +175,47 @@ class ChatTemplate:
             bos_spelling
         ).startswith(expected_prompt + answer)
 
-    @cached_property
+    @property
     def end_ids(self) -> tuple[int, ...]:
-        """The token that the template writes after an answer, besides EOS; empty where that is none."""
-        ids = [id_ for spelling, id_ in self._id_by_spelling.items() if self._text_after_answer.startswith(spelling)]
-        return tuple(sorted(ids, key=lambda id_: -len(self._spelling(id_)))[:1])
+        """The token that ends an answer in the template, besides EOS; empty where none does."""
+        return self._ends[0]
+
+    @property
+    def end_strings(self) -> tuple[str, ...]:
+        """What ends an answer where it is no token: words, or the header of what the user says next."""
+        return self._ends[1]
 
     @cached_property
-    def end_strings(self) -> tuple[str, ...]:
-        """What ends an answer where no token does: the text between an answer and what the user says next."""
-        return (self._text_after_answer,) if self._text_after_answer and not self.end_ids else ()
+    def _ends(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The ids and the strings that end an answer.
+
+        What the template writes after an answer, whether it is the last message or not, ends it: `<|im_end|>`; where that is
+        nothing, what it writes up to the user's next words does: `USER:`. Of it, the first token that is listed apart from the
+        vocabulary counts, and the text before that.
+        """
+        chat = [_user("?"), _assistant(_FIRST_MARK)]
+        text_at_end = self.render(chat).partition(_FIRST_MARK)[2]
+        try:
+            text_between = (
+                self.render([*chat, _user(_SECOND_MARK)]).partition(_FIRST_MARK)[2].partition(_SECOND_MARK)[0]
+            )
+        except UserError:  # a template for one question
+            text_between = text_at_end
+        common_text = os.path.commonprefix([text_at_end, text_between]).strip()
+        ending_text = common_text or text_between.strip()
+        spelling, place = self._first_token(ending_text)
+        if place != 0:  # it begins with words: the token that ends it may be that of the next turn
+            spelling, place = self._first_token(text_between.strip())
+        words = ending_text if spelling is None else ending_text[:place].strip()
+        return () if spelling is None else (self._id_by_spelling[spelling],), (words,) if words else ()
+
+    def _first_token(self, text: str) -> tuple[str | None, int]:
+        """The first token of `_id_by_spelling` in a text, the longest at its place, and the place; None where there is none."""
+        places = [
+            (text.find(spelling), -len(spelling), spelling) for spelling in self._id_by_spelling if spelling in text
+        ]
+        place, _, spelling = min(places, default=(-1, 0, None))
+        return spelling, place
 
     @cached_property
     def _id_by_spelling(self) -> dict[str, int]:
@@ -169,37 +223,58 @@ class ChatTemplate:
         added_tokens = self._transformers_tokenizer.added_tokens_decoder
         return {token.content: id_ for id_, token in added_tokens.items() if token.content}
 
-    def _spelling(self, token_id: int) -> str:
+    def spelling(self, token_id: int) -> str:
+        """A token that is listed apart from the vocabulary, as it is spelled."""
         return str(self._transformers_tokenizer.added_tokens_decoder[token_id].content)
-
-    @cached_property
-    def _text_after_answer(self) -> str:
-        rendered = self.render([_user("?"), _assistant(_FIRST_MARK), _user(_SECOND_MARK)])
-        return rendered.partition(_FIRST_MARK)[2].partition(_SECOND_MARK)[0].strip()
 
     def last_special_start(self, rendered_text: str) -> int:
         """The index of the character at which the last special token of a rendered text begins; 0 where it has none."""
         return max([0, *(rendered_text.rfind(spelling) for spelling in self._id_by_spelling)])
 
-    def check(self, system_text: str | None) -> None:
-        """Raise UserError where the template cannot ask a question, under this system message where there is one.
+    def check(self, system_text: str | None, has_turns: bool = True) -> None:
+        """Raise UserError where the template cannot ask the questions, under this system message where there is one.
 
         That is where it refuses a chat, where it leaves out what somebody says, and where it writes another text every time.
+        `has_turns` is whether examples are turns of the chat.
         """
         self._check_is_deterministic()
-        if _FIRST_MARK not in self.render([_user(_FIRST_MARK)], add_generation_prompt=True):
-            raise UserError("the chat template leaves out what the user says", where=self.source)
+        self._check_writes_all([_user(_MARKS[0])], "what the user says")
         self.text_before_response([_user("?")])
-        if system_text is not None:
-            # An empty message need not be seen in the text.
-            rendered = self.render([_system(system_text and _FIRST_MARK), _user("?")], add_generation_prompt=True)
-            if system_text and _FIRST_MARK not in rendered:
-                raise UserError(
-                    "the chat template leaves a system message out", where=self.source, hint="leave out --system"
-                )
+        if has_turns:
+            turns = [_user(_MARKS[0]), _assistant(_MARKS[1]), _user(_MARKS[2])]
+            for messages in (turns, [*turns, _assistant(_MARKS[3])]):
+                self._check_writes_all(messages, "what was said before", "--few-shot one-turn asks without turns")
+        if system_text:
+            messages = [_system(_MARKS[0]), _user(_MARKS[1])]
+            self._check_writes_all(messages, "a system message", "leave out --system")
+        elif system_text is not None:  # an empty message need not be seen in the text
+            self.render([_system(""), _user("?")], add_generation_prompt=True)
+
+    def _check_writes_all(self, messages: Sequence[Message], what: str, hint: str | None = None) -> None:
+        """Raise UserError, which says what is left out, where the contents of messages do not stand in the text in order."""
+        is_answered = messages[-1]["role"] == "assistant"
+        rendered = self.render(messages, add_generation_prompt=not is_answered)
+        places = [rendered.find(message["content"]) for message in messages]
+        if -1 in places or places != sorted(places):
+            raise UserError(f"the chat template leaves {what} out", where=self.source, hint=hint)
 
     def _check_is_deterministic(self) -> None:
         """Raise UserError for a template that is no Jinja, and for one that draws at random."""
+        from jinja2 import nodes
+
+        tree = self._syntax_tree
+        random_names = [node.name for node in tree.find_all(nodes.Filter) if node.name == _RANDOM_FILTER]
+        random_names += [node.name for node in tree.find_all(nodes.Name) if node.name == _RANDOM_GLOBAL]
+        if random_names:
+            raise UserError(
+                f"the chat template writes another text every time: it uses {random_names[0]!r}",
+                where=self.source,
+                hint="write what it should say into chat_template.jinja",
+            )
+
+    @cached_property
+    def _syntax_tree(self) -> Template:
+        """The template as Jinja reads it; raises UserError where it is none."""
         import jinja2
         from jinja2 import ext, nodes
         from jinja2.parser import Parser
@@ -215,17 +290,9 @@ class ChatTemplate:
                 return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
         try:
-            tree = jinja2.Environment(extensions=[ext.loopcontrols, GenerationTag]).parse(self.text)
+            return jinja2.Environment(extensions=[ext.loopcontrols, GenerationTag]).parse(self.text)
         except jinja2.TemplateError as error:
             raise UserError(f"the chat template is no Jinja: {one_line(error, 200)}", where=self.source) from error
-        random_names = [node.name for node in tree.find_all(nodes.Filter) if node.name == _RANDOM_FILTER]
-        random_names += [node.name for node in tree.find_all(nodes.Name) if node.name == _RANDOM_GLOBAL]
-        if random_names:
-            raise UserError(
-                f"the chat template writes another text every time: it uses {random_names[0]!r}",
-                where=self.source,
-                hint="write what it should say into chat_template.jinja",
-            )
 
 
 def load_chat_template(tokenizer: Tokenizer, folder: Path, splits_special_tokens: bool) -> ChatTemplate:
@@ -263,6 +330,8 @@ def _default_template(
         raise UserError("no chat template in this model folder", where=source, hint=_MISSING_HINT)
     if isinstance(template, str):
         return template, ()
+    if not isinstance(template, dict) or not all(isinstance(text, str) for text in template.values()):
+        raise UserError(f"a chat template that is no text: {str(template)[:60]}", where=source, hint=_MISSING_HINT)
     if "default" not in template:
         raise UserError(
             f"several chat templates ({', '.join(sorted(template))}) and none is named 'default'",

@@ -155,6 +155,7 @@ def test_a_text_ends_with_its_turn_or_at_a_stop_string(encoding_of):
     assert encoding.is_complete([*ids, *more], ["\n\nQuestion:"])
     assert encoding.text([*ids, end_id, *more], []) == "It is 4."
     assert encoding.text([*ids, *more], ["\n\nQuestion:"]) == "It is 4."
+    assert encoding.end_strings == ("<|im_end|>",)  # which only a server sends as text
     plain = encoding_of("plain_text")
     ids = plain.tokenizer.encode("It is 4.\nUSER:")
     assert plain.is_complete(ids, []) and plain.text(ids, []) == "It is 4.\n"

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from chat_templates import GEMMA, LLAMA2, MISTRAL, SMOLLM2
+from chat_templates import GEMMA, LLAMA2, MISTRAL
 
 from orca_bench import api
 from orca_bench.errors import UserError
@@ -167,18 +167,6 @@ def test_what_cannot_be_asked_is_refused_before_the_model_is_loaded(tiny_model, 
         api.evaluate(folder, tmp_path, benchmarks="mini:", **({"protocol": "chat"} | options))
     assert line in str(refusal.value)
     assert not (tmp_path / "model" / "results").exists()
-
-
-def test_texts_of_a_server_need_an_end_that_it_knows(chat_model, tmp_path):
-    """Without a server: it is refused before one is asked for anything but its model's name."""
-    from orca_bench.evaluate.chat_encoding import check_template
-    from orca_bench.models.model_folder import ModelFolder
-
-    folder = ModelFolder(str(chat_model("smollm2", SMOLLM2)))  # `<|im_end|>` is no token of the tiny model
-    with pytest.raises(UserError, match="a server ends it at EOS only; --engine hf knows such an end"):
-        check_template(folder, None, generates_elsewhere=True)
-    check_template(folder, None)
-    check_template(ModelFolder(str(chat_model("llama2", LLAMA2))), None, generates_elsewhere=True)
 
 
 def test_the_orca_protocol_says_how_a_model_is_asked_in_its_own_template(chat_model, tmp_path):

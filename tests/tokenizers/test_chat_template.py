@@ -68,6 +68,48 @@ def test_an_answer_ends_with_the_token_that_the_template_writes_after_it(templat
     assert templates["plain_text"].end_ids == () and templates["plain_text"].end_strings == ("USER:",)
 
 
+@pytest.mark.parametrize(
+    ("after_answer", "next_turn", "ids", "strings"),
+    [
+        ("<|missing|>\n", "<|missing_start|>user\n", [], ["<|missing|>"]),  # ChatML over another vocabulary
+        (" END", "<|user|>", ["<|user|>"], ["END"]),
+        ("", "<|user|>", ["<|user|>"], []),
+        ("\n", "### User:\n", [], ["### User:"]),
+        ("", "", [], []),
+    ],
+)
+def test_an_answer_ends_with_words_where_no_token_of_its_own_ends_it(
+    template_of, after_answer, next_turn, ids, strings
+):
+    template = template_of(
+        "{% for m in messages %}{% if m.role == 'user' %}{{ "
+        + json.dumps(next_turn)
+        + " + m.content + '|' }}{% else %}"
+        "{{ m.content + " + json.dumps(after_answer) + " }}{% endif %}{% endfor %}"
+    )
+    assert [template.spelling(id_) for id_ in template.end_ids] == ids and list(template.end_strings) == strings
+
+
+def test_a_template_for_one_question_serves_one_turn(template_of):
+    template = template_of(
+        "{{ 'Q ' + messages[0].content + ' A ' }}{% if messages | length > 1 %}{{ messages[1].content }}"
+        "{{ '<|eot_id|>' }}{% endif %}{% if messages | length > 2 %}{{ raise_exception('one') }}{% endif %}"
+    )
+    template.check(None, has_turns=False)
+    assert template.end_ids == tuple(template.encode("<|eot_id|>"))
+    with pytest.raises(UserError, match="refuses a chat of user, assistant, user: one"):
+        template.check(None)
+
+
+@pytest.mark.parametrize("value", [5, True, {"a": 1}, [1]])
+def test_a_template_that_is_no_text_is_refused_and_is_no_orca_prompt(tmp_path, byte_level, value):
+    folder = tokenizer_folder(tmp_path / "folder", byte_level, value)
+    with pytest.raises(UserError):
+        _ = ModelFolder(str(folder)).chat_template
+    if value in (5, True):
+        assert ModelFolder(str(folder)).has_own_prompt
+
+
 def test_a_system_message_that_a_template_writes_by_itself_is_known(templates):
     defaults = {name: template.default_system_text for name, template in templates.items()}
     own = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -97,14 +139,24 @@ def test_a_system_message_is_written_or_refused_by_name(templates, name):
 def test_a_template_that_asks_for_the_date_is_given_one_date(template_of):
     template = template_of(LLAMA3)
     assert template.writes_date and "Today Date: 26 Jul 2024\n" in template.render([QUESTION])
-    day = datetime.date.fromisoformat(PINNED_DATE)
-    formats = ("%Y-%m-%d", "%d %b %Y", "%A, %B %d, %Y", "%m/%d/%y", "%a %-d %H:%M:%S")
-    for date_format in formats:
-        text = "{% for m in messages %}{{ strftime_now('" + date_format + "') + m.content }}{% endfor %}"
-        assert template_of(text).render([{"role": "user", "content": "!"}]) == day.strftime(date_format) + "!"
-    assert (
-        template_of("\n {{ strftime_now('%Y') }}{{ messages[0].content }}").render([QUESTION]).startswith("\n 2024What")
-    )
+    day = datetime.datetime.fromisoformat(PINNED_DATE)
+    formats = ("%Y-%m-%d", "%d %b %Y", "%A, %B %d, %Y", "%a %-d %H:%M:%S", "%j week %U", "%x %c", "%%d", 'the "%d"')
+    calls = "".join(f"{{{{ strftime_now({json.dumps(date_format)}) }}}}|" for date_format in formats)
+    rendered = template_of(calls + "{{ messages[0].content }}").render([{"role": "user", "content": "!"}])
+    assert rendered.split("|") == [*map(day.strftime, formats), "!"]
+    with pytest.raises(UserError, match="a date in a format that is not written out in the template"):
+        template_of("{% set f = '%Y' %}{{ strftime_now(f) }}").render([QUESTION])
+
+
+@pytest.mark.parametrize("start", ["", " ", "   ", "\n", "\n  ", "x"])
+@pytest.mark.parametrize("block", ["{% if true %}", "{%- if true %}", "{{ '' }}{% if true %}"])
+def test_the_date_changes_nothing_else_of_a_template(template_of, start, block):
+    from transformers import AutoTokenizer
+
+    text = start + block + "\n  Q {{ messages[0].content }}{% if false %}{{ strftime_now('%d') }}{% endif %}{% endif %}"
+    template = template_of(text)
+    theirs = AutoTokenizer.from_pretrained(template.source)
+    assert template.render([QUESTION]) == theirs.apply_chat_template([QUESTION], tokenize=False)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +165,14 @@ def test_a_template_that_asks_for_the_date_is_given_one_date(template_of):
         ("{{ messages[0].content }}{{ [1, 2, 3] | random }}", "writes another text every time: it uses 'random'"),
         ("{{ messages[0].content }}{{ lipsum() }}", "writes another text every time: it uses 'lipsum'"),
         ("{% for m in messages %}", "refuses a chat of user|is no Jinja"),
-        ("x", "leaves out what the user says"),
-        ("{{ messages[0].content }}", "leaves out what the assistant says"),
+        ("x", "leaves what the user says out"),
+        ("{{ messages[0].content }}", "leaves what the assistant says out"),
+        ("<{{ messages[-1].role }}>{{ messages[-1].content }}", "leaves what was said before out; --few-shot one-turn"),
+        (
+            "{% for m in messages %}{% if m.role == 'user' or loop.last %}{{ m.content }}{% endif %}{% endfor %}",
+            "leaves what was said before out",
+        ),
+        ("{% for m in messages | reverse %}{{ m.content }}{% endfor %}", "leaves what was said before out"),
         ("{{ raise_exception('not today') }}", "refuses a chat of user: not today"),
         (
             [{"name": "rag", "template": "a"}, {"name": "tool_use", "template": "b"}],

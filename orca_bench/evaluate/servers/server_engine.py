@@ -8,6 +8,7 @@ otherwise than the engine in this process.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,11 @@ class ServerEngine:
     def sampling_options(self) -> dict[str, object]:
         """What each request sends besides temperature 0."""
         return self._api.sampling_options
+
+    @property
+    def takes_stop_ids(self) -> bool:
+        """Whether each request names the tokens that end a text, once `check` has found out what the server takes."""
+        return "stop_token_ids" in json.dumps(self.sampling_options)
 
     def close(self) -> None:
         """Cancel the requests that are under way."""
@@ -238,6 +244,7 @@ class ServerEngine:
         self, prompt: GenerationPrompt, stop_strings: Sequence[str], encoding: Encoding
     ) -> GeneratedText:
         discards = prompt.discarded_token_count > 0
+        stop_strings = [*stop_strings, *encoding.end_strings]
         completion = await self._api.generate(
             prompt.token_ids, prompt.max_new_tokens, stop_strings, tells_tokens=discards
         )
