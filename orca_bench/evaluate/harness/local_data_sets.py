@@ -8,12 +8,14 @@ cache with HF_DATASETS_OFFLINE=1, or the hub. Its own module because it knows no
     DIR/NAME/CONFIGURATION/SPLIT.parquet           OWNER may be left out, and CONFIGURATION is where the task names one
     DIR/OWNER/NAME/CONFIGURATION/data/…, DIR/OWNER/NAME/data/…, CONFIGURATION/SPLIT/0000.parquet      as the hub has them
     DIR/datasets--OWNER--NAME/snapshots/COMMIT/…   the hub's cache
+    DIR/TASK/SPLIT.jsonl.gz                        the seven tasks of the suite, as `orca-bench eval` has them
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,6 +27,7 @@ from datasets import Dataset, DatasetDict
 
 from orca_bench import row_files
 from orca_bench.errors import UserError, join_names, one_line
+from orca_bench.suite import ALL_TASKS
 
 #: What `datasets` calls its readers of files: they are no data sets of the hub.
 _FILE_READERS = ("json", "csv", "parquet", "arrow", "text", "generator")
@@ -63,10 +66,11 @@ def rows_from_folder(benchmarks_folder: Path | None) -> Iterator[None]:
 
 def load_data_set(path: str, name: str | None = None, *arguments: Any, **options: Any) -> Any:
     """As `datasets.load_dataset`, which stays bound to this where a task's module imported it inside the block."""
-    if not _folders or path in _FILE_READERS or Path(path).exists():
+    if not _folders:
         return _load_from_hub(path, name, *arguments, **options)
     benchmarks_folder = _folders[-1]
-    if benchmarks_folder is not None:
+    is_read_from_files = path in _FILE_READERS or Path(path).exists()
+    if benchmarks_folder is not None and not is_read_from_files:
         local_set = find_local_set(benchmarks_folder, path, name, options.get("data_dir"), options.get("data_files"))
         if local_set is not None:
             split = options.get("split")
@@ -74,11 +78,15 @@ def load_data_set(path: str, name: str | None = None, *arguments: Any, **options
     try:
         return _load_from_hub(path, name, *arguments, **options)
     except Exception as error:  # no network, no such data set, a script: `datasets` has no common class of these
+        place = (
+            f"the files that the task names: {options.get('data_files', path)}"
+            if is_read_from_files
+            else f"{_expected_place(benchmarks_folder, path, name)}, then by datasets in its cache and on the hub"
+        )
         raise MissingRows(
             f"the rows of the data set {path}{f' ({name})' if name else ''} cannot be had "
             f"({type(error).__name__}: {one_line(error, 160)})",
-            hint=f"they were looked for in {_expected_place(benchmarks_folder, path, name)}, then by datasets in its cache and "
-            "on the hub",
+            hint=f"they were looked for in {place}",
         ) from None
 
 
@@ -91,12 +99,13 @@ def _expected_place(benchmarks_folder: Path | None, path: str, name: str | None)
 class LocalDataSet(DatasetDict):
     """The splits of a data set in a folder; the rows of one are read when it is used for the first time.
 
-    Raises UserError for a split that is not there, and for files that are no rows.
+    Of a file with the rows of several configurations those count whose column has a value, `only` = (column, value). Raises
+    UserError for a split that is not there, and for files that are no rows.
     """
 
-    def __init__(self, files_by_split: Mapping[str, list[Path]], place: Path):
+    def __init__(self, files_by_split: Mapping[str, list[Path]], place: Path, only: tuple[str, str] | None = None):
         super().__init__()
-        self._files_by_split, self._place = dict(files_by_split), place
+        self._files_by_split, self._place, self._only = dict(files_by_split), place, only
 
     def __missing__(self, split: Any) -> Dataset:
         split_files = self._files_by_split.get(str(split))
@@ -107,6 +116,11 @@ class LocalDataSet(DatasetDict):
                 hint=f"present: {join_names(sorted(self._files_by_split), 8)}",
             )
         rows = read_split(split_files)
+        if self._only is not None:
+            column, value = self._only
+            rows = rows.select([index for index, row_value in enumerate(rows[column]) if row_value == value])
+            if not len(rows):
+                raise MissingRows(f"no row whose {column} is '{value}'", where=split_files[0])
         dict.__setitem__(self, str(split), rows)
         return rows
 
@@ -133,6 +147,10 @@ class LocalDataSet(DatasetDict):
     def items(self) -> Any:
         """(name, rows) of all splits, read."""
         return [(split, self[split]) for split in self]
+
+    def add_stand_in(self, split: str, other_split: str) -> None:
+        """Let a split that is not there have the rows of another one."""
+        self._files_by_split[split] = self._files_by_split[other_split]
 
     def get(self, split: Any, default: Any = None) -> Any:
         """The rows of a split, or `default` where there is none."""
@@ -169,6 +187,18 @@ def find_local_set(
             ]
             if len(only_sets) == 1:  # one configuration, which `load_dataset` takes without its name
                 return LocalDataSet(only_sets[0][1], only_sets[0][0])
+    return _suite_set(benchmarks_folder, path, name)
+
+
+def _suite_set(benchmarks_folder: Path, path: str, name: str | None) -> LocalDataSet | None:
+    """The rows of one of the suite's tasks, or of one of its subjects, as they lie for `orca-bench eval`."""
+    for task in ALL_TASKS:
+        repository_id, configuration = task.hub_dataset
+        if path != repository_id or not (name == configuration or task.subject_column):
+            continue
+        if files_by_split := _files_by_split(benchmarks_folder / task.name):
+            only = (task.subject_column, name) if task.subject_column and name and name != configuration else None
+            return LocalDataSet(files_by_split, benchmarks_folder / task.name, only)
     return None
 
 
@@ -215,12 +245,17 @@ def _data_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and row_files.has_data_file_ending(file))
 
 
-def read_split(split_files: Iterable[Path]) -> Dataset:
+def read_split(split_files: Sequence[Path]) -> Dataset:
     """The rows of some files, in order; raises UserError where they are no rows, or columns have values of several types.
 
     A Parquet file keeps the features that it names (the labels of a class): some tasks read them.
     """
-    split_files = list(split_files)
+    return _read_files(tuple(split_files), tuple(file.stat().st_mtime_ns for file in split_files))
+
+
+@functools.lru_cache(maxsize=4)  # the subjects of one file are read one after the other
+def _read_files(split_files: tuple[Path, ...], _change_times_ns: tuple[int, ...]) -> Dataset:
+    """As `read_split`, remembered as long as the files do not change."""
     if all(file.name.endswith(".parquet") for file in split_files):
         with contextlib.suppress(pyarrow.ArrowException, OSError):  # what is wrong is said below
             tables = [pyarrow.parquet.read_table(file) for file in split_files]

@@ -26,8 +26,11 @@ from lm_eval.api.task import Task as HarnessTask
 from lm_eval.tasks import TaskManager
 
 from orca_bench.errors import UserError, one_line, spelling_hint
-from orca_bench.evaluate.harness.local_data_sets import MissingRows, rows_from_folder
+from orca_bench.evaluate.harness.local_data_sets import LocalDataSet, MissingRows, rows_from_folder
 from orca_bench.evaluate.harness.task_index import remember_task_files
+
+#: The attribute of a task that says which of its splits are not there.
+_UNUSED_SPLITS = "orca_bench_unused_splits"
 
 #: lm_eval 0.4.13's default for the generator of few-shot examples (lm_eval/defaults.py), which `simple_evaluate` sets.
 FEW_SHOT_SEED = 1234
@@ -75,19 +78,23 @@ def load_named_tasks(
     exact_names = [exact_name for name in names for exact_name in _matching_names(name, manager)]
     with explained_rows(benchmarks_folder):
         loaded = _load(manager, list(dict.fromkeys(exact_names)))
-    for task in loaded.tasks_by_name.values():
-        if few_shot_count is not None and task.get_config("num_fewshot") != 0:
-            task.set_config(key="num_fewshot", value=few_shot_count)
-        elif task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=few_shot_seed)
+        for task in loaded.tasks_by_name.values():
+            if few_shot_count is not None and task.get_config("num_fewshot") != 0:
+                task.set_config(key="num_fewshot", value=few_shot_count)
+            elif task.get_config("num_fewshot") is None:
+                task.set_config(key="num_fewshot", value=0)
+            task.set_fewshot_seed(seed=few_shot_seed)
     return loaded
 
 
 @contextlib.contextmanager
 def explained_rows(benchmarks_folder: Path | None) -> Iterator[None]:
-    """Inside the block tasks get their rows as `rows_from_folder` says; an error names the task and the splits that it reads."""
-    original_download = ConfigurableTask.download
+    """Inside the block tasks get their rows as `rows_from_folder` says; an error names the task and the splits that it reads.
+
+    lm_eval 0.4.13 reads a task's split of examples, whether examples are wanted or not. Where a folder has none, a task without
+    examples does without.
+    """
+    original_download, original_set_config = ConfigurableTask.download, ConfigurableTask.set_config
 
     def download(task: ConfigurableTask, *arguments: Any, **options: Any) -> None:
         try:
@@ -97,9 +104,33 @@ def explained_rows(benchmarks_folder: Path | None) -> Iterator[None]:
             raise MissingRows(
                 f"{error.problem}; the task reads {split_names}", where=error.where or task.config.task, hint=error.hint
             ) from None
+        if isinstance(task.dataset, LocalDataSet) and not task.config.num_fewshot:
+            _add_unused_splits(task, task.dataset)
 
-    with rows_from_folder(benchmarks_folder), mock.patch.object(ConfigurableTask, "download", download):
+    def set_config(task: ConfigurableTask, key: str, value: Any, update: bool = False) -> None:
+        if key == "num_fewshot" and value and (splits := getattr(task, _UNUSED_SPLITS, None)):
+            raise MissingRows(
+                f"{value} examples are wanted, and {benchmarks_folder} has no rows of {_enumeration(splits)}",
+                where=task.config.task,
+            )
+        original_set_config(task, key, value, update)
+
+    with (
+        rows_from_folder(benchmarks_folder),
+        mock.patch.object(ConfigurableTask, "download", download),
+        mock.patch.object(ConfigurableTask, "set_config", set_config),
+    ):
         yield
+
+
+def _add_unused_splits(task: ConfigurableTask, data_set: LocalDataSet) -> None:
+    """Let the splits of examples that are not there have the rows that are evaluated; the task notes which these are."""
+    evaluated_split = task.config.test_split or task.config.validation_split
+    missing_splits = [split for split in _split_names(task) if split not in data_set]
+    if evaluated_split in data_set and missing_splits:
+        for split in missing_splits:
+            data_set.add_stand_in(split, evaluated_split)
+        setattr(task, _UNUSED_SPLITS, missing_splits)
 
 
 def _split_names(task: ConfigurableTask) -> list[str]:

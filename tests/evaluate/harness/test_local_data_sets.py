@@ -98,3 +98,23 @@ def test_outside_the_block_and_for_readers_of_files_the_library_is_itself(tmp_pa
         rows = datasets.load_dataset("json", data_files=files, split="test", cache_dir=str(tmp_path / "cache"))
         assert rows.to_list() == ROWS
     assert datasets.load_dataset is original
+
+
+def test_the_tasks_of_the_suite_are_read_as_eval_has_them(tmp_path):
+    write(tmp_path / "arc_challenge/test.jsonl")
+    write(
+        tmp_path / "mmlu/test.jsonl",
+        [{"subject": "law", "n": 1}, {"subject": "art", "n": 2}, {"subject": "law", "n": 3}],
+    )
+    with rows_from_folder(tmp_path):
+        assert datasets.load_dataset("allenai/ai2_arc", "ARC-Challenge")["test"].to_list() == ROWS
+        assert datasets.load_dataset("cais/mmlu", "law")["test"]["n"] == [1, 3]
+        with pytest.raises(UserError, match="no row whose subject is 'physics'"):
+            datasets.load_dataset("cais/mmlu", "physics")["test"]
+        with pytest.raises(MissingRows):
+            datasets.load_dataset("allenai/ai2_arc", "ARC-Easy")
+
+
+def test_files_that_a_task_names_and_that_are_not_there_are_named(tmp_path):
+    with rows_from_folder(tmp_path), pytest.raises(MissingRows, match="the files that the task names: .*none.jsonl"):
+        datasets.load_dataset("json", data_files={"test": str(tmp_path / "none.jsonl")})

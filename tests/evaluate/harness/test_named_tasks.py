@@ -75,3 +75,21 @@ def test_a_task_that_lm_eval_cannot_build_is_an_error_in_one_line(rows, tmp_path
     (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: baber/piqa\noutput_type: guess\n", encoding="utf-8")
     with pytest.raises(UserError, match="lm-eval cannot build bad .*guess"):
         load_named_tasks(["bad"], rows, TaskManager(include_path=str(tmp_path), include_defaults=False))
+
+
+def test_a_task_without_examples_needs_no_rows_for_them(manager, rows, tmp_path):
+    import shutil
+
+    from lm_eval.api.task import ConfigurableTask
+
+    shutil.copytree(rows / "allenai/ai2_arc", tmp_path / "allenai/ai2_arc")
+    for split in ("train", "validation"):
+        (tmp_path / f"allenai/ai2_arc/ARC-Easy/{split}.jsonl").unlink()
+    task = load_named_tasks(["arc_easy"], tmp_path, manager).tasks_by_name["arc_easy"]
+    assert len(task.eval_docs) == 8 and task.config.num_fewshot == 0
+    with pytest.raises(UserError, match="arc_easy: 2 examples are wanted, and .* has no rows of train and validation"):
+        load_named_tasks(["arc_easy"], tmp_path, manager, 2)
+    (tmp_path / "allenai/ai2_arc/ARC-Easy/test.jsonl").rename(tmp_path / "allenai/ai2_arc/ARC-Easy/train.jsonl")
+    with pytest.raises(UserError, match="the split 'test' is missing"):
+        load_named_tasks(["arc_easy"], tmp_path, manager)
+    assert ConfigurableTask.set_config.__qualname__ == "Task.set_config"  # nothing stays patched
