@@ -132,6 +132,9 @@ class HarnessModel(LM):
         call_hashes = [call.token_ids_sha256 for call in self._calls]
         return call_hashes[0] if len(call_hashes) == 1 else hashlib.sha256(" ".join(call_hashes).encode()).hexdigest()
 
+    def receive_answers(self, instances: Sequence[Instance], answers: Sequence[Any]) -> None:
+        """Called with the answers of a portion as soon as they are computed, and the instances that they are of."""
+
     # --- lm-eval's interface --------------------------------------------------------------------------------------
 
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[ScoreResponse]:
@@ -274,8 +277,10 @@ class _PortionsOfCall:
 
     def save(self, portion_index: int, answers: list[Any]) -> None:
         """Put the answers to a portion into the cache."""
+        portion = self._call.portions[portion_index]
         if self._model.cache is not None:
-            self._model.cache.put(self._call.portions[portion_index].key(), answers)
+            self._model.cache.put(portion.key(), answers)
+        self._model.receive_answers([self._instances[index] for index in portion.request_indices], answers)
 
     def receive(self, portion_index: int, answers: list[Any]) -> None:
         """Save answers that another process computed."""

@@ -24,6 +24,7 @@ from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.engine.tree_engine import load_checked_engine
 from orca_bench.evaluate.harness.language_model import HarnessModel
+from orca_bench.evaluate.harness.lm_eval_instances import token_choice_of
 from orca_bench.evaluate.harness.model_arguments import ModelArguments, read_model_arguments
 from orca_bench.evaluate.harness.transformers_encoding import TransformersEncoding
 from orca_bench.evaluate.request_encoding import ScoredSequence
@@ -102,6 +103,17 @@ class OrcaBenchLM(HarnessModel, TemplateLM):
         """The text after each instance's context, in order."""
         self._check_generation_config()
         return [str(response) for response in super().generate_until(requests)]
+
+    def receive_answers(self, instances: Sequence[Instance], answers: Sequence[Any]) -> None:
+        """Put answers into lm-eval's own cache (`--use_cache`) at once, so that a run that is stopped loses little.
+
+        Not those of windows, which are no whole answers, and of sampled texts, which lm-eval does not take from its cache.
+        """
+        for instance, answer in zip(instances, answers, strict=True):
+            if instance.request_type == "loglikelihood":
+                self.cache_hook.add_partial("loglikelihood", instance.args, (float(answer[0]), bool(answer[1])))
+            elif instance.request_type == "generate_until" and not token_choice_of(instance, self.default_token_choice):
+                self.cache_hook.add_partial("generate_until", instance.args, str(answer[0]))
 
     def _loglikelihood_tokens(self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any) -> list[Any]:
         """As `TemplateLM`'s, for code of lm-eval that calls it: requests are (anything, context ids, continuation ids)."""

@@ -120,9 +120,14 @@ class TransformersEncoding(HarnessEncoding):
         """Whether the last id ends a text, or a stop string is in the last tokens (`MultiTokenEOSCriteria`)."""
         if generated_ids[-1] in self._stop_ids:
             return True
+        all_stop_strings = (*stop_strings, *self._eos_strings)
+        longest_lookback = max(map(self._lookback, all_stop_strings), default=1)
+        # What is in the last tokens of one is in the last tokens of all: most steps decode once.
+        last_text = self._transformers_tokenizer.decode(list(generated_ids[-longest_lookback:]))
         return any(
             stop_string in self._transformers_tokenizer.decode(list(generated_ids[-self._lookback(stop_string) :]))
-            for stop_string in (*stop_strings, *self._eos_strings)
+            for stop_string in all_stop_strings
+            if stop_string in last_text
         )
 
     def is_complete(self, generated_ids: Sequence[int], stop_strings: Sequence[str]) -> bool:

@@ -193,3 +193,36 @@ def test_lm_evals_simple_evaluate_takes_the_class_by_its_name(folders, manager, 
         )
     assert result["config"]["engine"]["path"] == "tree" and result["config"]["sampling_seed"] == 77
     assert result["tokenizer_bos_token"][0] == "<|begin_of_text|>"
+
+
+def test_answers_are_in_lm_evals_cache_as_soon_as_they_are_computed(folders, manager, rows, tmp_path, monkeypatch):
+    from lm_eval.api.model import CachingLM, hash_args
+
+    from orca_bench.evaluate.answers import portions
+
+    ours = OrcaBenchLM(pretrained=str(folders["byte_level"]), dtype="float32")
+    caching = CachingLM(ours, str(tmp_path / "cache.db"))
+    monkeypatch.setattr(portions, "SCORING_PORTION_TOKENS", 40)
+    portion_count, compute = 0, ours.engine.log_likelihoods
+
+    def stop_in_second_portion(*arguments):
+        nonlocal portion_count
+        portion_count += 1
+        if portion_count == 2:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(ours.engine, "log_likelihoods", stop_in_second_portion)
+    task = load_named_tasks(["arc_easy"], rows, manager).tasks_by_name["arc_easy"]
+    task.build_all_requests()
+    with pytest.raises(KeyboardInterrupt):
+        caching.loglikelihood(task.instances)
+    keys = [hash_args("loglikelihood", instance.args) for instance in task.instances]
+    kept_count = sum(key in caching.dbdict for key in keys)
+    assert 0 < kept_count < len(keys)
+    monkeypatch.undo()
+    again = OrcaBenchLM(pretrained=str(folders["byte_level"]), dtype="float32")
+    for answer, expected in zip(
+        caching.loglikelihood(task.instances), again.loglikelihood(task.instances), strict=True
+    ):
+        assert answer[0] == pytest.approx(expected[0], abs=1e-5) and answer[1] == expected[1]
