@@ -7,14 +7,15 @@ its prefix cache, as vLLM's server does. It starts as `vllm serve` does, so that
 it refuses a prompt that does not fit with all that may be generated, as vLLM does, and tells its window as vLLM or, with the
 fault `props`, as llama.cpp. Faults:
 `busy` (every third request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long
-prompts), `nan`, `html` (not JSON), `dead` (ends at once), `slow` (the first answer takes `first_s` seconds), `bos` (a token is
-put in front), `counted` (the same, and the prompt's tokens are counted), `strict` (400 for options that OpenAI does not have),
-`hangs` (never answers, once `quick` requests were), `stubborn` (hangs, and ignores SIGTERM), `mute` (no tokens of a text),
-`polite` (the token that ends a text is not echoed), `short` (nor is any other), `early`, `late`, `first` (log-probabilities stand
-a place too early or too late, or at the first token too), `rounded` (they are float16), `cut` (only the last tokens of a prompt
-are read), `other ids` (others are echoed), `old` (none are), `wordless` (400 for texts), `two bos` (in front of texts), `other
-words` (another tokenizer), `special` (special tokens are read out of texts), `details` (cached tokens with each answer). A server
-that hangs creates the file that the environment names in HANGING.
+prompts), `nan`, `html` (not JSON), `dead` (ends at once), `slow` (the first answer takes `first_s` seconds), `bos` (a token
+is put in front), `counted` (the same, and the prompt's tokens are counted), `strict` (400 for options that OpenAI does not
+have), `hangs` (never answers, once `quick` requests were), `stubborn` (hangs, and ignores SIGTERM), `mute` (no tokens of a
+text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `early`, `late`, `first` (log-
+probabilities stand a place too early or too late, or at the first token too), `rounded` (they are float16), `cut` (only the
+last tokens of a prompt are read), `other ids` (others are echoed), `old` (none are), `wordless` (400 for texts), `locked`
+(401), `topless` (no likeliest tokens), `two bos` (in front of texts), `other words` (another tokenizer), `special` (special
+tokens are read out of texts), `details` (cached tokens with each answer). A server that hangs creates the file that the
+environment names in HANGING.
 """
 
 import argparse
@@ -145,6 +146,8 @@ def serve(
             added = [2] if fault in ("bos", "counted") else []
             prompt = request["prompt"]
             if isinstance(prompt, str):
+                if fault == "locked":
+                    return self._send_json(401, {"error": {"message": "texts need another key"}})
                 if fault == "wordless":
                     return self._send_json(400, {"error": {"message": "prompt must be token ids"}})
                 bos = [model.tokenizer.bos_id] * (
@@ -172,6 +175,8 @@ def serve(
             if fault in ("polite", "short") and echo:
                 choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
                 choice["finish_reason"] = "stop" if fault == "polite" else "length"
+            if fault == "topless":
+                choice["logprobs"]["top_logprobs"] = None
             if fault == "mute":
                 choice["logprobs"]["tokens"] = None
             if wanted is None:
@@ -183,7 +188,9 @@ def serve(
             body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
             if fault in ("counted", "details"):
                 body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
-                body["usage"]["prompt_tokens_details"] = {"cached_tokens": cached} if fault == "details" else None
+                body["usage"]["prompt_tokens_details"] = (
+                    {"cached_tokens": cached} if fault == "details" and cached else None
+                )
             self._send_json(200, body)
 
     server = QuietServer((host, port), Handler)

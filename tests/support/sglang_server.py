@@ -3,7 +3,8 @@
 A prompt's cached prefix is read up to `logprob_start_len`, token by token, and counted, as SGLang does with pages of one token.
 Faults: `early` (log-probabilities stand a place too early), `late` (a place too late), `stale` (prefixes of other prompts are
 taken from the cache), `cut` (only the last tokens of a prompt are read), `bos` (a token is put in front), `other ids` (other
-ids are scored), `other words` (another tokenizer), `silent` (no word of log-probabilities).
+ids are scored), `other words` (another tokenizer), `silent` (no word of log-probabilities), `abort` (texts are broken
+off that may be long), `textless` (ids are not decoded).
 """
 
 import json
@@ -88,11 +89,18 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
             server.requests.append(request)
             if self.path != "/generate":
                 return self._send_json(404, {"detail": "Not Found"})
-            sent = len(request.get("input_ids") or []) + request["sampling_params"]["max_new_tokens"]
-            if sent > window:
+            ids = request.get("input_ids") or []
+            sent = len(ids) + request["sampling_params"]["max_new_tokens"]
+            if sent >= window or len(ids) >= window - 6:
                 error = f"The input ({sent} tokens) is longer than the model's context length ({window} tokens)."
                 return self._send_json(400, {"error": {"message": error}})
-            return self._send_json(200, generate(request))
+            answer = generate(request)
+            if fault == "abort" and request["sampling_params"]["max_new_tokens"] > 16:
+                answer["text"] = answer["text"][:2]
+                answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "out of\nmemory"}
+            if fault == "textless":
+                del answer["text"]
+            return self._send_json(200, answer)
 
     server = QuietServer(("127.0.0.1", 0), Handler)
     server.requests, server.answers, server.hung = [], model, threading.Event()

@@ -12,6 +12,7 @@ Price: six or seven requests of at most two dozen tokens.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 
 from orca_bench.errors import UserError
@@ -26,8 +27,61 @@ _MAX_RELATIVE_DIFFERENCE = 0.03
 #: English that every tokenizer of a causal language model cuts at the same places with every version of its library.
 _PROBE_TEXT = "The ship left the harbour at noon, and the old captain sang to the gulls until the coast was gone."
 _MIN_PROBE_TEXT_TOKENS = 3
+_CONTINUATION_TOKENS = 8  # of a text that is generated to compare two prompts
+_NO_TEXT_STATUS_CODES = (400, 422)
+_NO_TEXT_NOTE = (
+    "the server takes no texts, so that its tokenizer could not be compared with the one here; it is sent ids"
+)
+_OTHER_TOKENIZER_HINT = "--model must be the folder or hub id of the served model's own tokenizer"
 _MISALIGNED_HINT = "log-probabilities of a prompt stand at other tokens than their own"
 _MAX_BOS_TOKENS = 2  # that a server may put in front of a text; of ids it must not put any
+
+
+async def check_tokenizer_by_texts(
+    api: ServerApi, where: str, tokenizer: Tokenizer, window_tokens: int | None
+) -> list[str]:
+    """Show that a server that scores no prompts has the tokenizer here: a text and its ids have the same greedy continuation.
+
+    Where it tells how many tokens the text has, or which, these are compared first. Returns sentences on what was seen and is no
+    error. Raises UserError where the tokenizers are not the same.
+    """
+    reserved_tokens = _MAX_BOS_TOKENS + _CONTINUATION_TOKENS
+    text, text_ids = _text_within(tokenizer, None if window_tokens is None else window_tokens - reserved_tokens)
+    if len(text_ids) < _MIN_PROBE_TEXT_TOKENS:
+        return []
+    try:
+        of_text = await api.generate(text, _CONTINUATION_TOKENS, is_first_request=True)
+    except RequestRefused as error:
+        if error.status_code not in _NO_TEXT_STATUS_CODES:
+            raise
+        return [_NO_TEXT_NOTE]
+    bos_counts: Sequence[int] = range(_MAX_BOS_TOKENS + 1) if tokenizer.bos_id is not None else [0]
+    if of_text.prompt_token_count:
+        if of_text.prompt_token_count - len(text_ids) not in bos_counts:
+            raise _count_error(of_text.prompt_token_count, len(text_ids), where)
+        bos_counts = [of_text.prompt_token_count - len(text_ids)]
+    continuations = []
+    for bos_count in bos_counts:
+        sent_ids = [*[tokenizer.bos_id] * bos_count, *text_ids] if tokenizer.bos_id is not None else text_ids
+        if of_text.prompt_ids is not None:
+            if len(of_text.prompt_ids) == len(sent_ids):
+                _check_text_ids(of_text.prompt_ids, sent_ids, where)
+                return []
+            continue
+        of_ids = await api.generate(sent_ids, _CONTINUATION_TOKENS, is_first_request=True)
+        shared_length = len(os.path.commonprefix([of_text.text.strip(), of_ids.text.strip()]))
+        # Half of it: a server that rounds otherwise with each batch may end on another token.
+        if 2 * shared_length >= max(len(of_text.text.strip()), len(of_ids.text.strip())):
+            return []
+        continuations.append(of_ids.text)
+    if of_text.prompt_ids is not None:
+        raise _count_error(len(of_text.prompt_ids), len(text_ids), where)
+    raise UserError(
+        f"a sentence is continued with {of_text.text!r} as text and with {' or '.join(map(repr, continuations))} as the ids of "
+        "the model folder's tokenizer",
+        where=where,
+        hint=_OTHER_TOKENIZER_HINT,
+    )
 
 
 async def check_alignment(
@@ -48,6 +102,11 @@ async def check_alignment(
     if window_tokens is None or len(prompt_ids) + 2 <= window_tokens:
         await _check_generated_token(api, where, prompt_ids, middle, whole, tokenizer)
     notes = _precision_notes(whole)
+    if all(value is None for value in whole.top_log_probabilities):
+        notes.append(
+            "the server does not tell the likeliest tokens: no answer counts as the greedy one, and scores that ask whether it "
+            "is one (lambada's) are 0"
+        )
     if tokenizer is not None:
         notes += await _check_text(api, where, tokenizer, window_tokens)
     return notes
@@ -169,28 +228,17 @@ async def _check_text(api: ServerApi, where: str, tokenizer: Tokenizer, window_t
         return []
     try:
         of_text = await api.score(text, is_first_request=True)
-    except RequestRefused:
-        return [
-            "the server takes no texts, so that its tokenizer could not be compared with the one here; it is sent ids"
-        ]
+    except RequestRefused as error:
+        if error.status_code not in _NO_TEXT_STATUS_CODES:
+            raise
+        return [_NO_TEXT_NOTE]
     bos_count = len(of_text.log_probabilities) - len(text_ids)
     bos_ids = [tokenizer.bos_id] * max(0, bos_count) if tokenizer.bos_id is not None else []
     if len(bos_ids) != bos_count or bos_count > _MAX_BOS_TOKENS:
-        raise UserError(
-            f"the server makes {len(of_text.log_probabilities)} tokens of a sentence, and the model folder's tokenizer "
-            f"{len(text_ids)}",
-            where=where,
-            hint="--model must be the folder or hub id of the served model's own tokenizer",
-        )
+        raise _count_error(len(of_text.log_probabilities), len(text_ids), where)
     sent_ids = [*bos_ids, *text_ids]
-    if of_text.token_ids is not None and of_text.token_ids != sent_ids:
-        position = next(n for n, ids in enumerate(zip(of_text.token_ids, sent_ids, strict=True)) if len({*ids}) == 2)
-        raise UserError(
-            f"at position {position} of a sentence the server has token id {of_text.token_ids[position]}, and the model "
-            f"folder's tokenizer {sent_ids[position]}",
-            where=where,
-            hint="--model must be the folder or hub id of the served model's own tokenizer",
-        )
+    if of_text.token_ids is not None:
+        _check_text_ids(of_text.token_ids, sent_ids, where)
     of_ids = await api.score(sent_ids, is_first_request=True)
     for position in range(1, len(sent_ids)):
         one, other = of_text.log_probabilities[position], of_ids.log_probabilities[position]
@@ -199,11 +247,31 @@ async def _check_text(api: ServerApi, where: str, tokenizer: Tokenizer, window_t
                 f"a sentence has the log-probability {_sum_text(of_text)} as text and {_sum_text(of_ids)} as the ids of the "
                 f"model folder's tokenizer; its token {position} has {_number(one)} and {_number(other)}",
                 where=where,
-                hint="--model must be the folder or hub id of the served model's own tokenizer",
+                hint=_OTHER_TOKENIZER_HINT,
             )
     if bos_count == _MAX_BOS_TOKENS:
         return [f"the server puts {bos_count} BOS tokens in front of a text; it is sent ids, which get none"]
     return []
+
+
+def _check_text_ids(server_ids: Sequence[int], own_ids: Sequence[int], where: str) -> None:
+    """The ids of a text are the same on the server and here; there are as many."""
+    for position, (server_id, own_id) in enumerate(zip(server_ids, own_ids, strict=True)):
+        if server_id != own_id:
+            raise UserError(
+                f"at position {position} of a sentence the server has token id {server_id}, and the model folder's tokenizer "
+                f"{own_id}",
+                where=where,
+                hint=_OTHER_TOKENIZER_HINT,
+            )
+
+
+def _count_error(server_count: int, own_count: int, where: str) -> UserError:
+    return UserError(
+        f"the server makes {server_count} tokens of a sentence, and the model folder's tokenizer {own_count}",
+        where=where,
+        hint=_OTHER_TOKENIZER_HINT,
+    )
 
 
 def _text_within(tokenizer: Tokenizer, max_tokens: int | None) -> tuple[str, list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
-from orca_bench.evaluate.servers.server_api import Completion, PrefixCacheUse, PromptScores
+from orca_bench.evaluate.servers.server_api import Completion, PrefixCacheUse, PromptScores, hit_token_limit
 
 #: Greedy decoding with nothing in its way. vLLM takes what is not sent from the model's generation_config.json
 #: (`--generation-config auto`), so everything is sent that can be: OpenAI's own parameters, …
@@ -89,7 +89,7 @@ class CompletionsApi:
 
     async def generate(
         self,
-        prompt_ids: list[int],
+        prompt: list[int] | str,
         max_new_tokens: int,
         stop_strings: Sequence[str] = (),
         tells_tokens: bool = False,
@@ -100,11 +100,11 @@ class CompletionsApi:
         if tells_tokens:
             options["logprobs"] = 1  # returns the tokens one by one
         completion = await self._complete(
-            prompt_ids,
+            prompt,
             is_first_request=is_first_request,
             max_tokens=max_new_tokens,
             **options,
-            **(self._scoring_options(prompt_ids) if tells_tokens else {}),
+            **(self._id_options(prompt) if tells_tokens or isinstance(prompt, str) else {}),
         )
         choice = completion.choices[0]
         logprobs = choice.logprobs
@@ -114,12 +114,18 @@ class CompletionsApi:
             list(logprobs.tokens) if logprobs and logprobs.tokens is not None else None,
             self._generated_ids(choice),
             [float(value) for value in values if value is not None] or None,
-            None if choice.finish_reason is None else choice.finish_reason == "length",
+            hit_token_limit(choice.finish_reason, "", self._endpoint.redacted_url),
+            self._echoed_ids(choice),
+            getattr(completion.usage, "prompt_tokens", None),
         )
 
-    def _scoring_options(self, prompt: list[int] | str) -> dict[str, Any]:
-        """What a request for log-probabilities sends besides."""
+    def _id_options(self, prompt: list[int] | str) -> dict[str, Any]:
+        """What a request sends besides, for ids to be told and none to be added."""
         return {}
+
+    def _scoring_options(self, prompt: list[int] | str) -> dict[str, Any]:
+        """What a request for log-probabilities of a prompt sends besides."""
+        return self._id_options(prompt)
 
     def _echoed_ids(self, choice: Any) -> list[int] | None:
         """The prompt's ids as the server has them; the completions API does not tell them."""

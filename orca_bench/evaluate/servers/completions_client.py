@@ -273,7 +273,8 @@ class Endpoint:
             None,
         )
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        self.window_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens()
+        listed_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens()
+        self.window_tokens = server_kinds.usable_window_tokens(self.kind, listed_tokens, self.look_up)
 
     def _refuse_unusable_kind(self, owner: str | None) -> None:
         """Set `kind`, from whom the listed models say that they are owned by; raises UserError where it cannot be evaluated."""

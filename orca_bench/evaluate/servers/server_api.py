@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.servers.server_kinds import ServerKind
 
 _TOKENS_THAT_SHOW_A_CACHE = 50_000  # more than a portion of requests, which share prefixes as a rule
@@ -34,7 +35,8 @@ class Completion(NamedTuple):
     """What a server generated after a prompt.
 
     `token_texts` are the texts of its tokens, `token_ids` their ids, `log_probabilities` theirs in nats; each None where the
-    server does not tell. `hit_token_limit` is whether it ended because it had all tokens that it may have.
+    server does not tell. `hit_token_limit` is whether it ended because it had all tokens that it may have. `prompt_ids` are the
+    prompt's ids as the server echoes them, `prompt_token_count` how many it counts; None where it does not tell.
     """
 
     text: str
@@ -42,13 +44,15 @@ class Completion(NamedTuple):
     token_ids: list[int] | None
     log_probabilities: list[float] | None
     hit_token_limit: bool | None
+    prompt_ids: list[int] | None = None
+    prompt_token_count: int | None = None
 
 
 @dataclass
 class PrefixCacheUse:
     """How many tokens of prompts were sent, and how many of them the server had in its prefix cache; counted by answers.
 
-    `answers_that_tell` is how many answers said so; 0 where the server tells it with no answer.
+    `answers_that_tell` is how many answers said so. vLLM says it only where there were some, so of the others there were none.
     """
 
     prompt_tokens: int = 0
@@ -58,14 +62,28 @@ class PrefixCacheUse:
     @property
     def is_known_to_be_off(self) -> bool:
         """Whether the server says, with many tokens sent, that none of them was cached."""
-        return self.prompt_tokens > _TOKENS_THAT_SHOW_A_CACHE and self.cached_tokens == 0
+        return self.answers_that_tell > 0 and self.prompt_tokens > _TOKENS_THAT_SHOW_A_CACHE and self.cached_tokens == 0
 
     def add(self, prompt_tokens: int, cached_tokens: int | None) -> None:
         """Count one answer, whose server says how many of its prompt's tokens were cached, or None."""
+        self.prompt_tokens += prompt_tokens
         if cached_tokens is not None:
-            self.prompt_tokens += prompt_tokens
             self.cached_tokens += cached_tokens
             self.answers_that_tell += 1
+
+
+def hit_token_limit(finish_reason: str | None, message: str, where: str) -> bool | None:
+    """Whether a text ended because it had all tokens that it may have; None where the server does not say why it ended.
+
+    Raises UserError for a text that the server broke off, with its `message`.
+    """
+    if finish_reason not in (None, "stop", "length"):
+        raise UserError(
+            f"the server broke a text off ({finish_reason}{': ' if message else ''}{one_line(message, 200)})",
+            where=where,
+            hint="every answer before is stored, and the same command goes on from there",
+        )
+    return None if finish_reason is None else finish_reason == "length"
 
 
 class ServerApi(Protocol):
@@ -91,7 +109,7 @@ class ServerApi(Protocol):
 
     async def generate(
         self,
-        prompt_ids: list[int],
+        prompt: list[int] | str,
         max_new_tokens: int,
         stop_strings: Sequence[str] = (),
         tells_tokens: bool = False,

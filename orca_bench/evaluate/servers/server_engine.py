@@ -23,7 +23,7 @@ from orca_bench.evaluate.engine_interface import (
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut_at_stop_strings
 from orca_bench.evaluate.servers import request_order, server_kinds
-from orca_bench.evaluate.servers.alignment import check_alignment
+from orca_bench.evaluate.servers.alignment import check_alignment, check_tokenizer_by_texts
 from orca_bench.evaluate.servers.completions_api import CompletionsApi
 from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
 from orca_bench.evaluate.servers.prefix_cache_counters import CachedTokens, read_counters
@@ -112,6 +112,10 @@ class ServerEngine:
         except RequestRefused:
             completion = self._endpoint.run(self._api.generate(prompt_ids, probe_tokens, is_first_request=True))
         if not needs_scores:
+            if tokenizer is not None:
+                self._alignment_notes = self._endpoint.run(
+                    check_tokenizer_by_texts(self._api, self.redacted_url, tokenizer, self.window_tokens)
+                )
             self._begin_counting()
             return ServerProbe(None, completion.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.

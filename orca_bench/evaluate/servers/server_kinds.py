@@ -20,6 +20,8 @@ _KIND_BY_OWNER = {"vllm": VLLM, "sglang": SGLANG, "llamacpp": LLAMACPP}
 #: Paths that transformers' server has (transformers 5.23, cli/serving/server.py) and no other program.
 _TRANSFORMERS_PATHS = frozenset({"/load_model", "/reset", "/v1/responses"})
 
+_SGLANG_RESERVED_TOKENS = 6
+
 
 @dataclass(frozen=True)
 class ServerKind:
@@ -47,6 +49,20 @@ def identify(owner: str | None, look_up: Callable[[str], Any]) -> ServerKind:
     if isinstance(paths, dict) and paths.keys() >= _TRANSFORMERS_PATHS:
         return ServerKind(TRANSFORMERS)
     return ServerKind(OTHER)
+
+
+def usable_window_tokens(kind: ServerKind, listed_tokens: int | None, look_up: Callable[[str], Any]) -> int | None:
+    """How many tokens a prompt and its text may have together, of `listed_tokens` that the server lists as its model's.
+
+    SGLang takes no prompt of its limit itself: one of `max_req_input_len` ids or more is refused, and that is 6 less than its
+    context window, or less where its memory holds no more (managers/scheduler.py).
+    """
+    if kind.name != SGLANG or listed_tokens is None:
+        return listed_tokens
+    server_info = look_up("/server_info") or look_up("/get_server_info")
+    told_tokens = server_info.get("max_req_input_len") if isinstance(server_info, dict) else None
+    usable_tokens = listed_tokens - _SGLANG_RESERVED_TOKENS
+    return min(usable_tokens, told_tokens) if isinstance(told_tokens, int) and told_tokens > 0 else usable_tokens
 
 
 def check_usable(kind: ServerKind, where: str) -> None:

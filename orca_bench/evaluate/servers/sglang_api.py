@@ -13,7 +13,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.servers.completions_client import Endpoint
-from orca_bench.evaluate.servers.server_api import Completion, PrefixCacheUse, PromptScores
+from orca_bench.evaluate.servers.server_api import Completion, PrefixCacheUse, PromptScores, hit_token_limit
 
 #: Greedy decoding with nothing in its way; SGLang takes what is not sent from the model's generation_config.json.
 _GREEDY_OPTIONS = {
@@ -94,7 +94,7 @@ class SglangApi:
 
     async def generate(
         self,
-        prompt_ids: list[int],
+        prompt: list[int] | str,
         max_new_tokens: int,
         stop_strings: Sequence[str] = (),
         tells_tokens: bool = False,
@@ -105,19 +105,23 @@ class SglangApi:
             {"return_logprob": True, "logprob_start_len": -1, "return_text_in_logprobs": True} if tells_tokens else {}
         )
         answer = await self._generate(
-            prompt_ids, max_new_tokens, stop_strings, is_first_request=is_first_request, **logprob_options
+            prompt, max_new_tokens, stop_strings, is_first_request=is_first_request, **logprob_options
         )
         meta_info = answer["meta_info"]
         entries = meta_info.get("output_token_logprobs") or []
-        finish_reason = meta_info.get("finish_reason")
-        finish_type = finish_reason.get("type") if isinstance(finish_reason, dict) else finish_reason
+        finish = meta_info.get("finish_reason")
+        finish = finish if isinstance(finish, dict) else {"type": finish}
+        if not isinstance(answer.get("text"), str):  # --skip-tokenizer-init
+            raise self._format_error("of a text")
         token_texts = [entry[2] for entry in entries if len(entry) > 2 and isinstance(entry[2], str)]
         return Completion(
-            str(answer.get("text", "")),
+            answer["text"],
             token_texts if entries and len(token_texts) == len(entries) else None,
             [int(entry[1]) for entry in entries] if entries else answer.get("output_ids"),
             [float(entry[0]) for entry in entries] or None,
-            None if finish_type is None else finish_type == "length",
+            hit_token_limit(finish["type"], str(finish.get("message") or ""), self._endpoint.redacted_url),
+            None,
+            meta_info.get("prompt_tokens"),
         )
 
     async def _generate(
@@ -153,7 +157,7 @@ class SglangApi:
         return UserError(
             f"the server's /generate tells nothing {missing_text}",
             where=self._endpoint.redacted_url,
-            hint="is it SGLang, and no older than 0.4?",
+            hint="is it SGLang, no older than 0.4, with its tokenizer?",
         )
 
 

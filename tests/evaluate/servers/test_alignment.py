@@ -2,6 +2,7 @@
 
 import pytest
 
+from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.model_folder import ModelFolder
 
@@ -70,6 +71,48 @@ def test_a_server_whose_scores_are_of_other_tokens_is_refused(connect, served, t
 def test_sglangs_server_with_the_same_faults_is_refused(connect, sglang, tokenizer, fault, message):
     with pytest.raises(UserError, match=message):
         connect(sglang(fault)[0]).check(True, tokenizer.stop_ids, tokenizer)
+
+
+@pytest.mark.parametrize("fault", [None, "old", "two bos", "wordless", "strings", "details"])
+def test_a_server_that_only_generates_passes_with_its_own_tokenizer(connect, served, tokenizer, fault):
+    connect(served(fault)[0]).check(False, tokenizer.stop_ids, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            None,
+            r"at position 0 of a sentence the server has token id \d+, and the model folder's tokenizer \d+; --model",
+        ),
+        (
+            "old",
+            r"a sentence is continued with '.*' as text and with '.*' or '.*' or '.*' as the ids of the model folder's",
+        ),
+    ],
+)
+def test_a_server_that_only_generates_is_refused_with_another_tokenizer(
+    connect, served, sentencepiece_models, fault, message
+):
+    with pytest.raises(UserError, match=message):
+        connect(served(fault)[0]).check(False, (2,), tokenizers.load_tokenizer(sentencepiece_models["unigram"]))
+
+
+def test_sglangs_server_that_only_generates_is_refused_with_another_tokenizer(connect, sglang, sentencepiece_models):
+    with pytest.raises(UserError, match=r"a sentence is continued with '.*' as text and with '.*' as the ids of"):
+        connect(sglang()[0]).check(False, (2,), tokenizers.load_tokenizer(sentencepiece_models["unigram"]))
+
+
+@pytest.mark.parametrize("needs_scores", [True, False])
+def test_a_server_that_fails_at_a_text_is_not_taken_for_one_that_takes_none(connect, served, tokenizer, needs_scores):
+    with pytest.raises(UserError, match=r"the server refused \(401\): .*texts need another key"):
+        connect(served("locked")[0]).check(needs_scores, tokenizer.stop_ids, tokenizer)
+
+
+def test_a_server_that_tells_no_likeliest_tokens_says_that_no_answer_is_greedy(connect, served, tokenizer):
+    engine = connect(served("topless")[0])
+    engine.check(True, tokenizer.stop_ids, tokenizer)
+    assert any("no answer counts as the greedy one" in line for line in engine.difference_sentences)
 
 
 def test_a_server_that_takes_no_texts_or_rounds_says_so_in_the_result(connect, served, tokenizer):

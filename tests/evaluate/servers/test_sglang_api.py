@@ -1,0 +1,66 @@
+"""SGLang's own API on its whole way: results are those of the engine here, and what a server does instead is an error."""
+
+import json
+
+import pytest
+
+from orca_bench.evaluate.engine_choice import open_engine
+from orca_bench.evaluate.engine_config import EngineConfig
+from orca_bench.evaluate.request_encoding import encoding_of_protocol
+from orca_bench.models.model_folder import ModelFolder
+
+
+def words(model, mini, url, *more):
+    eval_ = ["eval", "--model", model, "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--out", "r.json"]
+    return [*eval_, "--engine", "api", "--base-url", url, *more]
+
+
+@pytest.mark.parametrize("protocol", ["leaderboard", "orca"])
+def test_tasks_through_sglang_have_the_scores_of_the_engine_here(sglang, tiny_model, mini, command, protocol):
+    url, server = sglang()
+    eval_ = words(tiny_model, mini, url, "--tasks", "arc_challenge,mmlu,gsm8k", "--protocol", protocol)
+    done = command(*eval_)
+    assert done.returncode == 0, done.stderr
+    own_words = [word for word in eval_[: eval_.index("--engine")] if word != "r.json"] + [
+        "own.json",
+        "--dtype",
+        "float32",
+    ]
+    assert command(*own_words, *eval_[-4:]).returncode == 0
+    result, own = (json.loads((command.folder / name).read_text()) for name in ("r.json", "own.json"))
+    for task, entry in own["tasks"].items():
+        assert result["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
+    engine = result["model"]["engine"]
+    assert engine["version"] == "sglang 0.5.9" and engine["window"] == 1018
+    assert engine["prefix_cache"]["cached_tokens"] > 0 and "of" in done.stdout + done.stderr
+    sent = len(server.requests)
+    assert command(*eval_).returncode == 0
+    assert all(len(request.get("input_ids") or []) < 60 for request in server.requests[sent:])  # the check's
+
+
+def test_prompts_are_cut_to_what_sglang_takes_and_no_further(sglang, tiny_model):
+    url, server = sglang(window=300)
+    with open_engine(EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print) as started:
+        assert started.window_tokens == 294
+        rule = encoding_of_protocol("leaderboard", started.tokenizer, started.window_tokens)
+        rule.limit_pair_length(started.max_pair_tokens)
+        sent = len(server.requests)
+        pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 1100)]
+        started.engine.log_likelihoods(pairs)
+        prompts = [rule.encode_prompt("word " * 1100, max_new_tokens=20)]
+        started.engine.generate(prompts, [[]], rule)
+    assert sorted(len(request["input_ids"]) for request in server.requests[sent:])[-3:] == [274, 293, 293]
+
+
+def test_a_text_that_is_broken_off_is_no_answer_and_the_same_command_goes_on(sglang, tiny_model, mini, command):
+    url, _ = sglang("abort")
+    done = command(*words(tiny_model, mini, url, "--tasks", "winogrande,gsm8k"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert "the server broke a text off (abort: out of memory)" in error and "the same command goes on" in error
+    assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande"]
+
+
+def test_a_server_without_its_tokenizer_is_refused(sglang, tiny_model, mini, command):
+    done = command(*words(tiny_model, mini, sglang("textless")[0], "--tasks", "gsm8k"))
+    assert done.returncode == 2 and "the server's /generate tells nothing of a text" in done.stderr
