@@ -28,13 +28,19 @@ test-all: setup  ## every test
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
 	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py
 
-bench: real-model  ## the page at its largest, training and the engine beside others, GGUF files, records; hours; writes results/bench/
+ifdef SIZE
+bench: real-model  ## of SIZE=15m, 110m or 135m: log-likelihoods of one model beside lm-eval's; else everything, which takes hours
+	$(BIN)/python tests/benchmarks/bench_evaluation.py --size $(SIZE)
+else
+bench: real-model
 	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_training.py --measurements build/bench_training.jsonl  # goes on after an interruption
-	$(BIN)/python tests/benchmarks/bench_evaluation.py
+	for size in 15m 110m 135m; do $(BIN)/python tests/benchmarks/bench_evaluation.py --size $$size || exit; done
+	$(BIN)/python tests/benchmarks/bench_evaluation.py --size 135m --texts leaderboard
 	$(BIN)/python tests/benchmarks/bench_gguf.py
 	$(BIN)/python tests/benchmarks/bench_gguf_report.py
 	$(BIN)/python tests/benchmarks/bench_data_check.py
+endif
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines

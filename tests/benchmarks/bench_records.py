@@ -1,4 +1,4 @@
-"""The Markdown of bench_evaluation.py's records, by model or protocol; the conditions of any benchmark."""
+"""The Markdown of bench_evaluation.py's records; the conditions of any benchmark."""
 
 import os
 import platform
@@ -8,109 +8,101 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: By contender: what `bench_contender.answer_all` returns.
-Records = dict[str, dict[str, Any]]
+#: By contender and task, what `bench_contender.serve` gives back, summed over all parts.
+Records = dict[str, dict[str, dict[str, Any]]]
 
 
-def score_section(size: str, records: Records) -> list[str]:
-    """The record of one model as Markdown."""
-    ours, others = records["ours"], {name: record for name, record in records.items() if name != "ours"}
-    best = {task: min(others, key=lambda name: others[name]["tasks"][task]["seconds"]) for task in ours["tasks"]}
+def score_section(records: Records, batches: dict[str, int]) -> list[str]:
+    """The log-likelihoods of one model as Markdown."""
+    hf, float32, bfloat16 = (_with_total(records[name]) for name in ("hf", "ours", "ours bfloat16"))
     lines = [
-        f"### {size} parameters",
+        "Tokens: *sent* in all requests, *computed by `hf`* with its grouping of one-token answers and its padding, *distinct* "
+        "the least that any engine must compute, *computed here*.",
         "",
-        "| task | requests | sent | computed by `hf` | distinct | computed here | `hf`, best batch | here | ratio "
-        "| largest Δ log-probability | flags that differ |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| task | requests | sent | computed by `hf` | distinct | computed here | `hf`, batch size | here, float32 | ratio "
+        "| here, bfloat16 | ratio | largest Δ log-probability, float32 | flags that differ |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    total = [0.0, 0.0]
-    for task, mine in ours["tasks"].items():
-        theirs = others[best[task]]["tasks"][task]
-        gaps = [abs(a[0] - b[0]) for a, b in zip(mine["answers"], theirs["answers"], strict=True)]
-        flags = sum(a[1] != b[1] for a, b in zip(mine["answers"], theirs["answers"], strict=True))
-        total[0], total[1] = total[0] + theirs["seconds"], total[1] + mine["seconds"]
+    for task, mine in float32.items():
+        theirs, rounded = hf[task], bfloat16[task]
+        pairs = list(zip(mine["answers"], theirs["answers"], strict=True))
         lines.append(
-            f"| {task} | {len(gaps):,} | {mine['sent']:,} | {theirs['fed']:,} | {mine['distinct']:,} | {mine['fed']:,} "
-            f"| {theirs['seconds']:.1f} s ({best[task].removeprefix('hf')}) | {mine['seconds']:.1f} s "
-            f"| **{theirs['seconds'] / mine['seconds']:.1f}** | {max(gaps):.1e} | {flags} |"
+            f"| {task} | {len(pairs):,} | {mine['sent']:,} | {theirs['computed']:,} | {mine['distinct']:,} "
+            f"| {mine['computed']:,} | {theirs['seconds']:.1f} s{_batch(task, batches)} | {mine['seconds']:.1f} s "
+            f"| **{theirs['seconds'] / mine['seconds']:.1f}** | {rounded['seconds']:.1f} s "
+            f"| **{theirs['seconds'] / rounded['seconds']:.1f}** | {max(abs(a[0] - b[0]) for a, b in pairs):.1e} "
+            f"| {sum(a[1] != b[1] for a, b in pairs)} |"
         )
-    lines += [
-        f"| all | | | | | | {total[0]:.1f} s | {total[1]:.1f} s | **{total[0] / total[1]:.1f}** | | |",
-        "",
-        _whole(records),
-        "",
-    ]
+    lines += ["", *_rate_lines({"float32": float32, "bfloat16": bfloat16}), "", _memory(records), ""]
     return lines
 
 
-def _whole(records: Records) -> str:
-    """Seconds and peak memory of the whole runs."""
+def _rate_lines(by_dtype: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """The share of the measured matrix rate, by type and task."""
+    lines = [
+        "Share of the matrix rate that was measured before and after each part (1,024 tokens times a matrix of a layer, the "
+        "faster of MKL and oneDNN): 2 FLOP a multiply-add in the layers' matrices, in attention over real context lengths, and "
+        "in the output head where it is computed.",
+        "",
+        "| type | task | measured rate, GFLOP/s | layers | layers and attention | layers, attention and head |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for dtype, records in by_dtype.items():
+        for task, record in records.items():
+            flop, shares = 0.0, []
+            for part in ("layer_flop", "attention_flop", "head_flop"):
+                flop += record[part]
+                shares.append(f"{flop / record['possible_flop']:.0%}")
+            rate = record["possible_flop"] / record["seconds"] / 1e9
+            lines.append(f"| {dtype} | {task} | {rate:.0f} | " + " | ".join(shares) + " |")
+    return lines
+
+
+def _with_total(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    total: dict[str, Any] = {}
+    for record in records.values():
+        for key, value in record.items():
+            total[key] = total[key] + value if key in total else value
+    return records | {"all": total}
+
+
+def _batch(task: str, batches: dict[str, int]) -> str:
+    return f" ({batches[task]})" if task in batches else ""
+
+
+def _memory(records: Records) -> str:
+    """Peak memory of each contender."""
     return (
-        "Whole runs, seconds and peak memory: "
+        "Peak memory: "
         + "; ".join(
-            f"{'here' if name == 'ours' else name.replace('hf', '`hf` batch ')} "
-            f"{sum(t['seconds'] for t in record['tasks'].values()):.1f} s, {record['memory']:.2f} GiB"
+            f"{name.replace('ours', 'here').replace('hf', '`hf`')} {max(r['memory'] for r in record.values()):.2f} GiB"
             for name, record in records.items()
         )
         + "."
     )
 
 
-def text_section(protocol: str, records: Records) -> list[str]:
-    """The record of one protocol's texts as Markdown."""
-    ours, others = records["ours"], {name: record for name, record in records.items() if name != "ours"}
+def text_section(records: Records, batches: dict[str, int]) -> list[str]:
+    """The texts of one model as Markdown."""
+    hf, float32, bfloat16 = (_with_total(records[name]) for name in ("hf", "ours", "ours bfloat16"))
     lines = [
-        f"### Protocol {protocol}",
+        "At most 256 tokens a text; of a cut context's answer the whole is compared, and `hf` encodes the Orca prompt by its "
+        "own rules.",
         "",
-        "| task | prompts | tokens of the texts: least, median, most | `hf`, best batch | here | ratio | texts that differ |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| task | prompts | tokens of the texts: least, median, most | `hf`, batch size | here, float32 | ratio "
+        "| texts that differ | here, bfloat16 | ratio |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    total = [0.0, 0.0]
-    for task, mine in ours["tasks"].items():
-        best = min(others, key=lambda name: others[name]["tasks"][task]["seconds"])
-        theirs, lengths = others[best]["tasks"][task], sorted(mine["lengths"])
+    for task, mine in float32.items():
+        theirs, rounded, lengths = hf[task], bfloat16[task], sorted(mine["lengths"])
         differ = sum(a.strip() != b.strip() for a, b in zip(mine["answers"], theirs["answers"], strict=True))
-        total = [total[0] + theirs["seconds"], total[1] + mine["seconds"]]
         lines.append(
             f"| {task} | {len(lengths)} | {lengths[0]}, {lengths[len(lengths) // 2]}, {lengths[-1]} "
-            f"| {theirs['seconds']:.1f} s ({best.removeprefix('hf')}) | {mine['seconds']:.1f} s "
-            f"| **{theirs['seconds'] / mine['seconds']:.1f}** | {differ} |"
+            f"| {theirs['seconds']:.1f} s{_batch(task, batches)} | {mine['seconds']:.1f} s "
+            f"| **{theirs['seconds'] / mine['seconds']:.1f}** | {differ} | {rounded['seconds']:.1f} s "
+            f"| **{theirs['seconds'] / rounded['seconds']:.1f}** |"
         )
-    both = f"{total[0]:.1f} s | {total[1]:.1f} s | **{total[0] / total[1]:.1f}**"
-    return [*lines, f"| both | | | {both} | |", "", _whole(records), ""]
-
-
-def turned_section(records: Records) -> list[str]:
-    """How many predictions turn between pairs of contenders, as a Markdown table."""
-    pairs = (("hf1", "hf8"), ("ours", "hf1"), ("hf1", "float32"), ("ours", "float32"))
-    lines = [
-        "| task | questions | " + " | ".join(f"{_name(a)} / {_name(b)}: turned, largest Δ" for a, b in pairs) + " |",
-        "|---|--:|" + "--:|" * len(pairs),
-    ]
-    total = [0] * len(pairs)
-    for task, ours in records["ours"]["tasks"].items():
-        cells = []
-        for place, (a, b) in enumerate(pairs):
-            turned, gap = _turned(records[a]["tasks"][task], records[b]["tasks"][task])
-            total[place] += turned
-            cells.append(f"{turned}, {gap:.3f}")
-        lines.append(f"| {task} | {len(set(ours['documents']))} | " + " | ".join(cells) + " |")
-    return [*lines, "| all | | " + " | ".join(map(str, total)) + " |", ""]
-
-
-def _name(contender: str) -> str:
-    names = {"ours": "here", "float32": "float32"}
-    return names.get(contender) or f"`hf` {contender.removeprefix('hf')}"
-
-
-def _turned(one: dict[str, Any], other: dict[str, Any]) -> tuple[int, float]:
-    """(questions whose best choice differs, the largest difference of a log-probability)."""
-    best: list[dict[int, tuple[float, int]]] = [{}, {}]
-    for place, record in enumerate((one, other)):
-        for number, (document, (logprob, _)) in enumerate(zip(record["documents"], record["answers"], strict=True)):
-            best[place][document] = max(best[place].get(document, (float("-inf"), 0)), (logprob, -number))
-    gap = max(abs(a[0] - b[0]) for a, b in zip(one["answers"], other["answers"], strict=True))
-    return sum(best[0][d][1] != best[1][d][1] for d in best[0]), gap
+    return [*lines, "", _memory(records), ""]
 
 
 def write_record(path: Path, lines: Sequence[str]) -> None:
