@@ -140,7 +140,10 @@ class TreeForward:
             )
             chunk_positions = (positions_among_distinct[chunk_targets] - chunk_start).to(logits.device)
             chunk_target_ids = target_ids[chunk_targets].to(logits.device)
-            target_logprobs = logits[chunk_positions, chunk_target_ids] - logits.logsumexp(dim=-1)[chunk_positions]
-            logprobs[chunk_targets] = target_logprobs.double().cpu()
-            greedy_flags[chunk_targets] = (logits.argmax(dim=-1)[chunk_positions] == chunk_target_ids).cpu()
+            target_logits = logits[chunk_positions, chunk_target_ids]
+            largest_logits, greedy_ids = logits.max(dim=-1)
+            # As `logsumexp`, but in place: a copy of the logits takes longer than what is done with it.
+            log_sums = logits.sub_(largest_logits[:, None]).exp_().sum(dim=-1).log_() + largest_logits
+            logprobs[chunk_targets] = (target_logits - log_sums[chunk_positions]).double().cpu()
+            greedy_flags[chunk_targets] = (greedy_ids[chunk_positions] == chunk_target_ids).cpu()
         return logprobs, greedy_flags
