@@ -7,15 +7,21 @@ examples, each question with its answer; its own module because the other protoc
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols.chat import Chat, messages_of_context
 from orca_bench.evaluate.request_encoding import Encoding, ScoredSequence, cut_at_stop_strings, encoding_of_protocol
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.tokenizers.chat_template import PINNED_DATE, ChatTemplate
+
+#: Stands for a question while what is written around it is looked at.
+_QUESTION_MARK = "\ufdd1question\ufdd1"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class ChatEncoding(Encoding):
         # A token that ends a turn is no part of a decoded text, but of what a server may send.
         self.end_strings = (*template.end_strings, *(template.spelling(id_) for id_ in template.end_ids))
         self._last_context_and_place: tuple[str, _ResponsePlace] | None = None
+        # The choices of a question are cut alike, one after the other.
+        self._ids_of_chat = functools.lru_cache(maxsize=64)(self._compute_ids_of_chat)
 
     def rendered_prompt(self, context: str) -> str:
         """The text of a prompt, as the template writes it, uncut."""
@@ -114,40 +122,48 @@ class ChatEncoding(Encoding):
         self, context: str, max_context_tokens: int, fixed_prefix_characters: int, is_scored: bool
     ) -> list[int]:
         """The ids of a chat without as many of its oldest examples as need be, at most `max_context_tokens` of them."""
-
-        def ids_of(messages: Sequence[dict[str, str]]) -> list[int]:
-            if is_scored:
-                return self._response_place(messages).ids
-            return self.template.encode(self.template.render(messages, add_generation_prompt=True))
-
         messages = messages_of_context(context)
         system_messages = [message for message in messages if message["role"] == "system"]
         turns = messages[len(system_messages) :]
         description = turns[0]["content"][:fixed_prefix_characters]
         while len(turns) > 2:
             turns = [{"role": "user", "content": description + turns[2]["content"]}, *turns[3:]]
-            context_ids = ids_of([*system_messages, *turns])
+            context_ids = self._ids_of_chat(json.dumps([*system_messages, *turns]), is_scored)
             if len(context_ids) <= max_context_tokens:
                 return context_ids
-        return self._shorten_question([*system_messages, *turns], ids_of, max_context_tokens, description)
+        return self._shorten_question([*system_messages, *turns], max_context_tokens, description, is_scored)
+
+    def _text_of_chat(self, messages: Sequence[dict[str, str]], is_scored: bool) -> str:
+        """The text before a response that is scored, or before one that is generated."""
+        if is_scored:
+            return self._response_place(messages).text
+        return self.template.render(messages, add_generation_prompt=True)
+
+    def _compute_ids_of_chat(self, context: str, is_scored: bool) -> list[int]:
+        return self.template.encode(self._text_of_chat(messages_of_context(context), is_scored))
 
     def _shorten_question(
-        self,
-        messages: Sequence[dict[str, str]],
-        ids_of: Callable[[Sequence[dict[str, str]]], list[int]],
-        max_context_tokens: int,
-        description: str,
+        self, messages: Sequence[dict[str, str]], max_context_tokens: int, description: str, is_scored: bool
     ) -> list[int]:
         """The ids of a chat of one question without the tokens with which the question begins, as many as need be.
 
-        The system message, the description of the task and what the template writes after the question stay.
+        The system message, the description of the task and what the template writes after the question stay. Raises UserError
+        where nothing of the question would be left.
         """
-        context_ids = ids_of(messages)
+        context_ids = self._ids_of_chat(json.dumps(messages), is_scored)
         if len(context_ids) <= max_context_tokens:
             return context_ids
-        fixed_text = self.template.text_before_content(messages) + description
-        fixed_count = min(len(self.template.encode(fixed_text)), max_context_tokens)
-        return context_ids[:fixed_count] + context_ids[len(context_ids) - (max_context_tokens - fixed_count) :]
+        marked_messages = [*messages[:-1], {**messages[-1], "content": description + _QUESTION_MARK}]
+        text_before, _, text_after = self._text_of_chat(marked_messages, is_scored).rpartition(_QUESTION_MARK)
+        count_before, count_after = len(self.template.encode(text_before)), len(self.template.encode(text_after))
+        if count_before + count_after >= max_context_tokens:
+            raise UserError(
+                f"a context window of {self.window_tokens} tokens has no place for the question: {count_before} tokens "
+                f"stand before it and {count_after} after it",
+                where=self.template.source,
+                hint="a shorter system message, or fewer new tokens (--max-new-tokens), leaves more",
+            )
+        return context_ids[:count_before] + context_ids[len(context_ids) - (max_context_tokens - count_before) :]
 
     def is_complete(self, generated_ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
         """Whether generated ids hold a whole answer: they end as a turn of the template does, or have a stop string."""
@@ -213,6 +229,14 @@ def template_notes(template: ChatTemplate, system_text: str | None) -> list[str]
         added_text = turn_text[len(prompt_text) :]
         notes.append(
             f"its chat template writes {added_text!r} before an answer that was given: choices are scored after it"
+        )
+    if "<think>" in template.text:
+        notes.append(
+            "its chat template knows a thought before an answer: where the model writes one, it counts as text"
+        )
+    if not template.writes_content_unchanged:
+        notes.append(
+            "its chat template writes an answer otherwise than it is given: choices are scored as given, examples as written"
         )
     return notes
 

@@ -66,7 +66,7 @@ def evaluation_config(
     question_limit = limit_from_json(limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
-    system_text = default_system_text(protocol) if system is None else system_message(system)
+    system_text = chosen_system_text(system, protocol)
     few_shot = check_few_shot(few_shot, protocol)
     dataset_revisions_by_task, max_new_tokens_by_task = (
         revisions_by_task(benchmarks_revisions, benchmarks),
@@ -174,7 +174,7 @@ def request_selection(
     check_choice(protocol, REQUEST_PROTOCOLS, "--protocol")
     select(tasks)
     question_limit = limit_from_json(limit)
-    system_text = default_system_text(protocol) if system is None else system_message(system)
+    system_text = chosen_system_text(system, protocol)
     few_shot, dataset_revisions_by_task = (
         check_few_shot(few_shot, protocol),
         revisions_by_task(benchmarks_revisions, benchmarks),
@@ -193,6 +193,19 @@ def request_selection(
         max_new_tokens_by_task,
         few_shot,
     )
+
+
+def chosen_system_text(system: str | int | None, protocol_name: str) -> str | None:
+    """The text of a system message, None for the protocol's own choice; raises UserError where the protocol has none."""
+    if system is None:
+        return default_system_text(protocol_name)
+    if protocol_name in ("leaderboard", "plain"):
+        raise UserError(
+            f"not an option of --protocol {protocol_name}, which has no system message",
+            where="--system",
+            hint="it is one of --protocol orca and chat",
+        )
+    return system_message(system)
 
 
 def check_few_shot(few_shot: str | None, protocol_name: str) -> str:

@@ -133,17 +133,18 @@ class ChatTemplate:
         padded_mark = f"\n{_FIRST_MARK}\n"
         return padded_mark not in self.render([_user("?"), _assistant(padded_mark)])
 
+    @cached_property
+    def writes_content_unchanged(self) -> bool:
+        """Whether an answer stands in the text as it is given, but for the white space around it."""
+        content = f"""{_FIRST_MARK} It's "A" & <b> \\ é""" + "\n two  lines."
+        return content in self.render([_user("?"), _assistant(content)])
+
     def text_before_response(self, messages: Sequence[Message]) -> str:
         """What the template writes before the content of the assistant's turn that answers the messages."""
         rendered = self.render([*messages, _assistant(_FIRST_MARK)])
         if _FIRST_MARK not in rendered:
             raise UserError("the chat template leaves what the assistant says out", where=self.source)
         return rendered[: rendered.rindex(_FIRST_MARK)]
-
-    def text_before_content(self, messages: Sequence[Message]) -> str:
-        """What the template writes before the content of the last of the messages."""
-        rendered = self.render([*messages[:-1], {**messages[-1], "content": _FIRST_MARK}])
-        return rendered[: max(0, rendered.rfind(_FIRST_MARK))]
 
     @cached_property
     def default_system_text(self) -> str | None:

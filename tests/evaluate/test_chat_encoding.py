@@ -5,6 +5,7 @@ import json
 import pytest
 from chat_templates import TEMPLATES, tokenizer_folder
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, chat_encoding
 from orca_bench.evaluate.chat_encoding import ChatEncoding
 from orca_bench.evaluate.protocols import Chat, ChatSettings
@@ -87,8 +88,8 @@ def test_a_choice_is_scored_after_what_the_assistants_turn_begins_with(encoding_
         pair = encoding.encode_pair(context, "It is 4.")
         apply(encoding, [{"role": "user", "content": "?"}])
         assert encoding.theirs.decode(pair.token_ids[: pair.scored_start]).endswith(ending)
-        (note,) = chat_encoding.template_notes(encoding.template, None)
-        assert "choices are scored after" in note
+        note, thought_note = chat_encoding.template_notes(encoding.template, None)
+        assert "choices are scored after" in note and "a thought before an answer" in thought_note
     assert "begins an answer that is generated with '<|User|>?<|Assistant|><think>\\n'" in note.replace(
         "<|begin_of_text|>", ""
     )
@@ -142,6 +143,46 @@ def test_a_question_that_is_too_long_keeps_system_message_description_and_its_en
     question = messages_of_context(request.context)[-1]["content"]
     question_end = text.partition("\n\n")[2].removesuffix(f"<|im_end|>\n<|im_start|>assistant\n{request.continuation}")
     assert question.endswith(question_end) and 0 < len(question_end) < len(question)
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3"])
+def test_a_question_of_which_nothing_is_left_is_refused(encoding_of, mini, name):
+    """What the template writes after the question stays, in every window in which a token of the question does."""
+    request = chat_requests(mini, ["mmlu"], 1, system="Be brief.")[0]
+    endings = {True: "<think>\n\n</think>\n\n" if name == "qwen3" else "", False: ""}
+    are_refused = []
+    for window_tokens in range(60, 124, 8):
+        for is_scored, ending in endings.items():
+            encoding = encoding_of(name, window_tokens)
+            apply(encoding, [{"role": "user", "content": "?"}])
+            try:
+                if is_scored:
+                    ids = encoding.encode_pair(request.context, "A", request.fixed_prefix_characters).token_ids[:-1]
+                else:
+                    ids = encoding.encode_prompt(request.context, request.fixed_prefix_characters, 1).token_ids
+            except UserError as error:
+                assert f"a context window of {window_tokens} tokens has no place for the question" in str(error)
+                are_refused.append(True)
+            else:
+                text = encoding.theirs.decode(ids)
+                assert text.endswith(f"<|im_end|>\n<|im_start|>assistant\n{ending}") and "mathematics.\n\n" in text
+                are_refused.append(False)
+    assert are_refused[:2] == [True, True] and are_refused[-2:] == [False, False]
+
+
+def test_choices_of_a_question_are_cut_once(encoding_of, mini, monkeypatch):
+    request = chat_requests(mini, ["mmlu"], 1)[0]
+    encoding = encoding_of("chatml", 150)
+    renderings = []
+    render = encoding.template.render
+    monkeypatch.setattr(
+        encoding.template, "render", lambda *args, **options: renderings.append(1) or render(*args, **options)
+    )
+    counts = []
+    for choice in ("A", "B", "C and D"):
+        encoding.encode_pair(request.context, choice, request.fixed_prefix_characters)
+        counts.append(len(renderings))
+    assert counts[0] > 5 and counts[0] == counts[1] == counts[2] and encoding.shortened_context_count == 3
 
 
 def test_a_text_ends_with_its_turn_or_at_a_stop_string(encoding_of):

@@ -153,6 +153,7 @@ def test_another_template_in_the_same_folder_makes_another_result(chat_model, tm
         ("{{ 1 + }}", {}, "the chat template is no Jinja"),
         (LLAMA2 + "{{ [1] | random }}", {}, "the chat template writes another text every time: it uses 'random'"),
         (LLAMA2, {"few_shot": "pairs"}, "--few-shot: 'pairs' is not one of turns, one-turn"),
+        (LLAMA2, {"system": 3, "protocol": "leaderboard"}, "--system: not an option of --protocol leaderboard"),
         (LLAMA2, {"few_shot": "turns", "protocol": "orca"}, "--few-shot: not an option of --protocol orca"),
     ],
 )

@@ -90,6 +90,14 @@ def test_an_answer_ends_with_words_where_no_token_of_its_own_ends_it(
     assert [template.spelling(id_) for id_ in template.end_ids] == ids and list(template.end_strings) == strings
 
 
+@pytest.mark.parametrize(
+    "change", ["m.content | lower", "m.content | tojson", "m.content | e", "m.content | replace('  ', ' ')"]
+)
+def test_a_template_that_changes_an_answer_is_known(template_of, templates, change):
+    assert all(template.writes_content_unchanged for template in templates.values())
+    assert not template_of("{% for m in messages %}{{ " + change + " }}{% endfor %}").writes_content_unchanged
+
+
 def test_a_template_for_one_question_serves_one_turn(template_of):
     template = template_of(
         "{{ 'Q ' + messages[0].content + ' A ' }}{% if messages | length > 1 %}{{ messages[1].content }}"
