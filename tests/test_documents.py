@@ -31,6 +31,7 @@ _FOREIGN_OPTIONS = {
     "--num_gpus",
     "--module",
     "--model_args",
+    "--use_cache",
 }
 
 
