@@ -110,6 +110,7 @@ def evaluate(
     fresh: bool = False,
     max_seconds: float | None = None,
     data_report: str | Path | None = None,
+    log_samples: str | Path | None = None,
     display: Display | None = None,
 ) -> dict[str, ResultFile]:
     """Evaluate a model folder, GGUF file, hub id or run (by default the newest finished run); returns the results by protocol.
@@ -122,7 +123,8 @@ def evaluate(
     `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
     one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. `data_report`, a file of
     `orca-bench data check` or `none`, marks the questions that are in the training records; by default it is that of the
-    model's folder. Raises Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the
+    model's folder. `log_samples` is a folder for lm-eval's own files of results and samples; empty means one beside the result.
+    Raises Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the
     returned mapping is empty.
     """
     from orca_bench import mini
@@ -149,6 +151,7 @@ def evaluate(
         fresh=fresh,
         max_seconds=max_seconds,
         data_report=data_report,
+        log_samples=log_samples,
         show_message=display.message,
     )
     protocols = evaluation.evaluate(config, display)

@@ -81,6 +81,14 @@ from orca_bench.question_limit import LimitJson
     help="Start nothing new after this time (90m, 2h, 1h30m, or seconds) and exit with 130. Every answer is stored, and the "
     "same command continues.",
 )
+@click.option(
+    "--log-samples",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Write lm-eval's own files too, results_TIME.json and samples_TASK_TIME.jsonl, below DIR.  [DIR: lm_eval/ beside the "
+    "result]",
+)
 @options.data_report("that of the model's folder, where there is one")
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 @options.reported
@@ -103,6 +111,7 @@ def command(
     out: Path | None,
     fresh: bool,
     max_time: str | None,
+    log_samples: str | None,
     data_report: str | None,
     output_format: str,
     reported: str,
@@ -173,6 +182,7 @@ def command(
             fresh=fresh,
             max_seconds=max_seconds,
             data_report=data_report,
+            log_samples=log_samples,
             display=display,
         )
     if results:  # of a launcher's processes, the first one prints for all

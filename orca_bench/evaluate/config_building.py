@@ -7,7 +7,7 @@ because the command line and the Python interface take the same texts; nothing h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ def evaluation_config(
     fresh: bool = False,
     max_seconds: float | None = None,
     data_report: str | Path | None = None,
+    log_samples: str | Path | None = None,
     show_message: hub.ShowMessage = lambda line: None,
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
@@ -57,8 +58,8 @@ def evaluation_config(
     None is the protocol's own choice: message 5 under `orca`, none under `chat`. `few_shot`, of `chat`, is of FEW_SHOT_NAMES.
     `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here
     (`show_message` gets a line about it), and a server is asked for the name of its model. `data_report` is a report of
-    `orca-bench data check`, or `none`; by default it is that of the model's folder. Raises UserError for a text that is not
-    valid.
+    `orca-bench data check`, or `none`; by default it is that of the model's folder. `log_samples` is the folder for lm-eval's own
+    files, empty for one beside the result. Raises UserError for a text that is not valid.
     """
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
@@ -138,7 +139,19 @@ def evaluation_config(
         data_report_path=report_path(data_report, None if is_server else model_folder),
         has_named_report=data_report is not None,
         harness_task_names=harness_task_names,
+        sample_log_folders_by_protocol=_sample_log_folders(log_samples, result_paths),
     )
+
+
+def _sample_log_folders(log_samples: str | Path | None, result_paths: Mapping[str, Path]) -> dict[str, Path]:
+    """The folder of lm-eval's own files by protocol; none where they are not wanted."""
+    if log_samples is None:
+        return {}
+    if str(log_samples) in ("", "."):
+        return {protocol: path.parent / "lm_eval" / path.stem for protocol, path in result_paths.items()}
+    if len(result_paths) == 1:
+        return dict.fromkeys(result_paths, Path(log_samples))
+    return {protocol: Path(log_samples) / protocol for protocol in result_paths}
 
 
 def split_task_names(task_names: str, protocol: str) -> tuple[str, list[str]]:

@@ -26,7 +26,7 @@ class EvaluationConfig:
     `data_report_path` is a report of `orca-bench data check` on the records that the model was trained on;
     `has_named_report` says that a user named it, so that it must be of these rows. `few_shot` says how protocol `chat` shows
     few-shot examples. `harness_task_names` are names of lm-eval's tasks and groups that the suite does not have; protocol
-    `plain` alone has them.
+    `plain` alone has them. `sample_log_folders_by_protocol` are the folders into which lm-eval's own files are written too.
     """
 
     model_folder: ModelFolder
@@ -46,3 +46,4 @@ class EvaluationConfig:
     has_named_report: bool = True
     few_shot: str = "turns"
     harness_task_names: Sequence[str] = ()
+    sample_log_folders_by_protocol: Mapping[str, Path] = field(default_factory=dict)

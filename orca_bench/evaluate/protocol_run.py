@@ -30,6 +30,7 @@ from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, without_samples
 from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
+from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.evaluate.overlap_marks import OverlapMarker
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
@@ -261,6 +262,10 @@ def open_run(
         if cache.journal_note:
             display.message(cache.journal_note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
+        if (sample_log_folder := config.sample_log_folders_by_protocol.get(protocol_name)) is not None:
+            sample_log = SampleLog(sample_log_folder, result.model, result.protocol, config.question_limit)
+            harness_model.sample_log = sample_log
+            display.message(f"lm-eval's own files of {protocol_name}: {sample_log.results_file}")
         row_hashes_by_task: dict[str, Mapping[str, str]] = {
             task.name: inputs.rows_by_task[task.name].hashes_by_split for task in config.tasks
         }

@@ -30,6 +30,7 @@ from orca_bench.evaluate.harness.lm_eval_instances import (
     request_of,
     token_choice_of,
 )
+from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.token_choice import TokenChoice
@@ -60,6 +61,8 @@ class HarnessModel(LM):
         self.answer_progress: AnswerProgress = answer_progress or SilentDisplay()
         #: How many answers came from the cache, since `begin`.
         self.cached_answer_count = 0
+        #: Where lm-eval's own files of samples are written, if they are wanted.
+        self.sample_log: SampleLog | None = None
         self._calls: list[Call] = []
         self._prepared_call: Call | None = None
         self._default_max_new_tokens = MAX_NEW_TOKENS

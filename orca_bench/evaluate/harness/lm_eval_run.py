@@ -20,6 +20,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
+from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.results.models import Question
 
 #: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
@@ -52,15 +53,17 @@ def evaluate_tasks(
     groups: Mapping[str, Group] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """lm-eval's result of some tasks with a model; `should_log_samples` adds every document with the model's responses.
-    `groups` are lm-eval's groups of these tasks, by name, which it then gives values too.
+    `groups` are lm-eval's groups of these tasks, by name, which it then gives values too. A model with a `sample_log` has the
+    documents and its responses written there.
 
     `evaluate` is called and not `simple_evaluate`, which asks git for the current folder's revision, lists the machine's
     packages, and gives nothing back where LOCAL_RANK is not 0. Standard errors are ours, by the right unit.
     """
     hide_harness_log()
     tasks_by_name = {task.task_name: task for task in harness_tasks}
+    sample_log: SampleLog | None = getattr(harness_model, "sample_log", None)  # of our own model class alone
     with _without_progress_bars():
-        return lm_eval.evaluator.evaluate(
+        harness_result: dict[str, Any] = lm_eval.evaluator.evaluate(
             lm=harness_model,
             task_dict={
                 "tasks": tasks_by_name,
@@ -69,8 +72,11 @@ def evaluate_tasks(
             },
             limit=document_limit,
             bootstrap_iters=0,
-            log_samples=should_log_samples,
+            log_samples=should_log_samples or sample_log is not None,
         )
+    if sample_log is not None:
+        sample_log.add(harness_result)
+    return harness_result
 
 
 def hide_harness_log() -> None:
