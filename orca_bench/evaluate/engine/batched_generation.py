@@ -2,7 +2,8 @@
 
 The prompts are computed through the prefix tree, so what several share is computed once. A prompt's keys and values are then
 copied into a slot, where the sequence grows token by token. A sequence that is finished leaves its slot at once, and the next
-prompt is computed and takes it. Nothing is padded. Its own module because it decides only which sequence is computed when; the
+prompt is computed and takes it. Nothing is padded. Where slots are attended one by one, the next tokens are guessed from what
+stands before, and the guesses verified together. Its own module because it decides only which sequence is computed when; the
 engine computes.
 """
 
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from orca_bench.evaluate.engine import prefix_tree
+from orca_bench.evaluate.engine.draft_attention import DraftAttention
+from orca_bench.evaluate.engine.draft_tokens import DraftTokens
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import StepAttention
@@ -39,9 +42,10 @@ class NonFiniteLogit(Exception):
 
 @dataclass
 class _OpenSequence:
-    """The prompt's number and the continuation so far of the sequence in a slot."""
+    """The prompt's number, the guesses, and the continuation so far of the sequence in a slot."""
 
     prompt_index: int
+    drafts: DraftTokens
     continuation_ids: list[int] = field(default_factory=list)
 
 
@@ -107,14 +111,22 @@ class Generation:
         )
         if not batch.ended_paths:
             return
-        self._open_sequences += [_OpenSequence(ended_path.sequence_index) for ended_path in batch.ended_paths]
+        self._open_sequences += [
+            _OpenSequence(path.sequence_index, DraftTokens(self._prompt_ids[path.sequence_index]))
+            for path in batch.ended_paths
+        ]
         last_token_indices = torch.tensor(
             [ended_path.path_indices[-1] for ended_path in batch.ended_paths], device=hidden_states.device
         )
-        yield from self._append_next_tokens(first_slot, hidden_states.index_select(0, last_token_indices))
+        drafts: list[list[int]] = [[] for _ in batch.ended_paths]
+        yield from self._append_next_tokens(first_slot, hidden_states.index_select(0, last_token_indices), drafts)
 
     def _generate_next_tokens(self) -> Iterator[int]:
-        """Compute one more token of every open sequence."""
+        """Compute one more token of every open sequence, or several where those that were guessed are right."""
+        drafts = self._draft_tokens()
+        if any(drafts):
+            yield from self._verify_drafts(drafts)
+            return
         step_attention = StepAttention(
             self._slots,
             len(self._open_sequences),
@@ -128,29 +140,69 @@ class Generation:
             [[position] for position in step_attention.positions], device=self._tree_forward.device
         )
         yield from self._append_next_tokens(
-            0, self._tree_forward.last_hidden(last_token_ids, token_positions, step_attention)[:, -1]
+            0, self._tree_forward.last_hidden(last_token_ids, token_positions, step_attention)[:, -1], drafts
         )
 
-    def _append_next_tokens(self, first_slot: int, hidden_states: torch.Tensor) -> Iterator[int]:
-        """Append the likeliest token to the sequences of the slots from `first_slot` on; those that are finished leave.
+    def _draft_tokens(self) -> list[list[int]]:
+        """The guessed next tokens of every open sequence: none where one is not simply the likeliest, or layers have windows."""
+        has_window = any(window is not None for window in self._tree_forward.layout.window_tokens_by_layer)
+        if has_window or not self._slots.attends_slot_by_slot:
+            return [[] for _ in self._open_sequences]
+        return [
+            # What is guessed has room in the slot, behind the last token.
+            sequence.drafts.propose(self._slots.tokens_per_slot - self._slots.token_counts_by_slot[slot] - 1)
+            if sequence.prompt_index not in self._token_choosers
+            else []
+            for slot, sequence in enumerate(self._open_sequences)
+        ]
 
-        `hidden_states` is [sequences, hidden size].
+    def _verify_drafts(self, drafts: list[list[int]]) -> Iterator[int]:
+        """Compute the last token and the guessed ones of every open sequence, and append what greedy decoding gives."""
+        attention = DraftAttention(
+            self._slots, [1 + len(draft) for draft in drafts], self._tree_forward.layout.window_tokens_by_mask
+        )
+        fed_token_ids = [
+            token_id
+            for sequence, draft in zip(self._open_sequences, drafts, strict=True)
+            for token_id in (sequence.continuation_ids[-1], *draft)
+        ]
+        device = self._tree_forward.device
+        token_ids, positions = (torch.tensor([ids], device=device) for ids in (fed_token_ids, attention.positions))
+        hidden_states = self._tree_forward.last_hidden(token_ids, positions, attention)[0]
+        yield from self._append_next_tokens(0, hidden_states, drafts)
+
+    def _append_next_tokens(
+        self, first_slot: int, hidden_states: torch.Tensor, drafts: Sequence[Sequence[int]]
+    ) -> Iterator[int]:
+        """Append the next tokens to the sequences of the slots from `first_slot` on; those that are finished leave.
+
+        `hidden_states` is [tokens, hidden size]: of each sequence its last token and then its guessed ones. A guessed token's
+        own prediction counts as long as all guesses up to it were right.
         """
         logits = self._tree_forward.logits(hidden_states)
-        highest_logits, likeliest_token_ids = logits.max(dim=-1)
-        for row, (sequence, token_id, logit) in enumerate(
-            zip(self._open_sequences[first_slot:], likeliest_token_ids.tolist(), highest_logits.tolist(), strict=True)
-        ):
-            if not math.isfinite(logit):
-                raise NonFiniteLogit(sequence.prompt_index, logit)
-            if (chooser := self._token_choosers.get(sequence.prompt_index)) is not None:
-                token_id = chooser.choose(logits[row], sequence.continuation_ids)
-            sequence.continuation_ids.append(token_id)
-        finished_slots = [
-            slot
-            for slot in range(first_slot, len(self._open_sequences))
-            if self._is_finished(self._open_sequences[slot].prompt_index, self._open_sequences[slot].continuation_ids)
-        ]
+        highest_logits, likeliest_token_ids = (tensor.tolist() for tensor in logits.max(dim=-1))
+        finished_slots, first_row = [], 0
+        for slot, draft in enumerate(drafts, start=first_slot):
+            sequence, accepted_count = self._open_sequences[slot], 0
+            chooser = self._token_choosers.get(sequence.prompt_index)
+            for row in range(first_row, first_row + 1 + len(draft)):
+                token_id = likeliest_token_ids[row]
+                if not math.isfinite(highest_logits[row]):
+                    raise NonFiniteLogit(sequence.prompt_index, highest_logits[row])
+                if chooser is not None:
+                    token_id = chooser.choose(logits[row], sequence.continuation_ids)
+                sequence.continuation_ids.append(token_id)
+                sequence.drafts.append(token_id)
+                if self._is_finished(sequence.prompt_index, sequence.continuation_ids):
+                    finished_slots.append(slot)
+                    break
+                if accepted_count == len(draft) or draft[accepted_count] != token_id:
+                    break
+                accepted_count += 1
+            sequence.drafts.note_result(draft, accepted_count)
+            # Keys and values of wrong guesses are written over.
+            self._slots.token_counts_by_slot[slot] -= len(draft) - accepted_count
+            first_row += 1 + len(draft)
         for slot in reversed(finished_slots):  # from the back, so that what moves into a slot is not itself finished
             self.continuations[self._open_sequences[slot].prompt_index] = self._open_sequences[slot].continuation_ids
             moved_sequence = self._open_sequences.pop()

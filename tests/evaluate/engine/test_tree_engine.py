@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.engine import prefix_tree, tree_attention
+from orca_bench.evaluate.engine import draft_tokens, prefix_tree, tree_attention
 from orca_bench.evaluate.engine.attention_interface import UnfitForTree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.engine.tree_forward import TreeForward
@@ -163,6 +163,7 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, cache_tokens
 def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(model, monkeypatch):
     """Two slots, one long answer and five short ones: the short ones pass by the long one."""
     sizes, last_hidden = [], TreeForward.last_hidden
+    monkeypatch.setattr(draft_tokens, "MAX_DRAFT_TOKENS", 0)
 
     def count(self, ids, positions, pattern):
         if isinstance(pattern, tree_attention.StepAttention):
@@ -191,6 +192,7 @@ def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
 
 
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
+    monkeypatch.setattr(draft_tokens, "MAX_DRAFT_TOKENS", 0)
     prompts = [[1, 5 + n, 9] for n in range(8)]
     expected = TreeEngine(model).generate_ids(prompts, lambda n, ids: False, 10)
     engine, calls, last_hidden = (
