@@ -98,6 +98,6 @@ def _explained_errors() -> Iterator[None]:
         if message.startswith(_UNKNOWN_TASKS):
             raise unknown_task_error(message.removeprefix(_UNKNOWN_TASKS).split(", ")[0], task_manager()) from error
         raise UserError(one_line(message), where="lm-eval") from error
-    except (KeyError, AssertionError, NotImplementedError, ImportError, FileNotFoundError, TypeError) as error:
+    except (LookupError, AssertionError, NotImplementedError, ImportError, FileNotFoundError, TypeError) as error:
         reason = one_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
         raise UserError(reason or type(error).__name__, where="lm-eval") from error

@@ -123,3 +123,8 @@ def test_an_engine_that_cannot_sample_refuses_by_name(mini):
 def test_an_argument_that_is_not_served_is_refused_with_the_request_named(small_window_model):
     with pytest.raises(UserError, match="task document 1 request 0: num_beams=3"):
         small_window_model.generate_until(generations(("a", {"max_gen_toks": 2}), ("b", {"num_beams": 3})))
+
+
+def test_texts_without_tokens_have_the_log_probability_zero(small_window_model):
+    small_window_model.encoding.uses_bos = False
+    assert small_window_model.loglikelihood_rolling(whole_texts("", "")) == [0.0, 0.0]
