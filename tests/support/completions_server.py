@@ -14,7 +14,8 @@ text), `polite` (the token that ends a text is not echoed), `short` (nor is any 
 probabilities stand a place too early or too late, or at the first token too), `rounded` (they are float16), `cut` (only the
 last tokens of a prompt are read), `other ids` (others are echoed), `old` (none are), `wordless` (400 for texts), `locked`
 (401), `topless` (no likeliest tokens), `two bos` (in front of texts), `other words` (another tokenizer), `special` (special
-tokens are read out of texts), `details` (cached tokens with each answer). A server that hangs creates the file that the
+tokens are read out of texts), `detail` (422 for echoed prompts, as FastAPI words it), `dies` (closes connections, once
+`quick` requests were answered), `details` (cached tokens with each answer). A server that hangs creates the file that the
 environment names in HANGING.
 """
 
@@ -130,6 +131,8 @@ def serve(
                 if mark := os.environ.get("HANGING"):
                     Path(mark).touch()
                 return server.hung.wait()
+            if fault == "dies" and len(server.requests) > server.quick:
+                return self.connection.close()
             if fault == "slow" and len(server.requests) == 1:
                 server.hung.wait(server.first_s)
             if fault == "strict" and set(request) - _STANDARD:
@@ -138,6 +141,10 @@ def serve(
                 return self._send_json(400, {"error": {"message": f"maximum context length is {window} tokens"}})
             if self.path != "/v1/completions" or request["model"] != name:
                 return self._send_json(404, {"error": {"message": "no such path or model"}})
+            if fault == "detail" and request.get("echo"):
+                return self._send_json(
+                    422, {"detail": [{"loc": ["body", "echo"], "msg": "extra fields\n not permitted"}]}
+                )
             if fault == "busy" and len(server.requests) % 3 == 0:
                 return self._send_json(429, {"error": {"message": "busy"}})
             if fault == "small" and len(request["prompt"]) > 20:

@@ -49,7 +49,9 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
                 values, tops = [*values[1:], *values[-1:]], [*tops[1:], *tops[-1:]]
             if fault == "late":
                 values, tops = [*values[:1], *values[:-1]], [*tops[:1], *tops[:-1]]
-            named = scored[::-1] if fault == "other ids" else scored
+            # As SGLang does, for ids of images: the last id of a text's vocabulary is one of them.
+            named = [i if i < model.model.config.vocab_size - 1 else 0 for i in scored]
+            named = scored[::-1] if fault == "other ids" else named
             meta["input_token_logprobs"] = [
                 [None, ids[start], None],
                 *([v, i, None] for v, i in zip(values, named, strict=True)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.servers import server_kinds
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
     from openai.types import Completion, Model
 
 _MAX_REQUEST_RETRIES = (
@@ -204,7 +206,9 @@ class Endpoint:
         try:
             return await send()
         except openai.APIStatusError as error:
-            raise RequestRefused(error.status_code, self._one_line(error.message, 300), self.redacted_url) from None
+            raise RequestRefused(
+                error.status_code, self._one_line(_refusal_text(error), 300), self.redacted_url
+            ) from None
         except openai.APIConnectionError as error:
             # An APITimeoutError too: httpx says whether it was the connection or the answer that took so long.
             if type(error.__cause__).__name__ in ("ReadTimeout", "WriteTimeout"):
@@ -296,6 +300,16 @@ class RequestRefused(UserError):
         self.status_code = status_code
         hints = {404: "the address ends in /v1 as a rule", 401: "the key is read from OPENAI_API_KEY"}
         super().__init__(f"the server refused ({status_code}): {message}", where=where, hint=hints.get(status_code))
+
+
+def _refusal_text(error: APIStatusError) -> str:
+    """What a server says of a request that it refuses: openai's client repeats only what stands under `error`."""
+    with contextlib.suppress(Exception):
+        content = error.response.json()
+        explanation = content.get("error", content.get("detail", content.get("message", content)))
+        explanation = explanation.get("message", explanation) if isinstance(explanation, dict) else explanation
+        return explanation if isinstance(explanation, str) else json.dumps(explanation, ensure_ascii=False)
+    return error.message
 
 
 def _positive_int(json_value: Any) -> int | None:

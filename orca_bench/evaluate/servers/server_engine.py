@@ -84,8 +84,12 @@ class ServerEngine:
 
     @property
     def takes_stop_ids(self) -> bool:
-        """Whether each request names the tokens that end a text, once `check` has found out what the server takes."""
-        return "stop_token_ids" in json.dumps(self.sampling_options)
+        """Whether the tokens that end a text can be named, once `check` has found out what the server takes.
+
+        Of vLLM and SGLang it is documented; llama.cpp and others take such a parameter and may do nothing with it.
+        """
+        documents_it = self.kind.name in (server_kinds.VLLM, server_kinds.SGLANG)
+        return documents_it and "stop_token_ids" in json.dumps(self.sampling_options)
 
     def close(self) -> None:
         """Cancel the requests that are under way."""
@@ -101,6 +105,8 @@ class ServerEngine:
         """
         if needs_scores:
             server_kinds.check_scores_prompts(self.kind, self.redacted_url)
+        if isinstance(self._api, SglangApi) and tokenizer is not None:
+            self._api.vocabulary_size = tokenizer.vocab_size
         self._endpoint.run(self._api.agree_on_options(stop_ids))
         probe_tokens = min(_PROBE_TOKENS, max(2, self.window_tokens // 2)) if self.window_tokens else _PROBE_TOKENS
         prompt_ids = list(range(1, probe_tokens + 1))

@@ -37,6 +37,8 @@ class SglangApi:
         self._endpoint, self.kind = endpoint, endpoint.kind
         self.sampling_options: dict[str, Any] = {}
         self.cache_use = PrefixCacheUse()
+        #: One more than the tokenizer's largest id; None where it is not known.
+        self.vocabulary_size: int | None = None
 
     async def agree_on_options(self, stop_ids: Sequence[int]) -> None:
         """See `ServerApi`."""
@@ -74,16 +76,9 @@ class SglangApi:
                 hint="the server, or what stands before it, adds tokens (a BOS?), cuts the prompt, or counts otherwise",
             )
         echoed_ids = [token_id for _, token_id in entries]
-        if isinstance(prompt, list) and echoed_ids != prompt[first_position:]:
-            index = next(
-                n for n, pair in enumerate(zip(echoed_ids, prompt[first_position:], strict=True)) if len({*pair}) == 2
-            )
-            raise UserError(
-                f"token id {prompt[first_position + index]} was sent at position {first_position + index}, and the server "
-                f"scored {echoed_ids[index]} there",
-                where=self._endpoint.redacted_url,
-                hint="the server, or what stands before it, makes other ids of a prompt",
-            )
+        if isinstance(prompt, list):
+            self._check_echo(prompt, first_position, echoed_ids)
+            echoed_ids = prompt[first_position:]
         unscored: list[float | None] = [None] * first_position
         return PromptScores(
             [*unscored, None, *(value for value, _ in entries[1:])],
@@ -123,6 +118,22 @@ class SglangApi:
             None,
             meta_info.get("prompt_tokens"),
         )
+
+    def _check_echo(self, prompt_ids: list[int], first_position: int, echoed_ids: list[int]) -> None:
+        """Raise UserError where other ids were scored than were sent.
+
+        SGLang echoes the last id of its vocabulary, and those beyond, as 0 (`_process_input_token_logprobs`); what it scores is
+        the id that was sent.
+        """
+        for position, echoed_id in enumerate(echoed_ids, first_position):
+            sent_id = prompt_ids[position]
+            is_last_id = self.vocabulary_size is not None and sent_id >= self.vocabulary_size - 1
+            if echoed_id != sent_id and not (echoed_id == 0 and is_last_id):
+                raise UserError(
+                    f"token id {sent_id} was sent at position {position}, and the server scored {echoed_id} there",
+                    where=self._endpoint.redacted_url,
+                    hint="the server, or what stands before it, makes other ids of a prompt",
+                )
 
     async def _generate(
         self,

@@ -204,6 +204,33 @@ def test_a_key_in_a_servers_refusal_is_not_repeated(connect, served, monkeypatch
     assert message == "Incorrect API key provided: ***"
 
 
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_dies_loses_no_answer_and_the_same_command_goes_on(
+    served, tiny_model, mini, command, monkeypatch
+):
+    monkeypatch.setattr(completions_client, "_MAX_REQUEST_RETRIES", 1)
+    url, server = served("dies")
+    server.quick = 13 + 4  # the check, and the requests of two rows of the first task
+    eval_ = words(tiny_model, mini, url, "--tasks", "winogrande,gsm8k", "--limit", 2, "--out", "r.json")
+    done = command(*eval_, "--concurrency", 1)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "cannot reach the server" in done.stderr.splitlines()[-1] or "disconnected" in done.stderr.splitlines()[-1]
+    assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande"]
+    server.quick = 10_000  # it is there again
+    done = command(*eval_)
+    assert done.returncode == 0 and "Winogrande: 4 answers were cached by an earlier run" in done.stdout + done.stderr
+    assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande", "gsm8k"]
+
+
+def test_what_a_server_says_of_a_request_that_it_refuses_is_quoted_in_one_line(connect, served):
+    with pytest.raises(UserError) as refusal:
+        connect(served("detail")[0]).log_likelihoods([ScoredSequence([4, 8, 5], 1)])
+    assert "the server refused (422): " in str(refusal.value) and "extra fields" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
 # --- signals --------------------------------------------------------------------------------------------------------
 
 

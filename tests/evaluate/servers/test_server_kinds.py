@@ -63,6 +63,12 @@ def test_llamacpps_server_generates_texts_and_is_refused_for_likelihoods(llamacp
     assert texts[0] == texts[1] and len(texts[0]) == 2
 
 
+def test_llamacpps_server_is_not_trusted_to_end_a_text_at_the_tokens_that_it_is_sent(llamacpp_url, tiny_model, connect):
+    tokenizer, engine = ModelFolder(str(tiny_model)).tokenizer, connect(llamacpp_url)
+    engine.check(False, tokenizer.stop_ids, tokenizer)
+    assert engine.kind.name == "llama.cpp" and not engine.takes_stop_ids  # it takes the parameter and ignores it
+
+
 @pytest.mark.slow
 def test_transformers_serve_is_refused_by_name(connect, tiny_model, tmp_path):
     pytest.importorskip("fastapi")

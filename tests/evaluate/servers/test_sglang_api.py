@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from orca_bench.errors import UserError
+from orca_bench.evaluate.engine import tree_engine
 from orca_bench.evaluate.engine_choice import open_engine
 from orca_bench.evaluate.engine_config import EngineConfig
-from orca_bench.evaluate.request_encoding import encoding_of_protocol
+from orca_bench.evaluate.request_encoding import ScoredSequence, encoding_of_protocol
 from orca_bench.models.model_folder import ModelFolder
 
 
@@ -50,6 +52,18 @@ def test_prompts_are_cut_to_what_sglang_takes_and_no_further(sglang, tiny_model)
         prompts = [rule.encode_prompt("word " * 1100, max_new_tokens=20)]
         started.engine.generate(prompts, [[]], rule)
     assert sorted(len(request["input_ids"]) for request in server.requests[sent:])[-3:] == [274, 293, 293]
+
+
+def test_the_last_id_of_a_vocabulary_is_scored_though_sglang_echoes_it_as_0(connect, sglang, tiny_model):
+    folder = ModelFolder(str(tiny_model))
+    last_id = folder.config.vocab_size - 1
+    sequence, engine = ScoredSequence([5, last_id, 7, last_id], 1), connect(sglang()[0])
+    with pytest.raises(UserError, match=f"token id {last_id} was sent at position 1, and the server scored 0 there"):
+        engine.log_likelihoods([sequence])
+    assert folder.tokenizer.vocab_size == last_id + 1
+    engine.check(True, folder.tokenizer.stop_ids, folder.tokenizer)
+    own = tree_engine.load_engine(folder).log_likelihoods([sequence])
+    assert engine.log_likelihoods([sequence])[0][0] == pytest.approx(own[0][0], abs=1e-4)
 
 
 def test_a_text_that_is_broken_off_is_no_answer_and_the_same_command_goes_on(sglang, tiny_model, mini, command):
