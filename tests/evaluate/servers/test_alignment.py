@@ -38,7 +38,7 @@ def test_sglangs_server_passes_and_its_cache_is_counted(connect, sglang, tokeniz
         ),
         ("late", r"token id \d+ is generated after 16 ids with log-probability -\d.*, and scored there with -\d"),
         ("first", r"position 7 of a prompt of 16 has log-probability -\d.*, and -\d.* are sent alone"),
-        ("cut", r"16 token ids were sent and 9 log-probabilities came back, 17 expected"),
+        ("cut", r"1[62] token ids were sent and 9 log-probabilities came back, 1[73] expected"),
         ("other ids", r"1, 2, 3, 4, 5, 6, 7, 8, … were sent as token ids, and the server echoes 1, 16, 15"),
         (
             "other words",
@@ -61,7 +61,7 @@ def test_a_server_whose_scores_are_of_other_tokens_is_refused(connect, served, t
             "stale",
             r"positions 10 to 15 have the same log-probabilities .* with id 1 instead of 9 at position 8; .*cache",
         ),
-        ("cut", r"2 token ids|16 token ids were sent and the server counts a prompt of 8"),
+        ("cut", r"1[62] token ids were sent and the server counts a prompt of 8"),
         ("bos", r"2 token ids were sent and the server counts a prompt of 3"),
         ("other ids", r"token id \d+ was sent at position \d+, and the server scored \d+ there"),
         ("other words", r"the server makes \d+ tokens of a sentence, and the model folder's tokenizer \d+"),
