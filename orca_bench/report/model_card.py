@@ -100,6 +100,8 @@ def _result_notes(result: Result) -> Iterator[str]:
     if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
         system_id = system_id_of(protocol.system)
         yield "a system message of its own" if system_id is None else f"system message {system_id}"
+    if protocol.few_shot == "one-turn":
+        yield "few-shot examples in one turn"
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
     if result.question_limit:

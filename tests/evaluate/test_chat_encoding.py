@@ -81,6 +81,25 @@ def test_prompt_and_response_are_the_beginning_of_the_whole_chat(encoding_of, mi
     assert encoding.shortened_context_count == 0
 
 
+def test_a_real_models_ids_are_those_of_apply_chat_template(real_tokenizer_folder, mini):
+    """SmolLM2's own template and its tokenizer of 49,152 tokens, as they are imported from its GGUF file."""
+    model_folder = ModelFolder(str(real_tokenizer_folder))
+    encoding = chat_encoding.encoding_of_model("chat", model_folder, model_folder.tokenizer, 8192)
+    assert encoding.template.default_system_text.startswith("You are a helpful AI assistant named SmolLM")
+    for request in chat_requests(mini, [task.name for task in SUITE], 1):
+        messages = messages_of_context(request.context)
+        prompt_ids = apply(encoding, messages, add_generation_prompt=True)
+        if request.continuation is None:
+            assert encoding.encode_prompt(request.context, 0, 256).token_ids == prompt_ids
+            continue
+        pair = encoding.encode_pair(request.context, request.continuation)
+        whole_ids = apply(encoding, [*messages, {"role": "assistant", "content": request.continuation}])
+        assert pair.token_ids[: pair.scored_start] == prompt_ids
+        end_ids = [*encoding.template.end_ids, *encoding.template.encode("\n")]
+        assert [*pair.token_ids, *end_ids] == whole_ids
+    assert encoding.merged_response_count == 0
+
+
 def test_a_choice_is_scored_after_what_the_assistants_turn_begins_with(encoding_of):
     context = json.dumps([{"role": "user", "content": "2 + 2?"}])
     for name, ending in (("qwen3", "assistant\n<think>\n\n</think>\n\n"), ("deepseek", "<|Assistant|>")):

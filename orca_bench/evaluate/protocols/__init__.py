@@ -59,9 +59,9 @@ def default_system_text(protocol_name: str) -> str | None:
 def default_token_limits(protocol_name: str) -> Mapping[str, int]:
     """The most tokens of a text, by task, under the protocol of a name: `plain` has the leaderboard's."""
     return (
-        Leaderboard.DEFAULT_MAX_NEW_TOKENS_BY_TASK
-        if protocol_name in ("leaderboard", "plain")
-        else Orca.DEFAULT_MAX_NEW_TOKENS_BY_TASK
+        Orca.DEFAULT_MAX_NEW_TOKENS_BY_TASK
+        if protocol_name in (Orca.name, Chat.name)
+        else Leaderboard.DEFAULT_MAX_NEW_TOKENS_BY_TASK
     )
 
 
