@@ -48,8 +48,8 @@ def _document_examples():
 EXAMPLES = sorted({line for line in (*_help_examples(), *_document_examples()) if "$" not in line})
 
 
-#: What an example that cannot run here has: the hub, a large model, one shard of several.
-_NOT_HERE = ("--push", "psmathur", "llama15m", "part-")
+#: What an example that cannot run here has: the hub, a large model, one shard of several, what lm-eval itself has written.
+_NOT_HERE = ("--push", "psmathur", "llama15m", "part-", "lm-eval-output")
 
 
 def _is_runnable(line):
