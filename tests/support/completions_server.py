@@ -11,12 +11,12 @@ prompts), `nan`, `html` (not JSON), `dead` (ends at once), `slow` (the first ans
 is put in front), `counted` (the same, and the prompt's tokens are counted), `strict` (400 for options that OpenAI does not
 have), `hangs` (never answers, once `quick` requests were), `stubborn` (hangs, and ignores SIGTERM), `mute` (no tokens of a
 text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `early`, `late`, `first` (log-
-probabilities stand a place too early or too late, or at the first token too), `rounded` (they are float16), `cut` (only the
-last tokens of a prompt are read), `other ids` (others are echoed), `old` (none are), `wordless` (400 for texts), `locked`
-(401), `topless` (no likeliest tokens), `two bos` (in front of texts), `other words` (another tokenizer), `special` (special
-tokens are read out of texts), `detail` (422 for echoed prompts, as FastAPI words it), `dies` (closes connections, once
-`quick` requests were answered), `details` (cached tokens with each answer). A server that hangs creates the file that the
-environment names in HANGING.
+probabilities stand a place too early or too late, or at the first token too), `rounded` (they are float16), `logits` (they
+are not normalised), `cut` (only the last tokens of a prompt are read), `other ids` (others are echoed), `old` (none are),
+`wordless` (400 for texts), `locked` (401), `topless` (no likeliest tokens), `two bos` (in front of texts), `other words`
+(another tokenizer), `special` (special tokens are read out of texts), `detail` (422 for echoed prompts, as FastAPI words it),
+`dies` (closes connections, once `quick` requests were answered), `details` (cached tokens with each answer). A server that
+hangs creates the file that the environment names in HANGING.
 """
 
 import argparse
@@ -65,6 +65,8 @@ def _wrong(fault: str | None, choice: dict) -> None:
             logprobs[key] = [None, *values[1:2], *values[1:-1]]
         elif fault == "first":
             logprobs[key] = [*values[1:], values[-1]]
+    if fault == "logits":
+        logprobs["token_logprobs"] = [v and v + 20 for v in logprobs["token_logprobs"]]
     if fault == "rounded":
         logprobs["token_logprobs"] = [v and float(torch.tensor(v).half()) for v in logprobs["token_logprobs"]]
 

@@ -24,6 +24,7 @@ from orca_bench.tokenizers import Tokenizer
 #: round otherwise with each batch (0.1 nats at -10 has been seen of bfloat16); another token's differs by nats.
 _MAX_DIFFERENCE_NATS = 0.4
 _MAX_RELATIVE_DIFFERENCE = 0.03
+_ROUNDING_NATS = 0.01  # that a log-probability of a certain token may be above 0 in 16 bits
 #: English that every tokenizer of a causal language model cuts at the same places with every version of its library.
 _PROBE_TEXT = "The ship left the harbour at noon, and the old captain sang to the gulls until the coast was gone."
 _MIN_PROBE_TEXT_TOKENS = 3
@@ -208,7 +209,14 @@ async def _check_generated_token(
 
 
 def _check_tops(scores: PromptScores, where: str) -> None:
-    """No token is likelier than the likeliest at its place."""
+    """No log-probability is above 0, and no token is likelier than the likeliest at its place."""
+    positive = next((value for value in scores.log_probabilities if value is not None and value > _ROUNDING_NATS), None)
+    if positive is not None:
+        raise UserError(
+            f"the server gives {_number(positive)} as a log-probability, which is above 0",
+            where=where,
+            hint="it may give logits (vLLM: --logprobs-mode)",
+        )
     for position, (value, top_value) in enumerate(
         zip(scores.log_probabilities, scores.top_log_probabilities, strict=True)
     ):

@@ -45,6 +45,7 @@ def test_sglangs_server_passes_and_its_cache_is_counted(connect, sglang, tokeniz
             r"the server makes \d+ tokens of a sentence, and the model folder's tokenizer \d+; --model must be",
         ),
         ("bos", r"adds a token in front"),
+        ("logits", r"the server gives \d+\.\d{4} as a log-probability, which is above 0"),
     ],
 )
 def test_a_server_whose_scores_are_of_other_tokens_is_refused(connect, served, tokenizer, fault, message):
