@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.results.models import Question
 
@@ -62,7 +64,7 @@ def evaluate_tasks(
     hide_harness_log()
     tasks_by_name = {task.task_name: task for task in harness_tasks}
     sample_log: SampleLog | None = getattr(harness_model, "sample_log", None)  # of our own model class alone
-    with _without_progress_bars():
+    with _without_progress_bars(), explained_metrics():
         harness_result: dict[str, Any] = lm_eval.evaluator.evaluate(
             lm=harness_model,
             task_dict={
@@ -77,6 +79,21 @@ def evaluate_tasks(
     if sample_log is not None:
         sample_log.add(harness_result)
     return harness_result
+
+
+@contextlib.contextmanager
+def explained_metrics() -> Iterator[None]:
+    """Raise UserError where `evaluate.load` in the block has no network to fetch the script of a metric."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if (script := re.search(r"module script at \S*?([^/\s]+)\.py", str(error))) is None:
+            raise
+        raise UserError(
+            f"the metric {script[1]} is a script on the hub, and cannot be had",
+            where="lm-eval",
+            hint="with a network once, `evaluate.load` has it in its cache; answers that are computed and stored stay",
+        ) from error
 
 
 def hide_harness_log() -> None:

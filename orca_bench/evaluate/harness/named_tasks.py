@@ -26,6 +26,7 @@ from lm_eval.api.task import Task as HarnessTask
 from lm_eval.tasks import TaskManager
 
 from orca_bench.errors import UserError, one_line, spelling_hint
+from orca_bench.evaluate.harness.lm_eval_run import explained_metrics
 from orca_bench.evaluate.harness.local_data_sets import LocalDataSet, MissingRows, rows_from_folder
 from orca_bench.evaluate.harness.task_index import remember_task_files
 
@@ -119,6 +120,7 @@ def explained_rows(benchmarks_folder: Path | None) -> Iterator[None]:
         rows_from_folder(benchmarks_folder),
         mock.patch.object(ConfigurableTask, "download", download),
         mock.patch.object(ConfigurableTask, "set_config", set_config),
+        explained_metrics(),
     ):
         yield
 

@@ -8,7 +8,7 @@ from harness_rows import write_rows
 from lm_eval.tasks import TaskManager
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.harness.named_tasks import load_named_tasks
+from orca_bench.evaluate.harness.named_tasks import explained_rows, load_named_tasks
 
 TASK_FILES = Path(lm_eval.__file__).parent / "tasks"
 
@@ -93,3 +93,12 @@ def test_a_task_without_examples_needs_no_rows_for_them(manager, rows, tmp_path)
     with pytest.raises(UserError, match="the split 'test' is missing"):
         load_named_tasks(["arc_easy"], tmp_path, manager)
     assert ConfigurableTask.set_config.__qualname__ == "Task.set_config"  # nothing stays patched
+
+
+def test_a_metric_that_is_a_script_on_the_hub_is_named(manager, rows):
+    task = load_named_tasks(["squadv2"], rows, manager).tasks_by_name["squadv2"]
+    prediction = {"id": "1", "prediction_text": "a", "no_answer_probability": 0.0}
+    with pytest.raises(UserError, match="the metric squad_v2 is a script on the hub"), explained_rows(rows):
+        task.aggregation()["exact"]([(prediction, {"id": "1", "answers": {"text": ["a"], "answer_start": [0]}})])
+    with pytest.raises(FileNotFoundError), explained_rows(rows):
+        raise FileNotFoundError("other")
