@@ -65,6 +65,10 @@ def evaluation_config(
     check_choice(dtype, DTYPE_NAMES, "--dtype")
     tasks, harness_task_names = split_task_names(tasks, protocol)
     question_limit = limit_from_json(limit)
+    if harness_task_names and question_limit.count_by_task:
+        raise UserError(
+            "limits that differ by task are for tasks of the suite only", where="--limit", hint="give --limit N alone"
+        )
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
     system_text = chosen_system_text(system, protocol)

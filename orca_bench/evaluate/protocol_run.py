@@ -7,7 +7,6 @@ evaluation runs several protocols over the same rows with the same engine, each 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +24,9 @@ from orca_bench.evaluate.display import Display, Titled
 from orca_bench.evaluate.engine_choice import LoadedEngine
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.harness_entries import HarnessEntry
-from orca_bench.evaluate.harness.harness_scores import score_entry
+from orca_bench.evaluate.harness.harness_scores import run_entry
 from orca_bench.evaluate.harness.language_model import HarnessModel
-from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, without_samples
+from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
 from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.harness.sample_log import SampleLog
@@ -151,15 +150,8 @@ class ProtocolRun:
         start_time_s = time.time()
         self.display.begin(entry, self.protocol.name)
         self.harness_model.begin()
-        harness_result = evaluate_tasks(
-            self.harness_model,
-            list(entry.tasks_by_name.values()),
-            self.config.question_limit.of_task(entry.name),
-            should_log_samples=True,
-            groups=entry.groups_by_name,
-        )
-        scores = score_entry(entry, harness_result)
-        self.result.lm_eval[entry.name] = json.loads(json.dumps(without_samples(harness_result), default=str))
+        scores = run_entry(self.harness_model, entry, self.config.question_limit.of_task(entry.name))
+        self.result.lm_eval[entry.name] = scores.lm_eval
         result_building.add_harness_result(
             self.result,
             entry.name,

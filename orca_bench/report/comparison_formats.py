@@ -17,8 +17,8 @@ from orca_bench.report.grid import (
     TextCell,
     format_detectable,
     format_difference,
+    format_in_unit,
     format_p,
-    format_percent,
 )
 from orca_bench.report.notes import Note, NotedNumber, note_line
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
@@ -51,13 +51,17 @@ def to_grid(comparison: Comparison) -> Grid:
         headings,
         [_row(comparison, line) for line in lines],
         _notes(comparison),
-        f"percent; Δ {comparison.other_label} minus {comparison.base_label}, in points",
+        f"{_unit_text(lines)}; Δ {comparison.other_label} minus {comparison.base_label}, in points",
         comparison_sentence(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
         legends=_LEGENDS,
         narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL, *score_columns, SHORTER_TEXTS),
     )
+
+
+def _unit_text(lines: Sequence[ComparisonLine]) -> str:
+    return "percent, or the metric's own unit" if any(line.unit for line in lines) else "percent"
 
 
 def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
@@ -82,11 +86,11 @@ def _row(comparison: Comparison, line: ComparisonLine) -> list[TextCell]:
     has_counts = not line.is_average and comparison.is_paired
     return [
         TextCell(line.title),
-        _number_cell(format_percent(line.base_score), comparison.base_label, line),
-        _number_cell(format_percent(line.other_score), comparison.other_label, line),
+        _number_cell(format_in_unit(line.base_score, line.unit), comparison.base_label, line),
+        _number_cell(format_in_unit(line.other_score, line.unit), comparison.other_label, line),
         # The note on questions that are not in both is on the difference.
         _difference_cell(line, difference),
-        TextCell(f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}"),
+        TextCell(" … ".join(format_in_unit(end, line.unit, True) for end in (difference.low, difference.high))),
         TextCell("–" if line.p is None else format_p(line.p)),
         TextCell(str(difference.better) if has_counts else ""),
         TextCell(str(difference.worse) if has_counts else ""),
@@ -101,6 +105,9 @@ def _number_cell(text: str, heading: str, line: ComparisonLine) -> TextCell:
 
 def _difference_cell(line: ComparisonLine, difference: Difference) -> TextCell:
     text = format_difference(difference.value, difference.error, line.is_significant)
+    if line.unit:
+        text = f"{format_in_unit(difference.value, line.unit, True)} ± {format_in_unit(difference.error, line.unit)}"
+        text = text if line.is_significant else f"({text})"
     return TextCell(text, style="" if line.is_significant else "dim", number=NotedNumber("", line.name))
 
 
@@ -110,9 +117,9 @@ def _verdict_cell(line: ComparisonLine) -> TextCell:
         return TextCell(line.verdict, style=_VERDICT_STYLES.get(line.verdict, ""))
     if line.smallest_detectable is None:
         return TextCell(f"{line.verdict} (too few questions)", shorter_texts=("none shown (too few)",))
-    size = format_detectable(line.smallest_detectable)
+    size = format_detectable(line.smallest_detectable, line.unit)
     return TextCell(
-        f"{line.verdict} ({size} points would be)",
+        f"{line.verdict} ({size} {line.unit or 'points'} would be)",
         shorter_texts=(f"{line.verdict} ({size} would be)", f"none shown ({size} would be)", "none shown"),
     )
 

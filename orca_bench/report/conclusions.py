@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
+from orca_bench.report.difference_words import MOST_NAMED_TASKS, detectable_text, difference_text, join_words
 from orca_bench.report.grid import format_detectable, format_percent
 from orca_bench.report.overlap_text import left_out_sentence, overlap_sentence
 from orca_bench.report.reported_comparison import (
@@ -30,10 +31,8 @@ from orca_bench.report.result_groups import (
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
-from orca_bench.results.task_facts import display_factor, tasks_of, unit_words
+from orca_bench.results.task_facts import display_factor, has_interval, suite_title, tasks_of, unit_words
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME
-
-_MOST_NAMED_TASKS = 3
 
 
 def comparison_sentence(comparison: Comparison, says_overlap: bool = True) -> str:
@@ -78,7 +77,7 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
         "not compared": "not comparable: ",
     }
     verdict_texts = [
-        opening + _join(labels_by_verdict[verdict])
+        opening + join_words(labels_by_verdict[verdict])
         for verdict, opening in opening_by_verdict.items()
         if verdict in labels_by_verdict
     ]
@@ -111,7 +110,7 @@ def scores_sentence(
     if len(groups) > 1:
         return _several_settings_sentence(groups)
     setting_text = (
-        f"suite {result_files[0].result.suite.name}, protocol {protocol_title or group_protocol_titles(groups)[0]}"
+        f"suite {suite_title(result_files[0].result)}, protocol {protocol_title or group_protocol_titles(groups)[0]}"
     )
     if limits := limit_text(result_files):
         setting_text += f", {limits}"
@@ -150,7 +149,7 @@ def _verdict_sentence(comparison: Comparison, compared_lines: Sequence[Compariso
             f"on {compared_lines[0].title}" if len(compared_lines) == 1 else f"on any of {len(compared_lines)} tasks"
         )
         sentence = (
-            f"no difference between {other} and {base} is shown {where} ({_detectable_text(open_lines)}){mean_text}."
+            f"no difference between {other} and {base} is shown {where} ({detectable_text(open_lines)}){mean_text}."
         )
         return sentence[0].upper() + sentence[1:]
     clauses = []
@@ -163,14 +162,14 @@ def _verdict_sentence(comparison: Comparison, compared_lines: Sequence[Compariso
         )
     sentence = f"{other} is {' and '.join(clauses)}"
     if len(compared_lines) == 1:
-        sentence += f" ({_difference_text(compared_lines[0])})"
+        sentence += f" ({difference_text(compared_lines[0])})"
     if open_lines:
         rest_text = (
-            _join([line.title for line in open_lines])
-            if len(open_lines) <= _MOST_NAMED_TASKS
+            join_words([line.title for line in open_lines])
+            if len(open_lines) <= MOST_NAMED_TASKS
             else f"the other {len(open_lines)}"
         )
-        sentence += f"; on {rest_text} no difference is shown ({_detectable_text(open_lines)})"
+        sentence += f"; on {rest_text} no difference is shown ({detectable_text(open_lines)})"
     return f"{sentence}{mean_text}."
 
 
@@ -180,8 +179,8 @@ def _reasons_text(task_lines: Sequence[ComparisonLine]) -> str:
     for line in task_lines:
         titles_by_reason.setdefault(line.verdict, []).append(line.title)
     return "; ".join(
-        f"{_join(titles)}: {reason}"
-        if len(titles) <= _MOST_NAMED_TASKS
+        f"{join_words(titles)}: {reason}"
+        if len(titles) <= MOST_NAMED_TASKS
         else f"{f'all {len(titles)}' if len(titles) == len(task_lines) else len(titles)} tasks: {reason}"
         for reason, titles in titles_by_reason.items()
     )
@@ -191,39 +190,13 @@ def _tasks_text(verdict_lines: Sequence[ComparisonLine], compared_count: int, is
     """The tasks by name where they are few, and how many of those compared, if it is not said yet."""
     if len(verdict_lines) == compared_count:
         return f"all {compared_count} tasks" if compared_count > 1 else verdict_lines[0].title
-    names_text = _join([line.title for line in verdict_lines])
+    names_text = join_words([line.title for line in verdict_lines])
     count_text = f"{len(verdict_lines)} of {compared_count} tasks" if is_first else f"{len(verdict_lines)}"
-    if len(verdict_lines) > _MOST_NAMED_TASKS or (
-        is_first and len(verdict_lines) + _MOST_NAMED_TASKS >= compared_count > 4
+    if len(verdict_lines) > MOST_NAMED_TASKS or (
+        is_first and len(verdict_lines) + MOST_NAMED_TASKS >= compared_count > 4
     ):
         return count_text
     return f"{names_text} ({count_text})" if is_first else names_text
-
-
-def _difference_text(line: ComparisonLine) -> str:
-    difference = line.difference
-    assert difference is not None
-    return f"{100 * difference.value:+.1f} points, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-
-
-def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
-    """How large a difference the lines would have shown, by task where they are few."""
-    blind_lines = [line for line in lines if line.smallest_detectable is None]
-    verb = "could" if all(line.has_too_few_questions for line in blind_lines) else "would surely"
-    if len(blind_lines) == len(lines):
-        return f"with so few questions none {verb} have been"
-    sizes = [line.smallest_detectable for line in lines if line.smallest_detectable is not None]
-    smallest, largest = format_detectable(min(sizes)), format_detectable(max(sizes))
-    if len(sizes) == len(lines) <= _MOST_NAMED_TASKS and smallest != largest:
-        size_text = _join([format_detectable(size) for size in sizes])
-    else:
-        size_text = smallest if smallest == largest else f"{smallest} to {largest}"
-    blind_text = ""
-    if blind_lines:
-        titles = [line.title for line in blind_lines]
-        titles_text = _join(titles) if len(titles) <= _MOST_NAMED_TASKS else f"{len(titles)} of them"
-        blind_text = f"; on {titles_text} none {verb} have been, with so few questions"
-    return f"{size_text} points would have been{blind_text}"
 
 
 def _mean_text(
@@ -250,7 +223,7 @@ def _mean_text(
             else f", nor in the {mean_title}{size}"
         )
     conjunction = "; in" if better_lines or worse_lines else ", but in"
-    return f"{conjunction} the {mean_title} {comparison.other_label} is {line.verdict} ({_difference_text(line)})"
+    return f"{conjunction} the {mean_title} {comparison.other_label} is {line.verdict} ({difference_text(line)})"
 
 
 def _not_compared_sentences(task_lines: Sequence[ComparisonLine]) -> list[str]:
@@ -258,10 +231,10 @@ def _not_compared_sentences(task_lines: Sequence[ComparisonLine]) -> list[str]:
     if not uncompared_lines:
         return []
     verdicts_text = "; ".join(dict.fromkeys(line.verdict for line in uncompared_lines))
-    if len(uncompared_lines) > _MOST_NAMED_TASKS:
+    if len(uncompared_lines) > MOST_NAMED_TASKS:
         return [f"{len(uncompared_lines)} tasks were not compared ({verdicts_text})."]
     verb = "was" if len(uncompared_lines) == 1 else "were"
-    titles_text = _join([line.title for line in uncompared_lines])
+    titles_text = join_words([line.title for line in uncompared_lines])
     return [f"{titles_text} {verb} not compared ({verdicts_text})."]
 
 
@@ -290,7 +263,7 @@ def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
     if len(tasks) == 1:
         factor, unit_text = display_factor(tasks[0]), unit_words(tasks[0])
         score_text = f"{factor * tasks[0].value:.1f}{unit_text} on {tasks[0].title}"
-        if tasks[0].n > 1 and (tasks[0].interval is not None or factor == 100):
+        if tasks[0].n > 1 and has_interval(tasks[0]):
             low, high = (factor * bound for bound in score_interval(tasks[0]))
             return (
                 f"{result_file.label} scores {score_text} ({setting_text}, {count_text}); "
@@ -312,7 +285,7 @@ def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
 
 def _precision_text(result: Result) -> str:
     """How precisely the scores of a result are known: half the width of their intervals."""
-    entries = [entry for entry in result.tasks.values() if display_factor(entry) == 100]
+    entries = [entry for entry in result.tasks.values() if display_factor(entry) == 100 and has_interval(entry)]
     if not entries:
         return ""
     half_widths = [(high - low) / 2 for low, high in map(score_interval, entries)]
@@ -350,7 +323,7 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
         return f"{setting}, all have the same {mean_title}; none is shown to be better over all."
     if len(best_labels) > 1:
         labels_text = (
-            _join(best_labels) if len(best_labels) <= _MOST_NAMED_TASKS else f"{len(best_labels)} of the results"
+            join_words(best_labels) if len(best_labels) <= MOST_NAMED_TASKS else f"{len(best_labels)} of the results"
         )
         return f"{setting}, {labels_text} share the highest {mean_title}; none of them is shown to be best."
     opening = f"{setting}, {best_file.label} has the highest {mean_title}"
@@ -359,8 +332,8 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
     if not beaten_labels and len(result_files) > 2:
         return f"{opening}, but is not shown to be better than any of the others."
     rest_text = (
-        _join(undecided_labels)
-        if len(undecided_labels) <= _MOST_NAMED_TASKS
+        join_words(undecided_labels)
+        if len(undecided_labels) <= MOST_NAMED_TASKS
         else f"{len(undecided_labels)} of the others"
     )
     return f"{opening}{';' if beaten_labels else ', but'} it is not shown to be better than {rest_text}."
@@ -382,15 +355,10 @@ def _several_settings_sentence(groups: Sequence[Sequence[ResultFile]]) -> str:
     protocols = list(dict.fromkeys(group_protocol_titles(groups)))
     kinds = []
     if len(suites) > 1:
-        kinds.append(f"suites ({_join(suites)})")
+        kinds.append(f"suites ({join_words(suites)})")
     if len(protocols) > 1:
-        kinds.append(f"protocols ({_join(protocols)})")
+        kinds.append(f"protocols ({join_words(protocols)})")
     return (
         f"{sum(map(len, groups))} results of different {' and '.join(kinds)}: their scores are numbers of different "
         "kinds, and are ranked only within each."
     )
-
-
-def _join(texts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

@@ -25,7 +25,7 @@ from orca_bench.report.gate_comparability import (
 )
 from orca_bench.report.gate_overlap import overlap_warnings, too_much_overlap
 from orca_bench.report.gate_rules import GateRules
-from orca_bench.report.grid import format_p
+from orca_bench.report.grid import format_in_unit, format_p
 from orca_bench.results.harness_summary import follows_from_questions, question_values
 from orca_bench.results.models import HarnessTaskResult, Question
 from orca_bench.results.reading import ResultFile
@@ -67,8 +67,8 @@ class TaskComparison:
     """A task's score in the baselines (their mean) and now; all but `p` are fractions of 1.
 
     `p` is that of no difference, corrected over the tasks. `stderr` is the standard error of the difference: by the questions,
-    or over seeds where that is larger. Numbers with a unit are carried as hundredths of it (`report_scale`); `is_loss_bounded`
-    says whether a score cannot fall below 0. `is_within_seeds` says that the questions alone would show the loss, but that
+    or over seeds where that is larger. Numbers with a unit are carried as hundredths of it (`report_scale`).
+    `is_within_seeds` says that the questions alone would show the loss, but that
     these seeds differ by as much. `detectable_loss` is the smallest true loss that would have been found four times in five.
     """
 
@@ -79,7 +79,7 @@ class TaskComparison:
     is_within_seeds: bool
     detectable_loss: float
     higher_is_better: bool = True
-    is_loss_bounded: bool = True
+    unit: str = ""
 
     @property
     def improvement(self) -> float:
@@ -88,13 +88,15 @@ class TaskComparison:
 
     @property
     def difference(self) -> float:
-        """The result's score minus the baseline's, rounded to hundredths of a point as it is shown."""
-        return round(self.result_score - self.baseline_score, 4) + 0.0  # and no minus zero
+        """The result's score minus the baseline's; without a unit rounded to hundredths of a point, as it is shown."""
+        difference = self.result_score - self.baseline_score
+        return difference if self.unit else round(difference, 4) + 0.0  # and no minus zero
 
     @property
     def can_show_loss(self) -> bool:
         """Whether any loss would have been found: the score can fall by so much."""
-        return self.detectable_loss <= (self.baseline_score if self.is_loss_bounded else sys.float_info.max)
+        is_bounded = self.higher_is_better and not self.unit
+        return self.detectable_loss <= (self.baseline_score if is_bounded else sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ def _task_comparison(
         is_within_seeds,
         loss.smallest,
         line.higher_is_better,
-        is_loss_bounded=line.higher_is_better and not line.unit,
+        line.unit,
     )
 
 
@@ -345,16 +347,15 @@ def _below_floor(points: float, floor: float, limit_words: tuple[str, str]) -> t
 def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
     """What a comparison shows, and the sentence."""
     points, p_text = 100 * comparison.improvement, format_p(comparison.p, rules.level)
+    unit_text, size_text = comparison.unit or "points", format_in_unit(abs(comparison.difference), comparison.unit)
     if comparison.p >= rules.level or points == 0:
         within_seeds_text = ", within what these seeds differ by" if comparison.is_within_seeds else ""
-        return (
-            "no loss shown",
-            f"no loss shown ({100 * comparison.difference:+.2f} points, p {p_text}{within_seeds_text})",
-        )
+        difference_text = format_in_unit(comparison.difference, comparison.unit, signed=True)
+        return "no loss shown", f"no loss shown ({difference_text} {unit_text}, p {p_text}{within_seeds_text})"
     if points > 0:
-        return "better", f"better by {points:.2f} points (p {p_text})"
-    loss_text = f"worse by {-points:.2f} points (p {p_text})"
-    if round(-points, 2) >= rules.smallest_loss:
+        return "better", f"better by {size_text} {unit_text} (p {p_text})"
+    loss_text = f"worse by {size_text} {unit_text} (p {p_text})"
+    if (-points if comparison.unit else round(-points, 2)) >= rules.smallest_loss:
         return "worse", loss_text
     return "tolerated", f"{loss_text}, less than the smallest loss of {rules.smallest_loss:g}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca_bench.report.gate import GateReport, Outcome, TaskComparison, TaskVerdict
-from orca_bench.report.grid import format_detectable
+from orca_bench.report.grid import format_detectable, format_in_unit
 
 _MAX_NAMED_TASKS = 3  # more tasks are counted, not named
 
@@ -34,7 +34,7 @@ def closing_line(report: GateReport) -> str:
 
 def format_loss(comparison: TaskComparison) -> str:
     """The smallest loss that would have been found, points, rounded up; `none` where the score cannot fall by so much."""
-    return format_detectable(comparison.detectable_loss) if comparison.can_show_loss else "none"
+    return format_detectable(comparison.detectable_loss, comparison.unit) if comparison.can_show_loss else "none"
 
 
 def _with_outcome(report: GateReport, outcome: Outcome) -> list[TaskVerdict]:
@@ -66,6 +66,8 @@ def _passing_clauses(report: GateReport) -> list[str]:
 def _detectable_clauses(verdicts: Sequence[TaskVerdict], compared_count: int) -> list[str]:
     """What would have been found on the tasks that show no loss, of `compared_count` tasks; named where they are not all."""
     verdicts_seeing_loss = [verdict for verdict in verdicts if verdict.comparison and verdict.comparison.can_show_loss]
+    unit_verdicts = [verdict for verdict in verdicts_seeing_loss if verdict.unit]
+    verdicts_seeing_loss = [verdict for verdict in verdicts_seeing_loss if not verdict.unit]
     verdicts_blind_to_loss = [
         verdict for verdict in verdicts if verdict.comparison and not verdict.comparison.can_show_loss
     ]
@@ -84,6 +86,12 @@ def _detectable_clauses(verdicts: Sequence[TaskVerdict], compared_count: int) ->
             if len(verdicts_seeing_loss) == compared_count
             else f"on {_tasks_text(verdicts_seeing_loss, compared_count)} {loss_text}"
         )
+    if unit_verdicts:
+        losses_text = ", ".join(
+            f"{format_detectable(_detectable_loss(verdict), verdict.unit)} {verdict.unit} ({verdict.title})"
+            for verdict in unit_verdicts[:_MAX_NAMED_TASKS]
+        )
+        clauses.append(f"a loss of {losses_text} would have been found")
     if len(verdicts_blind_to_loss) == compared_count > 1:
         clauses.append("on no task would even a fall to 0 have been found")
     elif verdicts_blind_to_loss:
@@ -104,7 +112,7 @@ def _failing_clauses(report: GateReport) -> list[str]:
     if worse := _with_outcome(report, "worse"):
         text = _differences_text(worse)
         if len(worse) > _MAX_NAMED_TASKS:
-            worst = min(worse, key=lambda verdict: verdict.comparison.difference if verdict.comparison else 0.0)
+            worst = min(worse, key=lambda verdict: verdict.comparison.improvement if verdict.comparison else 0.0)
             text = f"{_tasks_text(worse, len(report.verdicts))}, most on {_differences_text([worst])}"
         clauses.append(f"worse than {report.baseline} on {text}")
     clauses += [f"{verdict.title} {verdict.reason}" for verdict in _with_outcome(report, "below the floor")]
@@ -124,5 +132,7 @@ def _tasks_text(verdicts: Sequence[TaskVerdict], task_count: int) -> str:
 def _differences_text(verdicts: Sequence[TaskVerdict]) -> str:
     """Tasks with their differences in points."""
     return ", ".join(
-        f"{verdict.title} {100 * verdict.comparison.difference:+.2f}" for verdict in verdicts if verdict.comparison
+        f"{verdict.title} {format_in_unit(verdict.comparison.difference, verdict.unit, signed=True)}"
+        for verdict in verdicts
+        if verdict.comparison
     )

@@ -15,7 +15,7 @@ from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_comparability import Obstacle
 from orca_bench.report.gate_questions import question_lines
 from orca_bench.report.gate_sentence import closing_line, format_loss, gate_sentence
-from orca_bench.report.grid import display_text, format_p, format_percent
+from orca_bench.report.grid import display_text, format_in_unit, format_p
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -151,12 +151,15 @@ def cell_texts(verdict: TaskVerdict, decimals: int = 2) -> list[str]:
     if comparison is not None:
         error_text = " ± –" if comparison.stderr is None else f" ± {100 * comparison.stderr:.{decimals}f}"
         difference_text = f"{100 * comparison.difference:+.{decimals}f}{error_text}"
+        if verdict.unit:
+            difference_text = format_in_unit(comparison.difference, verdict.unit, signed=True)
+            difference_text += f" ± {format_in_unit(comparison.stderr, verdict.unit)}"
         p_text = format_p(comparison.p)
     return [
         "✓" if verdict.passed else "✗",
         verdict.title,
-        format_percent(comparison.baseline_score if comparison else None),
-        format_percent(verdict.result_score),
+        format_in_unit(comparison.baseline_score if comparison else None, verdict.unit),
+        format_in_unit(verdict.result_score, verdict.unit),
         difference_text,
         p_text,
         _loss_text(verdict),

@@ -17,6 +17,7 @@ from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 
 #: A step of `Grid.narrowing_steps`: shorter texts and headings instead of a column less.
 SHORTER_TEXTS = "shorter texts"
+_LEAST_VALUE_OF_TWO_DECIMALS, _LEAST_VALUE_WITHOUT_DECIMALS = 10, 1000
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 _ALLOWED_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners, of Persian words and of emoji
 _ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
@@ -148,8 +149,25 @@ def shorter_score_texts(value: float | None, stderr: float | None, interval: Seq
     return short_text, f"{100 * value:.2f}"
 
 
-def format_detectable(difference: float) -> str:
-    """The smallest difference that would have been shown, a fraction of 1, in points; rounded up, so that it would have been."""
+def format_in_unit(value: float | None, unit: str, signed: bool = False) -> str:
+    """As `format_percent` without a unit; with one, four decimals of a small value, and two of one from ten on."""
+    if value is None or not unit:
+        return format_percent(value, signed)
+    decimals = 2 if abs(100 * value) >= _LEAST_VALUE_OF_TWO_DECIMALS else 4
+    return f"{100 * value:{'+' if signed else ''}.{decimals}f}"
+
+
+def format_detectable(difference: float, unit: str = "") -> str:
+    """The smallest difference that would have been shown, a fraction of 1, in points; rounded up, so that it would have been.
+
+    One with a unit is given in it, with three digits.
+    """
+    if unit:
+        return (
+            f"{100 * difference:,.0f}"
+            if 100 * difference >= _LEAST_VALUE_WITHOUT_DECIMALS
+            else f"{100 * difference:.3g}"
+        )
     return f"{math.ceil(1000 * difference - 1e-9) / 10:.1f}"
 
 

@@ -24,7 +24,7 @@ from orca_bench.report.score_table_notes import REPORTED, reported_notes, result
 from orca_bench.results.models import Average, HarnessTaskResult, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import mean_of_tasks
-from orca_bench.results.task_facts import is_suite_task, report_scale, tasks_of
+from orca_bench.results.task_facts import is_suite_task, report_scale, suite_title, tasks_of
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _MEANS = (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN)
@@ -113,7 +113,7 @@ def build_leaderboard(
             cells.append(TextCell(row.protocol))
         cells += [_score_cell(row, name, best_rows.get(name) == index) for name in columns]
         grid_rows.append([*cells, TextCell(_question_count(row))])
-    suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
+    suites = list(dict.fromkeys(suite_title(file.result) for file in result_files))
     protocol_text = f", protocol {protocol_title or next(iter(protocols))}" if len(protocols) == 1 else ""
     unit_text = "percent, or the metric's own unit" if any(task.unit for task in other_tasks) else "percent"
     return Grid(

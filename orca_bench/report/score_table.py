@@ -18,7 +18,7 @@ from orca_bench.report.score_table_notes import reported_notes, result_notes
 from orca_bench.results.harness_summary import entry_of_metric
 from orca_bench.results.models import Average, HarnessTaskResult, Result, TaskResult
 from orca_bench.results.summary import mean_of_tasks
-from orca_bench.results.task_facts import all_tasks_and_those_of, display_factor, is_suite_task, tasks_of
+from orca_bench.results.task_facts import all_tasks_and_those_of, display_factor, is_suite_task, suite_title, tasks_of
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
@@ -142,7 +142,7 @@ def build_score_table(
 def _table_title(
     results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None, protocol_title: str
 ) -> str:
-    suites = list(dict.fromkeys(result.suite.name for _, result in results))
+    suites = list(dict.fromkeys(suite_title(result) for _, result in results))
     models = list(dict.fromkeys(result.model.name for _, result in results))
     protocols = (
         [protocol_title]

@@ -54,7 +54,7 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
         lines = [line for line in lines if line.is_measured or line.name not in AVERAGE_TITLE_BY_NAME]
     has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in lines)
     columns = [
-        ("Task", [TextCell(line.title) for line in lines]),
+        ("Task", [TextCell(_line_title(line)) for line in lines]),
         ("Shots", [TextCell("" if line.shots is None else str(line.shots)) for line in lines]),
         ("Metric", [TextCell(line.metric) for line in lines]),
     ]
@@ -79,6 +79,12 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
         legends=LEGENDS,
         narrowing_steps=("Metric", "Shots", "n", _DIFFERENCE, SHORTER_TEXTS, "Reported", SHORTER_TEXTS),
     )
+
+
+def _line_title(line: TableLine) -> str:
+    """A task's title; a further metric of a task stands below it by its own name."""
+    metric_name = line.name.partition(":")[2]
+    return f"· {metric_name}" if metric_name else line.title
 
 
 def _number_cell(text: str, heading: str, line: TableLine, shorter_texts: Sequence[str] = ()) -> TextCell:

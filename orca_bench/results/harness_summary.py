@@ -12,16 +12,33 @@ from typing import Any
 
 from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult
 from orca_bench.stats.estimates import estimate_mean
-from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
+from orca_bench.stats.log_likelihoods import BITS_PER_BYTE, LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
 from orca_bench.stats.numbers import estimate_numbers
 
 #: The aggregations whose value is the mean of the questions' scores.
 MEAN_AGGREGATIONS = ("mean", "nanmean")
+#: Those of a whole corpus whose values go from 0 to 100, and of which lm-eval's error rate may exceed it.
+AGGREGATIONS_IN_POINTS = ("bleu", "chrf", "chrf++", "ter")
 
 
 def follows_from_questions(aggregation: str) -> bool:
     """Whether the value of an aggregation can be computed from the questions' scores and weights."""
     return aggregation in MEAN_AGGREGATIONS or aggregation in LOG_LIKELIHOOD_AGGREGATIONS
+
+
+def unit_of_values(aggregation: str, value: float, scores: Sequence[float]) -> str:
+    """The unit of a metric's `value`, empty for fractions of 1; `scores` are those of its questions, where it has some.
+
+    A correlation, of which a question has no score, counts as a fraction.
+    """
+    if aggregation == BITS_PER_BYTE:
+        return "bits per byte"
+    if aggregation in LOG_LIKELIHOOD_AGGREGATIONS:
+        return "perplexity"
+    if aggregation in AGGREGATIONS_IN_POINTS:
+        return "points"
+    least_value = 0.0 if follows_from_questions(aggregation) else -1.0
+    return "" if all(least_value <= number <= 1 for number in (value, *scores)) else "points"
 
 
 def question_values(entry: TaskResult, questions: Sequence[Question]) -> list[float]:

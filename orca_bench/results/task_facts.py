@@ -95,3 +95,15 @@ def report_scale(entry: TaskResult | PartResult | TaskFacts) -> float:
 def unit_words(entry: TaskResult | TaskFacts) -> str:
     """What stands behind a value that is shown: ` %`, or a unit with a space before it."""
     return f" {entry.unit}" if isinstance(entry, HarnessTaskResult | TaskFacts) and entry.unit else " %"
+
+
+def suite_title(result: Result) -> str:
+    """The suite that the result's tasks are of: its name, or `lm-eval` where protocol `plain` has none of the suite's."""
+    names = [*result.tasks, *(result.order or ())]
+    is_of_harness = result.protocol.name == "plain" and names and not any(map(is_suite_task, names))
+    return "lm-eval" if is_of_harness else result.suite.name
+
+
+def has_interval(entry: TaskResult) -> bool:
+    """Whether the 95 % interval of an entry is known; that of a task of the suite always follows from its counts."""
+    return entry.interval is not None or not isinstance(entry, HarnessTaskResult)

@@ -67,7 +67,7 @@ def test_each_name_is_an_entry_with_lm_evals_own_values(evaluated):
     assert list(wikitext.metrics) == ["word_perplexity", "byte_perplexity", "bits_per_byte"]
     assert result.tasks["gsm8k_cot_zeroshot"].metric == "exact_match,strict-match"
     cola = result.tasks["cola"]
-    assert cola.unit == "correlation" and "over all questions at once" in cola.interval_note
+    assert cola.unit == "" and "over all questions at once" in cola.interval_note
 
 
 def test_the_standard_error_of_a_mean_is_lm_evals_own(evaluated):
@@ -184,6 +184,7 @@ def test_verify_finds_a_changed_value_and_a_changed_score(evaluated, rows, tiny_
         (("--protocol", "plain", "--tasks", "swag"), "swag.*cannot be had"),
         (("--protocol", "plain", "--tasks", "humaneval"), "humaneval"),
         (("--protocol", "plain", "--tasks", ","), "no task named"),
+        (("--protocol", "plain", "--tasks", "wikitext,mmlu", "--limit", "mmlu=2"), "differ by task.*give --limit N"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_one_line(command, rows, tiny_model, arguments, problem):

@@ -17,12 +17,19 @@ from typing import Any
 from lm_eval.api import metrics as harness_metrics
 from lm_eval.api.task import Task as HarnessTaskObject
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.harness.harness_entries import HarnessEntry, split_of
-from orca_bench.evaluate.harness.language_model import DEFAULT_SAMPLING_SEED
+from orca_bench.evaluate.harness.language_model import DEFAULT_SAMPLING_SEED, HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import answer_of
+from orca_bench.evaluate.harness.lm_eval_run import evaluate_tasks, without_samples
 from orca_bench.evaluate.protocols import Answer
-from orca_bench.results.harness_summary import follows_from_questions, metric_question, summarize_harness_metric
+from orca_bench.results.harness_summary import (
+    AGGREGATIONS_IN_POINTS,
+    follows_from_questions,
+    metric_question,
+    summarize_harness_metric,
+    unit_of_values,
+)
 from orca_bench.results.hashing import sha256_of_json
 from orca_bench.results.models import HarnessQuestion, HarnessTask, HarnessTaskResult, MetricResult, PartResult
 from orca_bench.stats.log_likelihoods import BITS_PER_BYTE, PERPLEXITY, WEIGHTED_PERPLEXITY
@@ -42,15 +49,10 @@ _NAME_BY_AGGREGATION: dict[Callable[..., Any], str] = {
     harness_metrics.chrfpp: "chrf++",
     harness_metrics.ter: "ter",
 }
-_UNIT_BY_AGGREGATION = {
-    PERPLEXITY: "perplexity",
-    WEIGHTED_PERPLEXITY: "perplexity",
-    BITS_PER_BYTE: "bits per byte",
-    "matthews_corrcoef": "correlation",
-    **dict.fromkeys(("bleu", "chrf", "chrf++", "ter"), "points"),
-}
 _DRAWS, _FEW_DRAWS = 1000, 100  # lm-eval too draws corpus metrics 100 times
 _LONGEST_BOOTSTRAP_S = 20.0
+#: What the code of a task raises over rows or answers that it did not expect, or for want of a library.
+_ERRORS_OF_TASKS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,28 @@ class _Metric:
 
 @dataclass(frozen=True)
 class EntryScores:
-    """What was scored: the questions in order, the entry of the result, and a hash of all requests in it."""
+    """What was scored: the questions in order, the entry of the result, and lm-eval's own result without samples."""
 
     questions: list[HarnessQuestion]
     task_result: HarnessTaskResult
+    lm_eval: dict[str, Any]
+
+
+def run_entry(model: HarnessModel, entry: HarnessEntry, question_limit: int | None) -> EntryScores:
+    """Run lm-eval's tasks of an entry, the first `question_limit` questions of each, and score them.
+
+    Raises UserError where the code of a task fails, and where lm-eval has no finite value.
+    """
+    tasks = list(entry.tasks_by_name.values())
+    try:
+        harness_result = evaluate_tasks(model, tasks, question_limit, True, entry.groups_by_name)
+    except _ERRORS_OF_TASKS as error:
+        raise UserError(
+            f"the code of lm-eval's task fails ({type(error).__name__}: {one_line(error, 200)})",
+            where=entry.name,
+            hint="are the rows of the task's own schema? --debug shows where it fails",
+        ) from error
+    return score_entry(entry, harness_result)
 
 
 def score_entry(entry: HarnessEntry, harness_result: Mapping[str, Any]) -> EntryScores:
@@ -125,7 +145,7 @@ def score_entry(entry: HarnessEntry, harness_result: Mapping[str, Any]) -> Entry
         fields["warnings"] = [
             f"{missing_count:,} of {document_count:,} documents have no {main_metric}, and are left out"
         ]
-    return EntryScores(questions, HarnessTaskResult(**fields))
+    return EntryScores(questions, HarnessTaskResult(**fields), _json_value(without_samples(dict(harness_result))))
 
 
 def _metrics_of(task: HarnessTaskObject, samples: Sequence[Mapping[str, Any]]) -> dict[str, _Metric]:
@@ -259,7 +279,7 @@ def _metric_result(
     aggregations = {metric.aggregation for metric in task_metrics}
     aggregation = aggregations.pop() if len(aggregations) == 1 else "several"
     scored = [scored for question in questions if (scored := metric_question(question, name)) is not None]
-    unit = _unit(aggregation, higher_is_better, value, [question.score for question in scored])
+    unit = unit_of_values(aggregation, value, [question.score for question in scored])
     note = None
     if scored and _follows(name, metrics_by_task) and aggregation != "several":
         summary = summarize_harness_metric(scored, aggregation, unit, _weighting(entry, name))
@@ -271,8 +291,6 @@ def _metric_result(
         estimates = {metric.name: _bootstrap(metric) for metric in task_metrics} if len(task_metrics) == 1 else {}
         estimate = estimates.get(name, NumberEstimate(value, None, None))
         stderr, interval = estimate.stderr, None if estimate.interval is None else list(estimate.interval)
-        if interval is not None and not unit:
-            interval = [max(0.0, interval[0]), min(1.0, interval[1])]
         note = (
             f"{name} is computed over all questions at once; no interval"
             if interval is None
@@ -291,17 +309,10 @@ def _metric_result(
     return MetricResult(**fields), note
 
 
-def _unit(aggregation: str, higher_is_better: bool, value: float, scores: Sequence[float]) -> str:
-    """The unit of a metric; fractions of 1, which have none, are those of which more is better and all are in 0…1."""
-    if aggregation in _UNIT_BY_AGGREGATION:
-        return _UNIT_BY_AGGREGATION[aggregation]
-    return "" if higher_is_better and all(0 <= number <= 1 for number in (value, *scores)) else "raw value"
-
-
 def _bootstrap(metric: _Metric) -> NumberEstimate:
     """The bootstrap of a metric over documents; without an error where the metric takes too long, or no sample has it."""
     items = list(metric.items.values())
-    draw_count = _FEW_DRAWS if _UNIT_BY_AGGREGATION.get(metric.aggregation) == "points" else _DRAWS
+    draw_count = _FEW_DRAWS if metric.aggregation in AGGREGATIONS_IN_POINTS else _DRAWS
     start_time_s = time.monotonic()
     value = float(metric.aggregate(items))
     if (time.monotonic() - start_time_s) * draw_count > _LONGEST_BOOTSTRAP_S:
@@ -394,5 +405,5 @@ def _is_right(item: Any) -> bool:
 
 
 def _json_value(value: Any) -> Any:
-    """A value as JSON has it; what JSON has not as text."""
-    return json.loads(json.dumps(value, default=str))
+    """A value as JSON has it; what JSON has not, as a number that is not finite, as text."""
+    return json.loads(json.dumps(value, default=str), parse_constant=str)

@@ -48,7 +48,7 @@ const scores = index.outcomes.map((characters, result) => {
 });
 const isPresent = (result, question) => !Number.isNaN(scores[result][question]);
 const isRight = (result, question) => scores[result][question] >= 0.5; // of F1 and mc2 too, which are seldom 1
-const isWrong = (result, question) => scores[result][question] < 0.5;
+const isWrong = (result, question) => scores[result][question] < 0.5 && scores[result][question] >= 0; // no log-likelihood
 
 // By result, the questions that are in its training records, each with the share of it in percent.
 const overlaps = resultNames.map((_, result) => new Map(index.overlaps ? index.overlaps[result] : []));
@@ -69,8 +69,9 @@ for (let question = 0; question < questionCount; question++) {
 const partTitle = (question) => {
   const [part, task, suite] = partOf(question);
   const title = taskTitles[task] || task;
-  const subject =
+  let subject =
     part !== task && part.startsWith(`${task}_`) ? ` ${part.slice(task.length + 1).replaceAll("_", " ")}` : "";
+  if (!subject && part !== task && title === task) subject = ` ${part}`; // a task of a group that is not of the suite
   return `${title}${subject}${suite ? ` (${suite})` : ""}`;
 };
 const questionTitle = (question) => `${partTitle(question)}, row ${index.rows[question]}`;

@@ -20,6 +20,7 @@ from orca_bench.report.result_groups import (
     setting_indices,
 )
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.task_facts import suite_title
 
 #: Up to so many results stand side by side, in the order in which they were given.
 FEW_RESULTS = 4
@@ -99,7 +100,7 @@ def group_results(results: Sequence[ResultFile]) -> list[PageGroup]:
         ]
         if len(group) > FEW_RESULTS:
             indexed_results.sort(key=lambda indexed_result: -mean_value(indexed_result[1].result_file))
-        page_groups.append(PageGroup(group[0].result.suite.name, title, indexed_results))
+        page_groups.append(PageGroup(suite_title(group[0].result), title, indexed_results))
     return page_groups
 
 

@@ -39,8 +39,9 @@ def draw_differences(part: Part, comparison: Comparison) -> Picture:
     base, candidate = part.styled_results
     # The names of the picture, whose direction cannot change that of the sentence around them.
     comparison = replace(comparison, base_label=base.name, other_label=candidate.name)
-    # All differences share one axis of points, on which a perplexity has no place.
-    comparison = replace(comparison, lines=[line for line in comparison.lines if not line.unit])
+    # All differences share one axis of points, better to the right, on which a perplexity has no place.
+    lines = [line for line in comparison.lines if not line.unit and line.higher_is_better]
+    comparison = replace(comparison, lines=lines)
     title = f"{candidate.name} minus {base.name}: difference by task"
     return Picture(
         "differences",

@@ -17,7 +17,7 @@ from orca_bench.report.result_groups import protocol_titles, setting_indices
 from orca_bench.results.models import PartResult, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
-from orca_bench.results.task_facts import tasks_of
+from orca_bench.results.task_facts import suite_title, tasks_of
 from orca_bench.suite import TaskFacts
 
 _MAX_NAMED_MODELS = 2  # in a title
@@ -109,7 +109,7 @@ def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
     styles = result_styles(result_files)
     groups = [[(result_files[index], styles[index]) for index in indices] for indices in setting_indices(result_files)]
     titles = protocol_titles([group[0][0].result.protocol for group in groups], with_versions=True)
-    keys = [(group[0][0].result.suite.name, title) for group, title in zip(groups, titles, strict=True)]
+    keys = [(suite_title(group[0][0].result), title) for group, title in zip(groups, titles, strict=True)]
     return [
         Part(suite, protocol, _styled_results(group), suffix)
         for (suite, protocol), group, suffix in zip(keys, groups, _name_suffixes(keys), strict=True)
