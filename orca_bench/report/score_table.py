@@ -11,14 +11,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from orca_bench.report.notes import Note, merge_notes
+from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.reported_comparison import reported_comparison, reported_stderr
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table_notes import reported_notes, result_notes
 from orca_bench.results.harness_summary import entry_of_metric
 from orca_bench.results.models import Average, HarnessTaskResult, Result, TaskResult
 from orca_bench.results.summary import mean_of_tasks
-from orca_bench.results.task_facts import all_tasks_and_those_of, display_factor, is_suite_task, suite_title, tasks_of
+from orca_bench.results.task_facts import (
+    all_tasks_and_those_of,
+    display_factor,
+    facts_of,
+    is_suite_task,
+    suite_title,
+    tasks_of,
+)
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
@@ -132,11 +139,24 @@ def build_score_table(
         ]
         lines.append(TableLine(name, title, None, "mean", reported_average, scores))
     headings = [label for label, _ in results]
-    notes = [note for label, result in results for note in result_notes(label, result, reported_scores is not None)]
+    notes = _unit_notes(results)
+    notes += [note for label, result in results for note in result_notes(label, result, reported_scores is not None)]
     if reported_scores is not None:
         notes = reported_notes(reported_scores, any(result.suite.comparable for _, result in results)) + notes
     title = _table_title(results, reported_scores, protocol_title)
     return ScoreTable(title, headings, lines, merge_notes(notes, headings), dict(results), conclusion)
+
+
+def _unit_notes(results: Sequence[tuple[str, Result]]) -> list[Note]:
+    """A warning on each task of which the results have numbers in several units."""
+    notes = []
+    for task in tasks_of(result for _, result in results):
+        units = dict.fromkeys(facts_of(result, task.name).unit for _, result in results if task.name in result.tasks)
+        if len(units) > 1:
+            text = f"in different units: {', '.join(unit or 'percent' for unit in units)}"
+            numbers = tuple(NotedNumber(label, task.name) for label, result in results if task.name in result.tasks)
+            notes.append(Note(text, "warning", numbers))
+    return notes
 
 
 def _table_title(

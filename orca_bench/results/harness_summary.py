@@ -7,6 +7,7 @@ computes them again; summary.py does the same for the suite's tasks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,13 @@ from orca_bench.stats.numbers import estimate_numbers
 MEAN_AGGREGATIONS = ("mean", "nanmean")
 #: Those of a whole corpus whose values go from 0 to 100, and of which lm-eval's error rate may exceed it.
 AGGREGATIONS_IN_POINTS = ("bleu", "chrf", "chrf++", "ter")
+#: Those whose values are fractions where their metric is one by its name.
+AGGREGATIONS_OF_FRACTIONS = (*MEAN_AGGREGATIONS, "median", "f1", "matthews_corrcoef", "several")
+#: The names of metrics that are fractions of 1 in lm-eval's tasks, in small letters.
+_FRACTION_NAME = re.compile(
+    r"acc|acc_.*|.*_acc|.*accuracy|exact_match.*|.*_match|math_verify|em|.*_em|f1|f1_.*|.*_f1|mcc|matthews.*|mc[12]|"
+    r"pct_.*|r@\d+|mrr|recall.*|precision.*|pass(@|_at_)\d+|contains|is_correct|correct"
+)
 
 
 def follows_from_questions(aggregation: str) -> bool:
@@ -26,16 +34,19 @@ def follows_from_questions(aggregation: str) -> bool:
     return aggregation in MEAN_AGGREGATIONS or aggregation in LOG_LIKELIHOOD_AGGREGATIONS
 
 
-def unit_of_values(aggregation: str, value: float, scores: Sequence[float]) -> str:
-    """The unit of a metric's `value`, empty for fractions of 1; `scores` are those of its questions, where it has some.
+def unit_of_values(metric_name: str, aggregation: str, value: float, scores: Sequence[float]) -> str:
+    """The unit of a metric, empty for fractions of 1: by its name and aggregation, so that all models have it in one unit.
 
-    A correlation, of which a question has no score, counts as a fraction.
+    `metric_name` may end in a filter. A metric that is a fraction by its name is none where its `value`, or a question's of
+    `scores`, is outside of 0…1 (of a correlation -1…1): some tasks have F1 from 0 to 100.
     """
     if aggregation == BITS_PER_BYTE:
         return "bits per byte"
     if aggregation in LOG_LIKELIHOOD_AGGREGATIONS:
         return "perplexity"
-    if aggregation in AGGREGATIONS_IN_POINTS:
+    if aggregation not in AGGREGATIONS_OF_FRACTIONS or not _FRACTION_NAME.fullmatch(
+        metric_name.partition(",")[0].lower()
+    ):
         return "points"
     least_value = 0.0 if follows_from_questions(aggregation) else -1.0
     return "" if all(least_value <= number <= 1 for number in (value, *scores)) else "points"

@@ -162,3 +162,9 @@ def test_sentences_speak_of_a_single_task_in_its_unit(small):
     sentence = scores_sentence([only])
     assert f"scores {value:.1f} perplexity on wikitext" in sentence and "the true score lies between" in sentence
     assert isinstance(next(iter(only.questions_by_task["wikitext"].questions_by_key.values())), HarnessQuestion)
+
+
+def test_a_table_warns_of_numbers_in_different_units(small, large):
+    small.result.tasks["arc_easy"].unit = "points"
+    (grid,) = result_grids([small, large], None)
+    assert "in different units: points, percent" in [note.text for note in grid.notes]

@@ -8,6 +8,7 @@ from jsonschema import Draft202012Validator
 
 from orca_bench.errors import UserError
 from orca_bench.results import reading, schema
+from orca_bench.results.harness_summary import unit_of_values
 from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult, question_from_json
 from orca_bench.results.task_facts import display_factor, facts_of, ordered_names, tasks_of
 
@@ -73,3 +74,24 @@ def test_the_suites_tasks_stand_first_in_its_order():
         *("arc_challenge", "gsm8k", "wikitext", "arc_easy")
     ]
     assert display_factor(TaskResult(title="t", metric="acc", n=1, value=0.5)) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "aggregation", "value", "unit"),
+    [
+        ("acc", "mean", 0.5, ""),
+        ("exact_match,strict-match", "mean", 0.5, ""),
+        ("pct_stereotype", "mean", 0.5, ""),
+        ("f1", "f1", 0.5, ""),
+        ("mcc", "matthews_corrcoef", -0.2, ""),
+        ("f1", "_squad_agg", 0.5, "points"),
+        ("f1", "mean", 45.0, "points"),
+        ("likelihood_diff", "mean", 0.5, "points"),
+        ("rouge1_max", "mean", 0.5, "points"),
+        ("bleu", "bleu", 0.5, "points"),
+        ("perplexity", "perplexity", 3.0, "perplexity"),
+        ("bits_per_byte", "bits_per_byte", 0.5, "bits per byte"),
+    ],
+)
+def test_the_unit_of_a_metric_is_that_of_its_name_whatever_a_model_scores(name, aggregation, value, unit):
+    assert unit_of_values(name, aggregation, value, []) == unit

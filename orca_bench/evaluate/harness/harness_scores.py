@@ -279,7 +279,7 @@ def _metric_result(
     aggregations = {metric.aggregation for metric in task_metrics}
     aggregation = aggregations.pop() if len(aggregations) == 1 else "several"
     scored = [scored for question in questions if (scored := metric_question(question, name)) is not None]
-    unit = unit_of_values(aggregation, value, [question.score for question in scored])
+    unit = unit_of_values(name, aggregation, value, [question.score for question in scored])
     note = None
     if scored and _follows(name, metrics_by_task) and aggregation != "several":
         summary = summarize_harness_metric(scored, aggregation, unit, _weighting(entry, name))

@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orca_bench.results.harness_summary import follows_from_questions, summarize_harness_metric
+from orca_bench.results.harness_summary import follows_from_questions, summarize_harness_metric, unit_of_values
 from orca_bench.results.models import HarnessQuestion, HarnessTask, HarnessTaskResult, MetricResult, PartResult
-from orca_bench.stats.log_likelihoods import BITS_PER_BYTE, LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
+from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
 
 #: How far a value may be from what the questions give: programs write fewer digits than they compute with.
 _RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-6, 1e-9
-
-#: Aggregations whose values are no fractions of 1, though some of them are that small.
-_AGGREGATIONS_IN_POINTS = ("bleu", "chrf", "chrf++", "ter", "brier_score")
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def _metric_result(metric: LoggedMetric, task: LoggedTask, warnings: list[str]) 
         aggregation = _aggregation(metric, task.questions)
     else:
         aggregation = "mean" if weighting is not None or not task.questions else metric.aggregation or metric.name
-    unit = _unit(metric, aggregation, questions)
+    unit = unit_of_values(metric.name, aggregation, metric.value, [question.score for question in questions])
     fields: dict[str, Any] = {"value": metric.value, "stderr": metric.stderr, "interval": None}
     if questions and follows_from_questions(aggregation):
         computed = summarize_harness_metric(questions, aggregation, unit, weighting)
@@ -189,19 +186,6 @@ def _part_results(task: LoggedTask, main: MetricResult) -> dict[str, PartResult]
             computed = summarize_harness_metric(questions, main.aggregation, main.unit, None)
             part_results[part_name] = PartResult(**computed, n=len(questions))
     return part_results
-
-
-def _unit(metric: LoggedMetric, aggregation: str, questions: Sequence[HarnessQuestion]) -> str:
-    """Empty for fractions of 1, else the word for the metric's values."""
-    if aggregation == BITS_PER_BYTE:
-        return "bits per byte"
-    if aggregation in LOG_LIKELIHOOD_AGGREGATIONS:
-        return "perplexity"
-    if aggregation in _AGGREGATIONS_IN_POINTS:
-        return "points"
-    values = [metric.value, *(question.score for question in questions)]
-    least_value = 0.0 if follows_from_questions(aggregation) else -1.0  # a correlation may be negative
-    return "" if all(least_value <= value <= 1 for value in values) else "points"
 
 
 def _is_close(first: float, second: float) -> bool:
