@@ -124,7 +124,10 @@ def _values_of_texts(aggregation: str, questions: Sequence[Question]) -> list[fl
 
 
 def _log_likelihoods_and_weights(questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-    weights = [(question.weight or 1.0) if isinstance(question, HarnessQuestion) else 1.0 for question in questions]
+    weights = [
+        1.0 if not isinstance(question, HarnessQuestion) or question.weight is None else question.weight
+        for question in questions
+    ]
     return [question.score for question in questions], weights
 
 

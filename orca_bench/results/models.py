@@ -289,7 +289,7 @@ class HarnessQuestion(Question):
 
     group: Annotated[str, Field(min_length=1)]
     score: Number
-    weight: Annotated[float, Field(gt=0)] | None = None
+    weight: Annotated[float, Field(ge=0)] | None = None
     metrics: dict[str, Number | list[Number]] = {}
     document_sha256: str | None = None
 

@@ -38,12 +38,12 @@ def score_log_likelihoods(
     """The score of texts from their log-likelihoods [texts], nats, and `weights` [texts]: their words or bytes.
 
     With `PERPLEXITY` each text counts 1. The interval is Student's t of the cost of a unit of text, in nats; so that of a
-    perplexity is not symmetric. A perplexity above the largest number is infinite. Raises ValueError for no texts, and for a
-    weight that is not positive.
+    perplexity is not symmetric; it does not reach below 1. A perplexity above the largest number is infinite. Raises ValueError
+    for no texts, for a negative weight, and where no text has a weight.
     """
     counts = [1.0] * len(log_likelihoods) if weights is None or aggregation == PERPLEXITY else list(weights)
-    if not log_likelihoods or any(count <= 0 for count in counts):
-        raise ValueError("no texts, or one without words")
+    if not log_likelihoods or any(count < 0 for count in counts) or not sum(counts):
+        raise ValueError("no texts, or none with words")
     total_weight = sum(counts)
     cost = -sum(log_likelihoods) / total_weight
     mean_weight = total_weight / len(counts)
@@ -60,7 +60,7 @@ def score_log_likelihoods(
     interval = None
     if moments.stderr is not None:
         half_width = two_sided_quantile(moments.degrees_of_freedom) * moments.stderr
-        bounds = (cost - half_width, cost + half_width)
+        bounds = (min(cost, max(0.0, cost - half_width)), cost + half_width)
         low, high = (bound / math.log(2) for bound in bounds) if aggregation == BITS_PER_BYTE else map(_exp, bounds)
         interval = low, high
     return LogLikelihoodScore(

@@ -117,6 +117,17 @@ def test_a_group_whose_parts_count_alike_is_their_plain_mean(rows):
     assert result.stderr == pytest.approx(sum(error**2 for error in part_errors) ** 0.5 / 2, rel=1e-12)
 
 
+def test_hidden_labels_are_warned_of(rows):
+    (entry,) = load_entries(["boolq"], rows)
+    samples = [
+        {"doc_id": n, "target": target, "arguments": [("a", " b")], "resps": [[(-1.0, True)], [(-2.0, True)]]}
+        | {"filtered_resps": [0, 0], "filter": "none", "metrics": ["acc"], "doc_hash": str(n), "acc": 0.0}
+        for n, target in enumerate((-1, 0, 2, 1))
+    ]
+    scores = score_entry(entry, {"samples": {"boolq": samples}, "results": {"boolq": {"acc,none": 0.0}}})
+    assert "the right answer of 2 of 4 questions is none of their choices" in scores.task_result.warnings[0]
+
+
 def test_questions_have_what_lm_eval_scored(evaluated):
     file = evaluated[1]
     for question in file.questions_by_task["wikitext"].questions_by_key.values():

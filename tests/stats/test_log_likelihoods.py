@@ -64,8 +64,15 @@ def test_95_of_100_intervals_hold_the_true_perplexity():
     assert 0.92 < hits / 400 < 0.98
 
 
+def test_an_empty_text_counts_with_its_weight_of_nothing_and_no_interval_reaches_below_1():
+    score = score_log_likelihoods([-40.0, -1.0], [10.0, 0.0], WEIGHTED_PERPLEXITY)
+    assert score.value == pytest.approx(math.exp(4.1)) and score.stderr > 0
+    low, _ = score_log_likelihoods([-0.1, -9.0, -0.2], [1.0, 3.0, 1.0], WEIGHTED_PERPLEXITY).interval
+    assert low == 1
+
+
 def test_one_text_has_no_error_and_a_text_without_words_no_score():
     assert score_log_likelihoods([-3.0], [2.0], BITS_PER_BYTE).stderr is None
     assert math.isinf(score_log_likelihoods([-3000.0], [2.0], WEIGHTED_PERPLEXITY).value)
-    with pytest.raises(ValueError, match="without words"):
+    with pytest.raises(ValueError, match="none with words"):
         score_log_likelihoods([-3.0], [0.0], WEIGHTED_PERPLEXITY)

@@ -7,64 +7,40 @@ models and rows.
 from __future__ import annotations
 
 import json
-import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval.api import metrics as harness_metrics
-from lm_eval.api.task import Task as HarnessTaskObject
-
 from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.harness.harness_entries import HarnessEntry, split_of
+from orca_bench.evaluate.harness.harness_questions import (
+    Metric,
+    count_unanswerable,
+    finite,
+    follows,
+    json_value,
+    metrics_of,
+    metrics_of_tasks,
+    questions_of,
+)
 from orca_bench.evaluate.harness.language_model import DEFAULT_SAMPLING_SEED, HarnessModel
-from orca_bench.evaluate.harness.lm_eval_instances import answer_of
 from orca_bench.evaluate.harness.lm_eval_run import evaluate_tasks, without_samples
-from orca_bench.evaluate.protocols import Answer
 from orca_bench.results.harness_summary import (
     AGGREGATIONS_IN_POINTS,
-    follows_from_questions,
     metric_question,
     summarize_harness_metric,
     unit_of_values,
 )
 from orca_bench.results.hashing import sha256_of_json
 from orca_bench.results.models import HarnessQuestion, HarnessTask, HarnessTaskResult, MetricResult, PartResult
-from orca_bench.stats.log_likelihoods import BITS_PER_BYTE, PERPLEXITY, WEIGHTED_PERPLEXITY
 from orca_bench.stats.numbers import NumberEstimate, bootstrap_estimate
 
-#: The aggregations of lm_eval/api/metrics.py by their functions; others are called as their functions are.
-_NAME_BY_AGGREGATION: dict[Callable[..., Any], str] = {
-    harness_metrics.mean: "mean",
-    harness_metrics.nanmean: "nanmean",
-    harness_metrics.perplexity: PERPLEXITY,
-    harness_metrics.weighted_perplexity: WEIGHTED_PERPLEXITY,
-    harness_metrics.bits_per_byte: BITS_PER_BYTE,
-    harness_metrics.f1_score: "f1",
-    harness_metrics.matthews_corrcoef: "matthews_corrcoef",
-    harness_metrics.bleu: "bleu",
-    harness_metrics.chrf: "chrf",
-    harness_metrics.chrfpp: "chrf++",
-    harness_metrics.ter: "ter",
-}
 _DRAWS, _FEW_DRAWS = 1000, 100  # lm-eval too draws corpus metrics 100 times
 _LONGEST_BOOTSTRAP_S = 20.0
 #: What the code of a task raises over rows or answers that it did not expect, or for want of a library.
 _ERRORS_OF_TASKS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """A metric of one task of lm-eval: its name in a result, lm-eval's key, its aggregation, and its items by document."""
-
-    name: str
-    harness_key: str
-    aggregation: str
-    aggregate: Callable[[Sequence[Any]], float]
-    higher_is_better: bool
-    items: dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -99,13 +75,13 @@ def score_entry(entry: HarnessEntry, harness_result: Mapping[str, Any]) -> Entry
     Raises UserError where lm-eval has no finite value.
     """
     samples_by_task = {name: harness_result["samples"][name] for name in entry.tasks_by_name}
-    metrics_by_task = {name: _metrics_of(task, samples_by_task[name]) for name, task in entry.tasks_by_name.items()}
+    metrics_by_task = {name: metrics_of(task, samples_by_task[name]) for name, task in entry.tasks_by_name.items()}
     metric_names = _metric_names(entry, metrics_by_task, harness_result)
     main_metric = _main_metric(metric_names, metrics_by_task)
     questions = [
         question
         for name, task in entry.tasks_by_name.items()
-        for question in _questions(entry.name, task, samples_by_task[name], metrics_by_task[name], main_metric)
+        for question in questions_of(entry.name, task, samples_by_task[name], metrics_by_task[name], main_metric)
     ]
     metric_results, notes = {}, {}
     for name in metric_names:
@@ -140,43 +116,33 @@ def score_entry(entry: HarnessEntry, harness_result: Mapping[str, Any]) -> Entry
     if entry.group is not None:
         fields["weighting"] = _weighting(entry, main_metric)
         fields["subjects"] = _parts(entry, main_metric, main.unit, metrics_by_task, questions, harness_result)
+    warnings_of_entry: list[str] = []
     document_count = sum(len({sample["doc_id"] for sample in samples}) for samples in samples_by_task.values())
     if missing_count := document_count - len(questions):
-        fields["warnings"] = [
+        warnings_of_entry.append(
             f"{missing_count:,} of {document_count:,} documents have no {main_metric}, and are left out"
-        ]
-    return EntryScores(questions, HarnessTaskResult(**fields), _json_value(without_samples(dict(harness_result))))
-
-
-def _metrics_of(task: HarnessTaskObject, samples: Sequence[Mapping[str, Any]]) -> dict[str, _Metric]:
-    """The metrics of a task by name, in lm-eval's order."""
-    aggregations, directions = task.aggregation(), task.higher_is_better()
-    metrics: dict[str, _Metric] = {}
-    for sample in samples:
-        for metric_name in sample["metrics"]:
-            name = metric_name if sample["filter"] == "none" else f"{metric_name},{sample['filter']}"
-            if name not in metrics:
-                aggregate = aggregations.get(metric_name, harness_metrics.mean)
-                metrics[name] = _Metric(
-                    name,
-                    f"{metric_name},{sample['filter']}",
-                    _NAME_BY_AGGREGATION.get(aggregate) or str(getattr(aggregate, "__name__", metric_name)),
-                    aggregate,
-                    directions.get(metric_name) is not False,
-                    {},
-                )
-            metrics[name].items[sample["doc_id"]] = sample[metric_name]
-    return metrics
+        )
+    unanswerable_count = sum(
+        count_unanswerable(task, samples_by_task[name]) for name, task in entry.tasks_by_name.items()
+    )
+    if unanswerable_count:
+        warnings_of_entry.append(
+            f"the right answer of {unanswerable_count:,} of {document_count:,} questions is none of their choices (a hidden "
+            "label?): they count as wrong"
+        )
+    if warnings_of_entry:
+        fields["warnings"] = warnings_of_entry
+    return EntryScores(questions, HarnessTaskResult(**fields), json_value(without_samples(dict(harness_result))))
 
 
 def _metric_names(
-    entry: HarnessEntry, metrics_by_task: Mapping[str, Mapping[str, _Metric]], harness_result: Mapping[str, Any]
+    entry: HarnessEntry, metrics_by_task: Mapping[str, Mapping[str, Metric]], harness_result: Mapping[str, Any]
 ) -> list[str]:
     """The metrics that lm-eval has a finite value of, in the order of the first task that has them."""
     names = list(dict.fromkeys(name for metrics in metrics_by_task.values() for name in metrics))
     values = harness_result["results"][entry.name]
     keys = {name: _harness_key(name) for name in names}
-    finite_names = [name for name in names if _finite(values.get(keys[name])) is not None]
+    finite_names = [name for name in names if finite(values.get(keys[name])) is not None]
     if not finite_names:
         described = ", ".join(f"{name} {values.get(keys[name], 'none')}" for name in names) or "no metric"
         raise UserError(f"lm-eval has no value that is a number ({described})", where=entry.name)
@@ -187,101 +153,29 @@ def _harness_key(name: str) -> str:
     return name if "," in name else f"{name},none"
 
 
-def _main_metric(names: Sequence[str], metrics_by_task: Mapping[str, Mapping[str, _Metric]]) -> str:
+def _main_metric(names: Sequence[str], metrics_by_task: Mapping[str, Mapping[str, Metric]]) -> str:
     """The first metric whose value follows from numbers of questions, else the first."""
-    return next((name for name in names if _follows(name, metrics_by_task)), names[0])
-
-
-def _of_tasks(name: str, metrics_by_task: Mapping[str, Mapping[str, _Metric]]) -> list[_Metric]:
-    return [metrics[name] for metrics in metrics_by_task.values() if name in metrics]
-
-
-def _follows(name: str, metrics_by_task: Mapping[str, Mapping[str, _Metric]]) -> bool:
-    """Whether each task's value of a metric follows from its questions: they have numbers, and it is their mean, say."""
-    return all(
-        follows_from_questions(metric.aggregation) and all(_number(item) is not None for item in metric.items.values())
-        for metric in _of_tasks(name, metrics_by_task)
-    )
-
-
-def _questions(
-    entry_name: str,
-    task: HarnessTaskObject,
-    samples: Sequence[Mapping[str, Any]],
-    metrics: Mapping[str, _Metric],
-    main_metric: str,
-) -> Iterator[HarnessQuestion]:
-    """The questions of one task in lm-eval's order; a document without the main metric has none."""
-    first_samples = {sample["doc_id"]: sample for sample in reversed(samples)}
-    main_items = metrics[main_metric].items if main_metric in metrics else {}
-    has_scores = _follows(main_metric, {task.task_name: metrics})
-    for document_index in sorted(first_samples):
-        if document_index not in main_items:
-            continue
-        sample = first_samples[document_index]
-        score = _number(main_items[document_index]) if has_scores else None
-        if score is None:
-            score = float(_is_right(main_items[document_index]))
-        answers = [answer_of(response) for responses in sample["resps"] for response in responses]
-        fields: dict[str, Any] = {
-            "task": task.task_name,
-            "index": document_index,
-            "row": document_index,
-            "prediction": _prediction(task, sample, answers),
-            "gold": _json_value(sample["target"]),
-            "score": score[0] if isinstance(score, list) else score,
-            "answers": [answer.logprob_or_text for answer in answers],
-            **_flags(answers),
-            "group": entry_name,
-            **({"weight": score[1]} if isinstance(score, list) else {}),
-            "metrics": {
-                metric.name: number
-                for metric in metrics.values()
-                if document_index in metric.items
-                and follows_from_questions(metric.aggregation)
-                and (number := _number(metric.items[document_index])) is not None
-            },
-            "document_sha256": sample["doc_hash"],
-        }
-        yield HarnessQuestion.model_validate(fields)
-
-
-def _flags(answers: Sequence[Answer]) -> dict[str, list[Any]]:
-    flags = {
-        "greedy": [answer.is_greedy for answer in answers],
-        "ran_out": [answer.hit_token_limit for answer in answers],
-    }
-    return {name: values for name, values in flags.items() if any(value is not None for value in values)}
-
-
-def _prediction(task: HarnessTaskObject, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Any:
-    """The choice with the highest log-probability, or the text that a filter read; None where there is neither."""
-    if task.OUTPUT_TYPE == "multiple_choice":
-        log_probabilities = [answer.log_probability for answer in answers]
-        if "acc_mutual_info" in sample["metrics"]:  # the second half are those without the question
-            log_probabilities = log_probabilities[: len(log_probabilities) // 2]
-        return max(range(len(log_probabilities)), key=log_probabilities.__getitem__) if log_probabilities else None
-    return _json_value(sample["filtered_resps"][0]) if task.OUTPUT_TYPE == "generate_until" else None
+    return next((name for name in names if follows(name, metrics_by_task)), names[0])
 
 
 def _metric_result(
     entry: HarnessEntry,
     name: str,
-    metrics_by_task: Mapping[str, Mapping[str, _Metric]],
+    metrics_by_task: Mapping[str, Mapping[str, Metric]],
     questions: Sequence[HarnessQuestion],
     harness_result: Mapping[str, Any],
 ) -> tuple[MetricResult, str | None]:
     """One metric of an entry, with a note where its interval is not the usual one."""
-    value = _finite(harness_result["results"][entry.name][_harness_key(name)])
+    value = finite(harness_result["results"][entry.name][_harness_key(name)])
     assert value is not None, "only metrics with a value are asked for"
-    task_metrics = _of_tasks(name, metrics_by_task)
+    task_metrics = metrics_of_tasks(name, metrics_by_task)
     higher_is_better = all(metric.higher_is_better for metric in task_metrics)
     aggregations = {metric.aggregation for metric in task_metrics}
     aggregation = aggregations.pop() if len(aggregations) == 1 else "several"
     scored = [scored for question in questions if (scored := metric_question(question, name)) is not None]
     unit = unit_of_values(name, aggregation, value, [question.score for question in scored])
     note = None
-    if scored and _follows(name, metrics_by_task) and aggregation != "several":
+    if scored and follows(name, metrics_by_task) and aggregation != "several":
         summary = summarize_harness_metric(scored, aggregation, unit, _weighting(entry, name))
         stderr, interval = summary["stderr"], summary["interval"]
         # lm-eval sums in another order, so the last digit may lie outside of an interval without width.
@@ -309,7 +203,7 @@ def _metric_result(
     return MetricResult(**fields), note
 
 
-def _bootstrap(metric: _Metric) -> NumberEstimate:
+def _bootstrap(metric: Metric) -> NumberEstimate:
     """The bootstrap of a metric over documents; without an error where the metric takes too long, or no sample has it."""
     items = list(metric.items.values())
     draw_count = _FEW_DRAWS if metric.aggregation in AGGREGATIONS_IN_POINTS else _DRAWS
@@ -329,7 +223,7 @@ def _parts(
     entry: HarnessEntry,
     main_metric: str,
     unit: str,
-    metrics_by_task: Mapping[str, Mapping[str, _Metric]],
+    metrics_by_task: Mapping[str, Mapping[str, Metric]],
     questions: Sequence[HarnessQuestion],
     harness_result: Mapping[str, Any],
 ) -> dict[str, PartResult]:
@@ -337,11 +231,11 @@ def _parts(
     parts = {}
     for name, metrics in metrics_by_task.items():
         own_questions = [question for question in questions if question.task == name]
-        value = _finite(harness_result["results"][name].get(_harness_key(main_metric)))
+        value = finite(harness_result["results"][name].get(_harness_key(main_metric)))
         if main_metric not in metrics or value is None or not own_questions:
             continue
         summary: dict[str, Any] = {"stderr": None, "interval": None}
-        if _follows(main_metric, {name: metrics}):
+        if follows(main_metric, {name: metrics}):
             summary = summarize_harness_metric(own_questions, metrics[main_metric].aggregation, unit, None)
         parts[name] = PartResult(
             value=value, stderr=summary["stderr"], interval=summary["interval"], n=len(own_questions)
@@ -361,11 +255,11 @@ def _weighting(entry: HarnessEntry, metric_name: str) -> str | None:
 def _description(entry: HarnessEntry, aggregation: str) -> HarnessTask:
     tasks = list(entry.tasks_by_name.values())
     configs = [getattr(task, "config", None) for task in tasks]
-    generation = _common_value([_json_value(getattr(config, "generation_kwargs", None)) for config in configs])
+    generation = _common_value([json_value(getattr(config, "generation_kwargs", None)) for config in configs])
     if generation is not None and generation.get("do_sample"):
         generation = generation | {"seed": DEFAULT_SAMPLING_SEED}
     fields = {
-        "version": _json_value(tasks[0].VERSION if entry.group is None else entry.group.version),
+        "version": json_value(tasks[0].VERSION if entry.group is None else entry.group.version),
         "output_type": _common_value([task.OUTPUT_TYPE for task in tasks]),
         "dataset_path": _common_value([getattr(config, "dataset_path", None) for config in configs]),
         "dataset_name": _common_value([getattr(config, "dataset_name", None) for config in configs]),
@@ -379,31 +273,3 @@ def _description(entry: HarnessEntry, aggregation: str) -> HarnessTask:
 def _common_value(values: Sequence[Any]) -> Any:
     """The value that all share, else None."""
     return values[0] if values and all(value == values[0] for value in values) else None
-
-
-def _number(item: Any) -> float | list[float] | None:
-    """What lm-eval has of a document: a finite number, or a log-likelihood with a positive weight; None for anything else."""
-    if isinstance(item, tuple | list) and len(item) == 2 and not isinstance(item[0], str | bool):
-        parts = [_finite(part) for part in item]
-        return [part for part in parts if part is not None] if None not in parts and (parts[1] or 0) > 0 else None
-    return _finite(item)
-
-
-def _finite(value: Any) -> float | None:
-    if isinstance(value, str | bytes) or value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _is_right(item: Any) -> bool:
-    """Whether the two things that a metric compares are equal; it says no more of a single question."""
-    return isinstance(item, tuple | list) and len(item) == 2 and bool(item[0] == item[1])
-
-
-def _json_value(value: Any) -> Any:
-    """A value as JSON has it; what JSON has not, as a number that is not finite, as text."""
-    return json.loads(json.dumps(value, default=str), parse_constant=str)
