@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orca_bench.errors import UserError, one_line
+from orca_bench.errors import UserError
 from orca_bench.evaluate.harness.harness_entries import HarnessEntry, split_of
 from orca_bench.evaluate.harness.harness_questions import (
     Metric,
@@ -26,7 +26,7 @@ from orca_bench.evaluate.harness.harness_questions import (
     questions_of,
 )
 from orca_bench.evaluate.harness.language_model import DEFAULT_SAMPLING_SEED, HarnessModel
-from orca_bench.evaluate.harness.lm_eval_run import evaluate_tasks, without_samples
+from orca_bench.evaluate.harness.lm_eval_run import evaluate_tasks, explain_task_errors, without_samples
 from orca_bench.results.harness_summary import (
     AGGREGATIONS_IN_POINTS,
     metric_question,
@@ -39,8 +39,6 @@ from orca_bench.stats.numbers import NumberEstimate, bootstrap_estimate
 
 _DRAWS, _FEW_DRAWS = 1000, 100  # lm-eval too draws corpus metrics 100 times
 _LONGEST_BOOTSTRAP_S = 20.0
-#: What the code of a task raises over rows or answers that it did not expect, or for want of a library.
-_ERRORS_OF_TASKS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,8 @@ def run_entry(model: HarnessModel, entry: HarnessEntry, question_limit: int | No
     Raises UserError where the code of a task fails, and where lm-eval has no finite value.
     """
     tasks = list(entry.tasks_by_name.values())
-    try:
+    with explain_task_errors(entry.name):
         harness_result = evaluate_tasks(model, tasks, question_limit, True, entry.groups_by_name)
-    except _ERRORS_OF_TASKS as error:
-        raise UserError(
-            f"the code of lm-eval's task fails ({type(error).__name__}: {one_line(error, 200)})",
-            where=entry.name,
-            hint="are the rows of the task's own schema? --debug shows where it fails",
-        ) from error
     return score_entry(entry, harness_result)
 
 

@@ -21,7 +21,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.results.models import Question
 
@@ -36,6 +36,10 @@ _STORED_RESULT_KEYS = (
     "higher_is_better",
     "n-samples",
 )
+
+
+#: What the code of a task raises over rows or answers that it did not expect, or for want of a library.
+_ERRORS_OF_TASKS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,22 @@ def explained_metrics() -> Iterator[None]:
             f"the metric {script[1]} is a script on the hub, and cannot be had",
             where="lm-eval",
             hint="with a network once, `evaluate.load` has it in its cache; answers that are computed and stored stay",
+        ) from error
+
+
+@contextlib.contextmanager
+def explain_task_errors(task_name: str) -> Iterator[None]:
+    """Inside the block, what the code of a task raises is a UserError that names the task."""
+    try:
+        yield
+    except _ERRORS_OF_TASKS as error:
+        hint = "are the rows of the task's own schema? --debug shows where it fails"
+        if "larger than population" in str(error):
+            hint = "the split of its few-shot examples has fewer rows than it takes examples"
+        raise UserError(
+            f"the code of lm-eval's task fails ({type(error).__name__}: {one_line(error, 200)})",
+            where=task_name,
+            hint=hint,
         ) from error
 
 

@@ -22,7 +22,13 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import answer_of
-from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_harness_log, without_samples
+from orca_bench.evaluate.harness.lm_eval_run import (
+    TaskOutcome,
+    evaluate_tasks,
+    explain_task_errors,
+    hide_harness_log,
+    without_samples,
+)
 from orca_bench.evaluate.protocols import default_token_limits
 from orca_bench.evaluate.protocols.protocol import Answer, describe_token_limits, parts_of_task
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
@@ -83,7 +89,7 @@ def run_plain(
     """
     harness_task_facts = harness_facts(task)
     parts_in_order = list(harness_parts(task, rows))
-    with _without_progress_bars():
+    with _without_progress_bars(), explain_task_errors(task.name):
         harness_tasks = load_harness_tasks(task, parts_in_order)
         harness_result = evaluate_tasks(model, harness_tasks, question_limit, should_log_samples=True)
     questions: list[Question] = []
