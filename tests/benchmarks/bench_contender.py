@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from orca_bench.recipe import CONTEXT_WINDOW
+
 #: Requests of one document: pairs of context and continuation, or one request that generates.
 Documents = list[list[Any]]
 
@@ -65,7 +67,7 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
 
         folder = ModelFolder(str(model))
         engine, tokenizer = tree_engine.load_engine(folder, dtype), folder.tokenizer
-        encoding = request_encoding.encoding_of_protocol(protocol, tokenizer, 2048)
+        encoding = request_encoding.encoding_of_protocol(protocol, tokenizer, CONTEXT_WINDOW)
         return HarnessModel(engine, encoding), engine.model, encoding
     from lm_eval.models.huggingface import HFLM
 
@@ -75,6 +77,7 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
         dtype=dtype,
         batch_size=int(contender.removeprefix("hf") or 1),
         add_bos_token=protocol == "orca",
+        max_length=CONTEXT_WINDOW,  # else a model with a larger window computes longer contexts
     )
     return lm, lm.model, None
 
