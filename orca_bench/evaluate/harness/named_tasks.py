@@ -25,9 +25,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.api.task import Task as HarnessTask
 from lm_eval.tasks import TaskManager
 
-from orca_bench.errors import UserError, one_line, spelling_hint
+from orca_bench.errors import UserError, spelling_hint
 from orca_bench.evaluate.harness.lm_eval_run import explained_metrics
 from orca_bench.evaluate.harness.local_data_sets import LocalDataSet, MissingRows, rows_from_folder
+from orca_bench.evaluate.harness.task_building import explained_building
 from orca_bench.evaluate.harness.task_index import remember_task_files
 
 #: The attribute of a task that says which of its splits are not there.
@@ -118,6 +119,7 @@ def explained_rows(benchmarks_folder: Path | None) -> Iterator[None]:
 
     with (
         rows_from_folder(benchmarks_folder),
+        explained_building(),
         mock.patch.object(ConfigurableTask, "download", download),
         mock.patch.object(ConfigurableTask, "set_config", set_config),
         explained_metrics(),
@@ -163,14 +165,5 @@ def _matching_names(name: str, manager: TaskManager) -> list[str]:
 
 
 def _load(manager: TaskManager, names: list[str]) -> NamedTasks:
-    try:
-        loaded = manager.load(names)
-    except UserError:
-        raise
-    except (
-        Exception
-    ) as error:  # whatever the code of a task raises over rows that are not its own, or for want of a library
-        raise UserError(
-            f"lm-eval cannot build {', '.join(names)} ({type(error).__name__}: {one_line(error, 200)})", where="--tasks"
-        ) from error
+    loaded = manager.load(names)
     return NamedTasks(loaded["tasks"], loaded.get("groups", {}), loaded.get("group_map", {}))

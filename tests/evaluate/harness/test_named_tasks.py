@@ -73,7 +73,7 @@ def test_rows_that_cannot_be_had_are_named_with_task_splits_and_place(manager, r
 
 def test_a_task_that_lm_eval_cannot_build_is_an_error_in_one_line(rows, tmp_path):
     (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: baber/piqa\noutput_type: guess\n", encoding="utf-8")
-    with pytest.raises(UserError, match="lm-eval cannot build bad .*guess"):
+    with pytest.raises(UserError, match="bad: lm-eval cannot build this task .*guess"):
         load_named_tasks(["bad"], rows, TaskManager(include_path=str(tmp_path), include_defaults=False))
 
 
@@ -102,3 +102,28 @@ def test_a_metric_that_is_a_script_on_the_hub_is_named(manager, rows):
         task.aggregation()["exact"]([(prediction, {"id": "1", "answers": {"text": ["a"], "answer_start": [0]}})])
     with pytest.raises(FileNotFoundError), explained_rows(rows):
         raise FileNotFoundError("other")
+
+
+def test_rows_of_another_schema_are_named_with_their_columns(manager, tmp_path):
+    for split in ("train", "validation", "test"):
+        file = tmp_path / f"allenai/ai2_arc/ARC-Easy/{split}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"foo": 1}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"arc_easy: lm-eval cannot build this.*ai2_arc.*has the columns foo") as error:
+        load_named_tasks(["arc_easy"], tmp_path, manager)
+    assert "0x" not in str(error.value)
+
+
+def test_a_module_and_a_metric_that_are_not_there_are_named_with_the_task(rows, tmp_path):
+    common = "dataset_path: baber/piqa\nvalidation_split: validation\noutput_type: generate_until\ndoc_to_text: goal\n"
+    (tmp_path / "a.yaml").write_text(f"task: no_module\n{common}doc_to_target: !function nowhere.f\n", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text(
+        f"task: no_metric\n{common}doc_to_target: sol1\n"
+        "metric_list: [{metric: unheard, aggregation: mean, higher_is_better: true}]\n",
+        encoding="utf-8",
+    )
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    with pytest.raises(UserError, match="no_module: lm-eval cannot build this task .*nowhere"):
+        load_named_tasks(["no_module"], rows, manager)
+    with pytest.raises(UserError, match="no_metric: the metric unheard cannot be had"):
+        load_named_tasks(["no_metric"], rows, manager)
