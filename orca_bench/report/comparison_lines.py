@@ -139,7 +139,7 @@ def _compare_questions(task: TaskFacts, base: _EntryQuestions, other: _EntryQues
     """The line of a task: its entry and its questions [questions] in the base and in the other result, in one order."""
     (base_entry, base_questions), (other_entry, other_questions) = base, other
     line = ComparisonLine(task.name, task.title, task.metric, unit=task.unit, higher_is_better=task.higher_is_better)
-    if reason := _why_other_numbers(base_entry, other_entry):
+    if reason := _why_other_numbers(base_entry, other_entry, task):
         return replace(line, note=reason)
     if isinstance(base_entry, HarnessTaskResult) and not follows_from_questions(base_entry.harness.aggregation):
         return _compare_values(line, base, other, report_scale(task))
@@ -159,11 +159,11 @@ def _compare_questions(task: TaskFacts, base: _EntryQuestions, other: _EntryQues
     return replace(line, base_score=base_score, other_score=base_score + difference.value, difference=difference)
 
 
-def _why_other_numbers(base_entry: TaskResult, other_entry: TaskResult) -> str:
+def _why_other_numbers(base_entry: TaskResult, other_entry: TaskResult, task: TaskFacts) -> str:
     """Why the scores of two entries cannot be subtracted by question, where one is of a task outside the suite; else empty."""
     if not isinstance(base_entry, HarnessTaskResult) and not isinstance(other_entry, HarnessTaskResult):
         return ""
-    if base_entry.metric != other_entry.metric:
+    if _suite_metric(base_entry, task) != _suite_metric(other_entry, task):
         return f"{base_entry.metric} and {other_entry.metric}"
     numbers = [
         (entry.unit, entry.weighting, entry.harness.aggregation)
@@ -176,6 +176,16 @@ def _why_other_numbers(base_entry: TaskResult, other_entry: TaskResult) -> str:
     if numbers[0][1] != numbers[1][1]:
         return "the parts of the group do not weigh alike in both"
     return "" if numbers[0][2] == numbers[1][2] else f"{numbers[0][2]} and {numbers[1][2]} of the questions"
+
+
+def _suite_metric(entry: TaskResult, task: TaskFacts) -> str:
+    """The metric of an entry, by the suite's name where a log has a task of the suite by lm-eval's (`mc2` is its `acc`)."""
+    facts = task.harness_facts
+    if isinstance(entry, HarnessTaskResult) and facts is not None:
+        filter_name = "" if facts.filter_name == "none" else f",{facts.filter_name}"
+        if entry.metric == f"{facts.metric}{filter_name}":
+            return task.metric
+    return entry.metric
 
 
 def _compare_values(
@@ -262,7 +272,36 @@ def _paired_questions(
     by_document = [_questions_by_document(list(each.values())) for each in (base_questions, other_questions)]
     if by_document[0] is not None and by_document[1] is not None:
         return by_document[0], by_document[1]
+    if base.result.protocol.is_of_log != other.result.protocol.is_of_log:
+        return _paired_by_number(base, other, task)
     return (base_questions, other_questions) if row_hashes[0] == row_hashes[1] else None
+
+
+def _paired_by_number(
+    base: ResultFile, other: ResultFile, task: TaskFacts
+) -> tuple[_QuestionsByKey, _QuestionsByKey] | None:
+    """The questions of a result and of another program's log of a task of the suite, by the number of the row.
+
+    A log has no hash of the rows, so the right answers must be the same where both have the number of a choice; else None.
+    """
+    base_questions, other_questions = (_questions_by_number(file, task) for file in (base, other))
+    for key in base_questions.keys() & other_questions.keys():
+        golds = [questions[key].gold for questions in (base_questions, other_questions)]
+        if all(type(gold) is int for gold in golds) and golds[0] != golds[1]:
+            return None
+    return base_questions, other_questions
+
+
+def _questions_by_number(file: ResultFile, task: TaskFacts) -> _QuestionsByKey:
+    """Questions by subject, where the task has some, and number; lm-eval numbers the rows of each subject by themselves."""
+    is_numbered_by_part = file.result.protocol.name == "plain"
+    return {
+        (
+            question.task if task.subject_column else task.name,
+            question.index if is_numbered_by_part else question.row,
+        ): question
+        for question in file.questions_by_task[task.name].questions_by_key.values()
+    }
 
 
 def _questions_by_document(questions: Sequence[Question]) -> _QuestionsByKey | None:

@@ -63,3 +63,24 @@ def test_the_two_logs_of_one_protocol_are_compared(in_folder):
     assert done.returncode == 0, done.stderr
     (comparison,) = json.loads(done.stdout)
     assert comparison["lines"][0]["difference"]["value"] == 0
+
+
+def test_a_log_of_a_task_of_the_suite_is_compared_with_our_own_result_row_by_row(in_folder):
+    tasks = "arc_challenge,truthful_qa,mmlu,gsm8k"
+    options = ["--protocol", "plain", "--tasks", tasks, "--out", "own.json", "--log-samples", "log-own"]
+    done = in_folder("eval", *in_folder.options, *options)
+    assert done.returncode == 0, done.stderr
+    done = in_folder("compare", "own.json", "log-own", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (comparison,) = json.loads(done.stdout)
+    lines = {line["name"]: line for line in comparison["lines"]}
+    for name in ("arc_challenge", "truthful_qa", "gsm8k"):
+        assert lines[name]["difference"]["n"] == 4 and abs(lines[name]["difference"]["value"]) < 1e-9
+    for path in (in_folder.folder / "log-own").rglob("samples_arc_challenge_*"):
+        samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for sample in samples:
+            sample["target"] = str(3 - int(sample["target"]))
+        path.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
+    done = in_folder("compare", "own.json", "log-own", "--format", "json")
+    (line,) = [line for line in json.loads(done.stdout)[0]["lines"] if line["name"] == "arc_challenge"]
+    assert line["note"] == "other rows"
