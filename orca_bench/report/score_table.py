@@ -119,7 +119,14 @@ def build_score_table(
         ]
         metric = _task_metric(results, task)
         lines.append(
-            TableLine(task.name, task.title, task.shots, metric, reported_percent_by_task.get(task.name), scores)
+            TableLine(
+                task.name,
+                task.title,
+                _shots(task, [result for _, result in results]),
+                metric,
+                reported_percent_by_task.get(task.name),
+                scores,
+            )
         )
         lines += _further_metric_lines(task, [result for _, result in results])
     title_and_tasks_by_mean = {
@@ -179,6 +186,15 @@ def _table_title(
     return f"{model_text}{suite_text}{protocol_text}: {unit_text}{reported_text}"
 
 
+def _shots(task: TaskFacts, results: Sequence[Result]) -> int | None:
+    """The few-shot examples of a task; None where logs of other programs have it with several numbers, or tell none."""
+    entries = [(result.protocol.is_of_log, result.tasks[task.name]) for result in results if task.name in result.tasks]
+    if not any(is_of_log for is_of_log, _ in entries):
+        return task.shots
+    shot_counts = {entry.shots if is_of_log else task.shots for is_of_log, entry in entries}
+    return shot_counts.pop() if len(shot_counts) == 1 else None
+
+
 def _further_metric_lines(task: TaskFacts, results: Sequence[Result]) -> list[TableLine]:
     """A line for each further metric that some result has of a task outside the suite."""
     entries = [result.tasks.get(task.name) for result in results]
@@ -194,7 +210,7 @@ def _further_metric_lines(task: TaskFacts, results: Sequence[Result]) -> list[Ta
         TableLine(
             f"{task.name}:{name}",
             f"{task.title} {name}",
-            task.shots,
+            _shots(task, results),
             metric_words(facts),
             None,
             [

@@ -24,6 +24,22 @@ def test_a_table_has_every_task_and_metric(in_logs):
     assert "does not tell token ids nor hashes of the model" in done.stdout
 
 
+def test_a_table_has_the_examples_that_a_log_tells_and_no_others(in_logs, lm_eval_output, inspect_output):
+    def shots(words, task):
+        lines = in_logs("table", *words, "--format", "csv", "--reported", "none").stdout.splitlines()
+        column = lines[0].split(",").index("shots")
+        return {line.split(",")[column] for line in lines if line.startswith(task)}
+
+    assert shots((FIRST, SECOND), "choice_shots") == {"2"}
+    shutil.copytree(lm_eval_output / "someone__second", in_logs.folder / "three_shots")
+    path = next((in_logs.folder / "three_shots").glob("results_*"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["n-shot"]["choice_shots"] = 3
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert shots((FIRST, "three_shots"), "choice_shots") == {""}
+    assert shots((inspect_output / "mockllm__a",), "matched") == {""}
+
+
 def test_two_logs_are_compared_document_by_document_and_by_each_metric(in_logs):
     done = in_logs("compare", FIRST, SECOND, "--format", "json")
     assert done.returncode == 0, done.stderr
