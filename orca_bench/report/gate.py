@@ -317,13 +317,21 @@ def _verdict(
         if obstacle_text is None and comparison is not None:
             outcome, reason = _judge(comparison, rules)
         else:
-            outcome, reason = "not comparable", f"not comparable: {obstacle_text or 'other rows or questions'}"
+            outcome, reason = "not comparable", f"not comparable: {obstacle_text or _why_no_difference(task, result)}"
     if outcome not in FAILURES and (overlap_reason := too_much_overlap(task.name, result, rules)):
         outcome, reason = "overlap", overlap_reason
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
     return TaskVerdict(
         task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions, task.unit
     )
+
+
+def _why_no_difference(task: TaskFacts, result: ResultFile) -> str:
+    """Why a task that both sides have was not compared, where nothing else says it."""
+    entry = result.result.tasks[task.name]
+    if isinstance(entry, HarnessTaskResult) and not follows_from_questions(entry.harness.aggregation):
+        return f"{entry.metric} is no mean of questions, and its error is not known"
+    return "other rows or questions"
 
 
 def _score_of_questions(task: TaskFacts, result: ResultFile) -> float:

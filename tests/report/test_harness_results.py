@@ -168,3 +168,13 @@ def test_a_table_warns_of_numbers_in_different_units(small, large):
     small.result.tasks["arc_easy"].unit = "points"
     (grid,) = result_grids([small, large], None)
     assert "in different units: points, percent" in [note.text for note in grid.notes]
+
+
+def test_the_gate_says_why_a_value_without_an_error_is_not_compared(small, large):
+    for file in (small, large):
+        entry = file.result.tasks["arc_easy"]
+        entry.stderr, entry.metric, entry.harness.aggregation = None, "mcc", "matthews_corrcoef"
+    verdict = next(
+        verdict for verdict in gate.check(small, [large], GateRules()).verdicts if verdict.name == "arc_easy"
+    )
+    assert verdict.reason == "not comparable: mcc is no mean of questions, and its error is not known"
