@@ -33,7 +33,10 @@ class DraftAttention(AttentionPattern):
     def attend(
         self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
-        """[1, heads, tokens, head size] of the new tokens, whose keys and values are [1, key heads, tokens, head size]."""
+        """[1, heads, tokens, head size] of the new tokens, whose keys and values are [1, key heads, tokens, head size].
+
+        Values may have another head size than queries and keys: the output has theirs.
+        """
         keys, values = self._slots.layer_keys_and_values(layer_index, key, value)
         head_count, head_size, key_head_count = query.shape[1], query.shape[3], key.shape[1]
         outputs, first_row = [], 0
@@ -51,7 +54,7 @@ class DraftAttention(AttentionPattern):
                 options,
                 self._mask(slot, copies, query),
             )
-            outputs.append(output.reshape(queries.shape))
+            outputs.append(output.reshape(*queries.shape[:3], -1))
         return torch.cat(outputs, dim=2)
 
     def _mask(self, slot: int, copies: int, query: torch.Tensor) -> torch.Tensor | None:

@@ -33,7 +33,8 @@ def causal_attention(
 ) -> torch.Tensor:
     """Attention of float32 queries [1, heads, queries, head size], which are the last of the keys; each attends to all before it.
 
-    Keys and values are [1, key heads, keys, head size]. `score_scaling` is the factor of the scores (None: 1/sqrt(head size)).
+    Keys and values are [1, key heads, keys, head size]; values may have another size, which is the output's.
+    `score_scaling` is the factor of the scores (None: 1/sqrt(head size)).
     """
     products = matrix_products.products_of_this_cpu()
     head_count, query_count, head_size = query.shape[1:]
@@ -47,4 +48,4 @@ def causal_attention(
         scores = products.linear(queries[key_head], keys[key_head], None)
         scores.view(-1, query_count, key_count)[:, :, key_count - query_count :].add_(later_tokens)
         outputs.append(products.linear(scores.softmax(dim=-1), transposed_values[key_head], None))
-    return torch.stack(outputs).view(1, head_count, query_count, head_size)
+    return torch.stack(outputs).view(1, head_count, query_count, -1)

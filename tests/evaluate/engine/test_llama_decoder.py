@@ -164,11 +164,14 @@ def test_products_of_onednn_are_those_of_pytorch(dtype):
                 assert result.dtype == (torch.float32 if name == "linear_added" else dtype)
 
 
+@pytest.mark.parametrize("value_size", [16, 12])  # latent attention, as DeepSeek's, has values of another head size
 @pytest.mark.parametrize("heads,key_heads,queries,keys", [(6, 2, 100, 300), (3, 3, 256, 256), (4, 1, 64, 193)])
-def test_attention_by_products_is_pytorchs(heads, key_heads, queries, keys):
+def test_attention_by_products_is_pytorchs(heads, key_heads, queries, keys, value_size):
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, heads, queries, 16, generator=generator)
-    key, value = (torch.randn(1, keys, key_heads, 16, generator=generator).transpose(1, 2) for _ in range(2))
+    key, value = (
+        torch.randn(1, keys, key_heads, size, generator=generator).transpose(1, 2) for size in (16, value_size)
+    )
     mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
     with torch.inference_mode():
         assert product_attention.is_faster(query, key) == (platform.machine() in ("x86_64", "AMD64"))
