@@ -132,6 +132,31 @@ def test_imports_go_down_the_layers() -> None:
     _expect_none(faults)
 
 
+_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@functools.cache
+def _own_names(path: Path) -> set[str]:
+    """The names that a module binds itself, at any level: classes, functions and variables, no imports."""
+    nodes = list(ast.walk(_tree(path)))
+    variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return variables | {node.name for node in nodes if isinstance(node, _DEFINITIONS)}
+
+
+def test_a_name_is_imported_from_the_module_where_it_lives() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name} does not live in {node.module}"
+        for path in _files("orca_bench", "tests")
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and node.module in MODULES
+        and MODULES[node.module].stem != "__init__"  # a package may give the names of its modules
+        for alias in node.names
+        if alias.name not in _own_names(MODULES[node.module])
+    ]
+    _expect_none(faults)
+
+
 def test_a_module_of_a_longer_name_is_not_inside_a_package() -> None:
     assert _is_inside("a.engine", "a.engine") and _is_inside("a.engine.tree", "a.engine")
     assert not _is_inside("a.engine_choice", "a.engine")

@@ -22,7 +22,7 @@ from orca_bench.results.task_facts import report_scale
 if TYPE_CHECKING:
     from orca_bench.evaluate.display import Titled
     from orca_bench.evaluate.tasks import Task
-    from orca_bench.results.models import TaskResult
+    from orca_bench.results.task_results import TaskResult
 
 
 class EvaluationDisplay:

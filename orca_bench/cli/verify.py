@@ -105,7 +105,7 @@ def _check_rows(folder: Path, runs: Path, output_format: str) -> int:
     from orca_bench import mini
     from orca_bench.cli.console import console
     from orca_bench.evaluate import benchmark_rows
-    from orca_bench.results.models import OTHER_ROWS
+    from orca_bench.results.task_results import OTHER_ROWS
 
     splits = list(benchmark_rows.survey_splits(mini.resolve_benchmarks(folder, runs) or folder))
     if output_format == "json":

@@ -19,7 +19,8 @@ from orca_bench.evaluate.benchmark_files import files_of_split, has_task_folder
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
-from orca_bench.results.models import OTHER_ROWS, TRUE_ROWS, UNVERIFIED_ROWS, Result
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import OTHER_ROWS, TRUE_ROWS, UNVERIFIED_ROWS
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
 SUITE_FILE_NAME = "suite.json"

@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.tasks.task import Task
-from orca_bench.results.models import TaskResult
+from orca_bench.results.task_results import TaskResult
 
 
 class Titled(Interface):

@@ -16,8 +16,9 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows, row_sha256
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.results.data_report import DATA_REPORT_FILE_NAME, DataReport, read_data_report
-from orca_bench.results.models import Overlap, Question, Result
+from orca_bench.results.models import Question, Result
 from orca_bench.results.summary import summarize_overlap
+from orca_bench.results.task_results import Overlap
 
 #: The value of `--data-report` with which no question is marked.
 NO_REPORT = "none"

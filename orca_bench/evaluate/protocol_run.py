@@ -35,7 +35,8 @@ from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models import model_warnings
 from orca_bench.results.merging import ResultOutput
-from orca_bench.results.models import Question, Result, TaskResult
+from orca_bench.results.models import Question, Result
+from orca_bench.results.task_results import TaskResult
 
 
 @dataclass(frozen=True)

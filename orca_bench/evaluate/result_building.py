@@ -21,20 +21,11 @@ from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.hashing import sha256_of_all_requests, sha256_of_json
-from orca_bench.results.models import (
-    OTHER_ROWS,
-    RESULT_FORMAT,
-    UNVERIFIED_ROWS,
-    HarnessTaskResult,
-    ModelDescription,
-    ProtocolDescription,
-    Question,
-    Result,
-    SuiteDescription,
-    TaskResult,
-)
+from orca_bench.results.models import RESULT_FORMAT, ModelDescription, Question, Result, SuiteDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.summary import compute_averages, summarize_task
 from orca_bench.results.task_facts import in_task_order, ordered_names
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS, HarnessTaskResult, TaskResult
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.harness.language_model import HarnessModel

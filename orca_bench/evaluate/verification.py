@@ -21,7 +21,8 @@ from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results import consistency
 from orca_bench.results.consistency import Finding
 from orca_bench.results.coverage import FieldPath
-from orca_bench.results.models import ProtocolDescription, Question, Result
+from orca_bench.results.models import Question, Result
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.reading import questions_path_for, read_questions, read_result
 from orca_bench.suite import TASK_BY_NAME
 

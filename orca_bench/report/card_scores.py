@@ -15,9 +15,10 @@ from orca_bench.report.grid import format_score
 from orca_bench.report.notes import number_title
 from orca_bench.report.overlap_text import overlap_notes
 from orca_bench.report.score_table import metric_words
-from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.task_facts import display_factor, tasks_of
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS, TaskResult
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _PROTOCOL_DESCRIPTIONS = {

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
-from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN as NO_DIFFERENCE_SHOWN
-from orca_bench.report.comparison_lines import NO_OTHER_QUESTIONS as NO_OTHER_QUESTIONS
 from orca_bench.report.comparison_lines import (
     ComparisonLine,
     compare_further_metrics,

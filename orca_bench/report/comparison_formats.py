@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, detectable_difference
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN, ComparisonLine, detectable_difference
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid import (
     SHORTER_TEXTS,

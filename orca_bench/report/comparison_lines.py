@@ -14,10 +14,11 @@ from typing import TypeAlias
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.overlap_text import left_out_text
 from orca_bench.results.harness_summary import entry_of_metric, follows_from_questions, metric_question, question_values
-from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult
+from orca_bench.results.models import HarnessQuestion, Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
 from orca_bench.results.task_facts import report_scale
+from orca_bench.results.task_results import HarnessTaskResult, TaskResult
 from orca_bench.stats.detectable_losses import detectable_loss
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import estimate_mean

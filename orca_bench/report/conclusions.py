@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN, ComparisonLine
 from orca_bench.report.difference_words import MOST_NAMED_TASKS, detectable_text, difference_text, join_words
 from orca_bench.report.grid import format_detectable, format_percent
 from orca_bench.report.overlap_text import left_out_sentence, overlap_sentence

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orca_bench.report.comparison import ComparisonLine, compare
+from orca_bench.report.comparison import compare
+from orca_bench.report.comparison_lines import ComparisonLine
 from orca_bench.report.gate_comparability import (
     Obstacle,
     obstacles_to_comparison,
@@ -27,9 +28,10 @@ from orca_bench.report.gate_overlap import overlap_warnings, too_much_overlap
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_in_unit, format_p
 from orca_bench.results.harness_summary import follows_from_questions, question_values
-from orca_bench.results.models import HarnessTaskResult, Question
+from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.task_facts import all_tasks_and_those_of, report_scale
+from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.stats.detectable_losses import detectable_loss, seed_detectable_loss
 from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS
 from orca_bench.stats.multiple_testing import correct_by_holm

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orca_bench.errors import UserError
 from orca_bench.report.result_groups import SETTING_NAMES, setting_text
 from orca_bench.results.hashing import is_unchanged_since_writing
-from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.reading import ResultFile, questions_hash
 from orca_bench.results.task_facts import tasks_of
 from orca_bench.suite import TaskFacts

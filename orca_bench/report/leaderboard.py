@@ -21,10 +21,10 @@ from orca_bench.report.result_groups import mean_value
 from orca_bench.report.score_table import COMMON_MEAN, common_task_names
 from orca_bench.report.score_table_formats import LEGENDS
 from orca_bench.report.score_table_notes import REPORTED, reported_notes, result_notes
-from orca_bench.results.models import Average, HarnessTaskResult, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import mean_of_tasks
 from orca_bench.results.task_facts import is_suite_task, report_scale, suite_title, tasks_of
+from orca_bench.results.task_results import Average, HarnessTaskResult, TaskResult
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _MEANS = (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN)

@@ -19,7 +19,8 @@ from orca_bench.cards import card_text
 from orca_bench.cards.card_document import Card, YamlObject, parse_card
 from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.errors import UserError, one_line
-from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS
 from orca_bench.suite import TASK_BY_NAME
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from orca_bench.counts import counted
 from orca_bench.report.grid import format_score
 from orca_bench.report.notes import Note, NotedNumber
-from orca_bench.results.models import Average, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.summary import mean_of_tasks
+from orca_bench.results.task_results import Average, TaskResult
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE
 
 #: What is said of a task whose questions were not compared with the training records, where those of other tasks were.

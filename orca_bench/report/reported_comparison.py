@@ -11,9 +11,7 @@ from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import (
-    NO_OTHER_QUESTIONS,
     Comparison,
-    ComparisonLine,
     average_lines,
     check_says_overlap,
     compare_pair,
@@ -22,13 +20,15 @@ from orca_bench.report.comparison import (
     protocol_names,
     refuse_repeated_files,
 )
+from orca_bench.report.comparison_lines import NO_OTHER_QUESTIONS, ComparisonLine
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.overlap_text import left_out_text, overlap_sentences, uncovered_notes, uncovered_titles
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.results.summary import score_interval
 from orca_bench.results.task_facts import tasks_of
+from orca_bench.results.task_results import OTHER_ROWS, TaskResult
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference

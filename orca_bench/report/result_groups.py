@@ -13,8 +13,10 @@ from dataclasses import replace
 
 from orca_bench.report.grid import display_text, printable_text
 from orca_bench.report.result_selection import result_labels
-from orca_bench.results.models import HarnessTaskResult, ProtocolDescription, Result, TaskResult
+from orca_bench.results.models import Result
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.task_results import HarnessTaskResult, TaskResult
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
 from orca_bench.system_messages import system_id_of
 

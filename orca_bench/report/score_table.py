@@ -16,7 +16,7 @@ from orca_bench.report.reported_comparison import reported_comparison, reported_
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table_notes import reported_notes, result_notes
 from orca_bench.results.harness_summary import entry_of_metric
-from orca_bench.results.models import Average, HarnessTaskResult, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.summary import mean_of_tasks
 from orca_bench.results.task_facts import (
     all_tasks_and_those_of,
@@ -26,6 +26,7 @@ from orca_bench.results.task_facts import (
     suite_title,
     tasks_of,
 )
+from orca_bench.results.task_results import Average, HarnessTaskResult, TaskResult
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN
 from orca_bench.report.grid import (
     SHORTER_TEXTS,
     Grid,

@@ -11,7 +11,8 @@ from orca_bench.report.notes import Note, NotedNumber, NoteKind
 from orca_bench.report.overlap_text import overlap_notes
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.hashing import is_unchanged_since_writing
-from orca_bench.results.models import HarnessTaskResult, Result
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.suite import TASK_BY_NAME
 
 #: The heading of the numbers that are reported, as a note has it.

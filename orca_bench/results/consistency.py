@@ -20,8 +20,9 @@ from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
 from orca_bench.results.harness_summary import follows_from_questions, metric_question, summarize_harness_metric
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
-from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, MetricResult, Question, Result
+from orca_bench.results.models import HarnessQuestion, Question, Result
 from orca_bench.results.task_facts import display_factor, ordered_names
+from orca_bench.results.task_results import HarnessTaskResult, MetricResult
 from orca_bench.suite import TaskFacts
 
 #: How many differences of one kind are named.

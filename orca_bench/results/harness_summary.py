@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult
+from orca_bench.results.models import HarnessQuestion, Question
+from orca_bench.results.task_results import HarnessTaskResult, TaskResult
 from orca_bench.stats.estimates import estimate_mean
 from orca_bench.stats.log_likelihoods import BITS_PER_BYTE, LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
 from orca_bench.stats.numbers import estimate_numbers

@@ -8,7 +8,8 @@ stands here, so that readers need no special case.
 
 from __future__ import annotations
 
-from orca_bench.results.models import OTHER_ROWS, RESULT_FORMAT_VERSION, UNVERIFIED_ROWS, Result, RowStatus
+from orca_bench.results.models import RESULT_FORMAT_VERSION, Result
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS, RowStatus
 from orca_bench.suite import TASK_BY_NAME
 
 

@@ -16,20 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.json_object import Count, Fraction, JsonObject, ParameterCount, PositiveCount, copy_list
 from orca_bench.results.protocol_description import ProtocolDescription
-from orca_bench.results.task_results import OTHER_ROWS as OTHER_ROWS
-from orca_bench.results.task_results import TRUE_ROWS as TRUE_ROWS
-from orca_bench.results.task_results import UNVERIFIED_ROWS as UNVERIFIED_ROWS
-from orca_bench.results.task_results import AnyTaskResult, Average, Number
-from orca_bench.results.task_results import Estimate as Estimate
-from orca_bench.results.task_results import HarnessTask as HarnessTask
-from orca_bench.results.task_results import HarnessTaskResult as HarnessTaskResult
-from orca_bench.results.task_results import MetricResult as MetricResult
-from orca_bench.results.task_results import Overlap as Overlap
-from orca_bench.results.task_results import PartResult as PartResult
-from orca_bench.results.task_results import RowStatus as RowStatus
-from orca_bench.results.task_results import SubjectResult as SubjectResult
-from orca_bench.results.task_results import TaskResult as TaskResult
-from orca_bench.results.task_results import WholeAnswers as WholeAnswers
+from orca_bench.results.task_results import OTHER_ROWS, AnyTaskResult, Average, Number
 from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How the value of the key `format` begins; the version follows.

@@ -19,16 +19,9 @@ from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, read_json, read_json_lines
 from orca_bench.results import foreign
 from orca_bench.results.migration import migrate_result
-from orca_bench.results.models import (
-    RESULT_FORMAT_PREFIX,
-    RESULT_FORMAT_VERSION,
-    HarnessTaskResult,
-    Question,
-    Result,
-    question_from_json,
-)
+from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result, question_from_json
 from orca_bench.results.summary import cluster_labels_of
-from orca_bench.results.task_results import HARNESS_ENTRY_TAG, SUITE_ENTRY_TAG
+from orca_bench.results.task_results import HARNESS_ENTRY_TAG, SUITE_ENTRY_TAG, HarnessTaskResult
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_BY_NAME
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.results import reading
-from orca_bench.results.models import Average, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.task_facts import display_factor, tasks_of
+from orca_bench.results.task_results import Average, TaskResult
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
 
 _MAX_SCORES_IN_TEXT = 3

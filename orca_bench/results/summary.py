@@ -10,8 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca_bench.results.models import Average, Estimate, HarnessTaskResult, Overlap, PartResult, Question, TaskResult
-from orca_bench.results.task_results import Measurement
+from orca_bench.results.models import Question
+from orca_bench.results.task_results import (
+    Average,
+    Estimate,
+    HarnessTaskResult,
+    Measurement,
+    Overlap,
+    PartResult,
+    TaskResult,
+)
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 

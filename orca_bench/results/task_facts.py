@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from orca_bench.results.models import HarnessTaskResult, PartResult, Result, TaskResult
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import HarnessTaskResult, PartResult, TaskResult
 from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, TaskFacts
 
 #: The split of a task whose result does not name it.

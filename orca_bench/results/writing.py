@@ -11,9 +11,10 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, write_json, write_json_lines
 from orca_bench.results.hashing import compute_content_sha256
-from orca_bench.results.models import HarnessTaskResult, Question, Result
+from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import questions_path_for
 from orca_bench.results.task_facts import ordered_names
+from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.suite import TASK_BY_NAME
 
 

@@ -18,14 +18,8 @@ from browsers import chromium_program, open_browser
 from playwright.sync_api import sync_playwright
 
 from orca_bench.report.html_page import write_page
-from orca_bench.results.models import (
-    RESULT_FORMAT,
-    ModelDescription,
-    ProtocolDescription,
-    Question,
-    Result,
-    SuiteDescription,
-)
+from orca_bench.results.models import RESULT_FORMAT, ModelDescription, Question, Result, SuiteDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.question_texts import QuestionTexts
 from orca_bench.results.reading import ResultFile, TaskQuestions
 from orca_bench.results.summary import compute_averages, summarize_task

@@ -11,7 +11,7 @@ from orca_bench.evaluate.harness.harness_scores import score_entry
 from orca_bench.results import reading
 from orca_bench.results.consistency import check_harness_task_value
 from orca_bench.results.harness_summary import follows_from_questions, summarize_harness_metric
-from orca_bench.results.models import HarnessTaskResult
+from orca_bench.results.task_results import HarnessTaskResult
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from orca_bench.evaluate.tasks.task import Score
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import writing
-from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.summary import summarize_task
 
 BY_NAME = {task.name: task for task in SUITE}

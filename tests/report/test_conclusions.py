@@ -9,7 +9,8 @@ from result_contents import result_content
 from synthetic_results import random_result
 
 from orca_bench.report import comparison_lines
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.comparison import Comparison, compare, correct_together
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN, ComparisonLine
 from orca_bench.report.conclusions import comparison_sentence, comparisons_sentence, scores_sentence
 from orca_bench.report.html_page import page_pieces
 from orca_bench.report.reported_comparison import compare_with_reported

@@ -9,8 +9,8 @@ from orca_bench.report.html_page import page_pieces
 from orca_bench.report.notes import merge_notes, note_line
 from orca_bench.report.result_tables import result_grids
 from orca_bench.report.score_table import build_score_table
-from orca_bench.results.models import TaskResult
 from orca_bench.results.summary import mean_of_tasks, summarize_overlap
+from orca_bench.results.task_results import TaskResult
 from orca_bench.suite import ALL_TASKS, TASK_BY_NAME
 
 NONE = {task.name: 0 for task in ALL_TASKS}

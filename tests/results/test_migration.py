@@ -5,7 +5,8 @@ from result_contents import result_content, score_table
 
 from orca_bench.report.score_table_notes import task_notes
 from orca_bench.results.migration import migrate_result
-from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS
 
 
 def content_without_row_status(**changes):

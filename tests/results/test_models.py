@@ -1,6 +1,7 @@
 """The typed parts of a result: what they take."""
 
-from orca_bench.results.models import ModelDescription, ProtocolDescription, Question
+from orca_bench.results.models import ModelDescription, Question
+from orca_bench.results.protocol_description import ProtocolDescription
 
 
 def test_a_model_of_trillions_of_parameters_has_a_description():

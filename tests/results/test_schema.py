@@ -7,7 +7,8 @@ from checkout import ROOT
 from jsonschema import Draft202012Validator
 
 from orca_bench.results import reading, schema
-from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
+from orca_bench.results.models import Result
+from orca_bench.results.task_results import OTHER_ROWS, UNVERIFIED_ROWS
 
 RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if reading.is_result_file(path))
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from orca_bench.results.models import Question, SubjectResult, TaskResult
+from orca_bench.results.models import Question
 from orca_bench.results.summary import compute_averages, score_interval, summarize_overlap, summarize_task
+from orca_bench.results.task_results import SubjectResult, TaskResult
 from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.suite import TASK_BY_NAME
 

@@ -9,8 +9,9 @@ from jsonschema import Draft202012Validator
 from orca_bench.errors import UserError
 from orca_bench.results import reading, schema
 from orca_bench.results.harness_summary import unit_of_values
-from orca_bench.results.models import HarnessQuestion, HarnessTaskResult, Question, TaskResult, question_from_json
+from orca_bench.results.models import HarnessQuestion, Question, question_from_json
 from orca_bench.results.task_facts import display_factor, facts_of, ordered_names, tasks_of
+from orca_bench.results.task_results import HarnessTaskResult, TaskResult
 
 
 def test_a_result_describes_tasks_that_the_suite_does_not_have(tmp_path):

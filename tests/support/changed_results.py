@@ -5,7 +5,8 @@ import random
 
 from orca_bench.files import file_sha256
 from orca_bench.results import hashing, reading, summary
-from orca_bench.results.models import Question, TaskResult
+from orca_bench.results.models import Question
+from orca_bench.results.task_results import TaskResult
 from orca_bench.suite import ALL_TASKS, task_name_of_part
 
 

@@ -3,19 +3,10 @@
 import random
 
 from orca_bench.results import reading, writing
-from orca_bench.results.models import (
-    RESULT_FORMAT,
-    HarnessQuestion,
-    HarnessTask,
-    HarnessTaskResult,
-    MetricResult,
-    ModelDescription,
-    PartResult,
-    ProtocolDescription,
-    Result,
-    SuiteDescription,
-)
+from orca_bench.results.models import RESULT_FORMAT, HarnessQuestion, ModelDescription, Result, SuiteDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.summary import compute_averages
+from orca_bench.results.task_results import HarnessTask, HarnessTaskResult, MetricResult, PartResult
 
 ROW_HASH = "d" * 64
 

@@ -3,14 +3,8 @@
 import random
 
 from orca_bench.results import reading, writing
-from orca_bench.results.models import (
-    RESULT_FORMAT,
-    ModelDescription,
-    ProtocolDescription,
-    Question,
-    Result,
-    SuiteDescription,
-)
+from orca_bench.results.models import RESULT_FORMAT, ModelDescription, Question, Result, SuiteDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.results.summary import compute_averages, summarize_overlap, summarize_task
 from orca_bench.suite import ALL_TASKS
 

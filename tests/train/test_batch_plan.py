@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from orca_bench.recipe import Train
-from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan, estimate_memory
+from orca_bench.train.batch_plan import BatchPlan, estimate_memory
+from orca_bench.train.micro_batches import EMPTY_PLACE
 
 
 def plan_of(examples, **options):

@@ -34,7 +34,8 @@ from orca_bench.results.harness_summary import (
     unit_of_values,
 )
 from orca_bench.results.hashing import sha256_of_json
-from orca_bench.results.models import HarnessQuestion, HarnessTask, HarnessTaskResult, MetricResult, PartResult
+from orca_bench.results.models import HarnessQuestion
+from orca_bench.results.task_results import HarnessTask, HarnessTaskResult, MetricResult, PartResult
 from orca_bench.stats.numbers import NumberEstimate, bootstrap_estimate
 
 _DRAWS, _FEW_DRAWS = 1000, 100  # lm-eval too draws corpus metrics 100 times

@@ -32,9 +32,9 @@ from orca_bench.evaluate.harness.lm_eval_run import (
 from orca_bench.evaluate.protocols import default_token_limits
 from orca_bench.evaluate.protocols.protocol import Answer, describe_token_limits, parts_of_task
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
-from orca_bench.evaluate.request_files import sha256_of_json
 from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
+from orca_bench.results.hashing import sha256_of_json
 from orca_bench.results.models import Question
 from orca_bench.suite import HarnessFacts
 

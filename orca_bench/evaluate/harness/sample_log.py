@@ -23,7 +23,8 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from orca_bench.errors import WriteError
 from orca_bench.files import make_writable_folder, write_text
 from orca_bench.question_limit import QuestionLimit
-from orca_bench.results.models import ModelDescription, ProtocolDescription
+from orca_bench.results.models import ModelDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 
 #: The parts of lm-eval's result that are by task; those of several calls are put together.
 _KEYS_BY_TASK = (

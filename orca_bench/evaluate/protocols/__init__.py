@@ -8,7 +8,7 @@ from orca_bench.evaluate.protocols.leaderboard import Leaderboard
 from orca_bench.evaluate.protocols.orca import Orca
 from orca_bench.evaluate.protocols.protocol import Answer, Document, Protocol, Request, RequestProtocol
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
-from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
 #: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is in harness/plain_protocol.py.)

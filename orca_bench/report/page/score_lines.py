@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.report.best_scores import paired_p_value, significantly_best
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN, ComparisonLine
 from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_comparison import compare_two_where_possible
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import lower_and_higher
 from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, TableLine, build_score_table
 from orca_bench.results.harness_summary import entry_of_metric
-from orca_bench.results.models import HarnessTaskResult, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
 from orca_bench.results.task_facts import display_factor, tasks_of
+from orca_bench.results.task_results import HarnessTaskResult, TaskResult
 from orca_bench.stats.estimates import normal_interval
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN
 from orca_bench.report.grid import format_detectable
 from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.model_colors import ModelStyle

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN, ComparisonLine
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid import format_detectable
 from orca_bench.report.model_colors import ModelStyle

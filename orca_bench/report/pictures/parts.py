@@ -14,10 +14,11 @@ from orca_bench.counts import counted
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import protocol_titles, setting_indices
-from orca_bench.results.models import PartResult, Result, TaskResult
+from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import score_interval
 from orca_bench.results.task_facts import suite_title, tasks_of
+from orca_bench.results.task_results import PartResult, TaskResult
 from orca_bench.suite import TaskFacts
 
 _MAX_NAMED_MODELS = 2  # in a title

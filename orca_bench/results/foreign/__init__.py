@@ -9,6 +9,7 @@ A log says less than a result of this program: what it does not say (token ids, 
 says "not told". Its own package because other programs change their formats, and nothing else here knows these.
 """
 
-from orca_bench.results.foreign.logs import ForeignLog, is_log, log_note, logs_below, read_log, refuse_logs
+from orca_bench.results.foreign.log_results import ForeignLog
+from orca_bench.results.foreign.logs import is_log, log_note, logs_below, read_log, refuse_logs
 
 __all__ = ["ForeignLog", "is_log", "log_note", "logs_below", "read_log", "refuse_logs"]

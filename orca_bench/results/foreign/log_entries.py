@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orca_bench.results.harness_summary import follows_from_questions, summarize_harness_metric, unit_of_values
-from orca_bench.results.models import HarnessQuestion, HarnessTask, HarnessTaskResult, MetricResult, PartResult
+from orca_bench.results.models import HarnessQuestion
+from orca_bench.results.task_results import HarnessTask, HarnessTaskResult, MetricResult, PartResult
 from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
 
 #: How far a value may be from what the questions give: programs write fewer digits than they compute with.

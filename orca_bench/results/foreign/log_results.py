@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_json
-from orca_bench.results.models import RESULT_FORMAT, HarnessQuestion, HarnessTaskResult, Question, Result
+from orca_bench.results.models import RESULT_FORMAT, HarnessQuestion, Question, Result
+from orca_bench.results.task_results import HarnessTaskResult
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def test_training_examples_longer_than_the_base_models_window_are_refused(tiny_m
 
 @pytest.mark.parametrize("name", ["falcon", "gpt2", "jamba", "mamba", "openai-gpt", "rwkv"])
 def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
-    from orca_bench.serve.text_generation import Generator, Sampling
+    from orca_bench.serve.sampling import Sampling
+    from orca_bench.serve.text_generation import Generator
 
     generator = Generator(ModelFolder(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name))))
     generator.tokenizer = SimpleNamespace(stop_ids=())  # whatever is likeliest, the answer goes on

@@ -8,7 +8,7 @@ from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.protocols import Chat, ChatSettings
 from orca_bench.evaluate.protocols.chat import messages_of_context
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.protocol_description import ProtocolDescription
 
 BY_NAME = {task.name: task for task in SUITE}
 
