@@ -46,10 +46,25 @@ command.add_command(merge_shard_reports)
     help="Ids of the Orca paper's system messages, 5 or 2,3,7-9: rows without their own message get one of them at random.  "
     "[default: 2-16 for published sets, message 5 for all other rows]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of system messages.")
+@click.option(
+    "--sample",
+    "sample_size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Convert N of the rows only, chosen at random by --seed and their texts.  [default: all rows]",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the choice of system messages."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first row that would be left out.")
 def convert(
-    files: tuple[Path, ...], out: Path, mapping: tuple[str, ...], systems: str | None, seed: int, strict: bool
+    files: tuple[Path, ...],
+    out: Path,
+    mapping: tuple[str, ...],
+    systems: str | None,
+    sample_size: int | None,
+    seed: int,
+    strict: bool,
 ) -> None:
     """Convert instruction FILES that have reference answers into records; no teacher model is used.
 
@@ -72,6 +87,7 @@ def convert(
     \b
       orca-bench data convert alpaca_data.json dolly.jsonl.gz --out records/mine.jsonl
       orca-bench data convert faq.csv --map instruction=Question,response=Answer --out records/faq.jsonl
+      orca-bench data convert alpaca_data.json --systems 1,2,5 --sample 1200 --out records/alpaca.jsonl
     """
     from orca_bench.cli.console import counting, next_step
     from orca_bench.data import column_shapes, conversion
@@ -86,9 +102,12 @@ def convert(
             seed,
             column_shapes.shape_of_options(mapping),
             strict,
-            lambda record_count: progress(record_count, None),
+            lambda row_count: progress(row_count, None),
+            sample_size,
         )
     click.echo(f"{conversion_report.record_count:,} records: {out}")
+    if sample_size is not None:
+        click.echo(_sample_line(conversion_report, sample_size, seed))
     for reason, count in conversion_report.left_out_count_by_reason.most_common():
         click.echo(
             f"left out: {rows_phrase(count, reason)}; the first is {conversion_report.first_location_by_reason[reason]}"
@@ -100,6 +119,12 @@ def convert(
     click.echo(f"system messages: {', '.join(_system_counts(conversion_report, systems, seed))}")
     if out.is_file():  # a device keeps no records
         next_step("train", "recipes/13b.yaml", "-o", f"data.records={json.dumps([str(out)], ensure_ascii=False)}")
+
+
+def _sample_line(report: ConversionReport, sample_size: int, seed: int) -> str:
+    if report.usable_row_count <= sample_size:
+        return f"sample: all {report.usable_row_count:,} rows, as --sample {sample_size} is not less"
+    return f"sample: {report.record_count:,} of {report.usable_row_count:,} rows, by seed {seed}"
 
 
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:

@@ -3,12 +3,14 @@
 A row's own message stays: answer and message belong together. How the card's author assigned messages to WizardLM, Alpaca
 and Dolly is not published, so for rows of published sets the policy is a parameter: one uniform draw a row from the chosen
 ids. It depends on the seed and the row's texts alone, so that neither order nor selection of the rows changes it. All other
-rows are somebody's own and get message 5, under which models are evaluated. Each record holds the id.
+rows are somebody's own and get message 5, under which models are evaluated. Each record holds the id. A sample takes the rows
+with the smallest hashes of their texts, so that it does not depend on the order of the rows either.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +33,15 @@ DEFAULT_SYSTEM_IDS = tuple(range(2, 17))
 class ConversionReport:
     """Counts of a conversion: records, where their system messages came from, and rows left out.
 
-    `row_system_count` records keep the message of their row (`empty_system_count` of them an empty one),
-    `assigned_system_count` have one by the policy and `default_system_count` have message 5. `placeholder_input_count` inputs
-    were words for no input, `changed_id_count` ids were changed because another record had them. `left_out_count_by_reason`
-    counts rows by reason, `first_location_by_reason` has the place of the first.
+    `usable_row_count` rows could be records; they are more than the records where a sample was taken. `row_system_count` records
+    keep the message of their row (`empty_system_count` of them an empty one), `assigned_system_count` have one by the policy and
+    `default_system_count` have message 5. `placeholder_input_count` inputs were words for no input, `changed_id_count` ids were
+    changed because another record had them. `left_out_count_by_reason` counts rows by reason, `first_location_by_reason` has the
+    place of the first.
     """
 
     record_count: int = 0
+    usable_row_count: int = 0
     row_system_count: int = 0
     empty_system_count: int = 0
     assigned_system_count: int = 0
@@ -60,9 +64,13 @@ def convert_to_records(
     seed: int = 0,
     column_shape: column_shapes.ColumnShape | None = None,
     refuses_incomplete_rows: bool = False,
-    report_record_count: Callable[[int], None] = lambda record_count: None,
+    report_row_count: Callable[[int], None] = lambda row_count: None,
+    sample_size: int | None = None,
 ) -> ConversionReport:
     """Write the records of all files to `records_path`.
+
+    With `sample_size`, so many of the usable rows (all, where they are fewer) become records, chosen by `seed` and the rows'
+    texts, in the order of the files. A sample is held in memory.
 
     `assigned_system_ids` are the ids of the messages to assign to rows without a system message, whatever set they are of; None
     assigns one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record
@@ -71,15 +79,14 @@ def convert_to_records(
     """
     check_output_file(records_path, (file for path in instruction_paths for file in row_files.data_files_of(path)))
     report = ConversionReport()
+    rows = _usable_rows(instruction_paths, column_shape, refuses_incomplete_rows, report, report_row_count)
+    if sample_size is not None:
+        rows = iter(_sample(rows, sample_size, seed))
     make_writable_folder(records_path.parent)
     with open_text_replacement(records_path) as handle:
-        for record in _convert_rows(
-            instruction_paths, assigned_system_ids, seed, column_shape, refuses_incomplete_rows, report
-        ):
+        for record in _convert_rows(rows, assigned_system_ids, seed, report):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             report.record_count += 1
-            if report.record_count % 1000 == 0:
-                report_record_count(report.record_count)
         if not report.record_count:
             reason, left_out_count = report.left_out_count_by_reason.most_common(1)[0]
             first_location = report.first_location_by_reason[reason]
@@ -87,16 +94,22 @@ def convert_to_records(
     return report
 
 
-def _convert_rows(
+@dataclass(frozen=True)
+class _NumberedRow:
+    """An instruction, and its number (from 1) among all rows of its source, those left out included."""
+
+    row_number: int
+    instruction: instructions.Instruction
+
+
+def _usable_rows(
     instruction_paths: Sequence[Path],
-    assigned_system_ids: Sequence[int] | None,
-    seed: int,
     column_shape: column_shapes.ColumnShape | None,
     refuses_incomplete_rows: bool,
     report: ConversionReport,
-) -> Iterator[dict[str, Any]]:
+    report_row_count: Callable[[int], None],
+) -> Iterator[_NumberedRow]:
     row_count_by_source: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
-    record_ids: set[str] = set()
     for path in instruction_paths:
         for instruction in instructions.read_instructions(path, column_shape):
             row_count_by_source[instruction.source_name] += 1
@@ -107,17 +120,32 @@ def _convert_rows(
                     )
                 report.leave_out(instruction.exclusion_reason, instruction.location)
                 continue
-            report.placeholder_input_count += instruction.has_placeholder_input
-            record = _to_record(
-                instruction,
-                row_count_by_source[instruction.source_name],
-                _system_text(instruction, assigned_system_ids, seed, report),
-            )
-            if record["id"] in record_ids:
-                record["id"] = _unused_record_id(record["id"], record_ids)
-                report.changed_id_count += 1
-            record_ids.add(record["id"])
-            yield record
+            report.usable_row_count += 1
+            if report.usable_row_count % 1000 == 0:
+                report_row_count(report.usable_row_count)
+            yield _NumberedRow(row_count_by_source[instruction.source_name], instruction)
+
+
+def _sample(rows: Iterator[_NumberedRow], sample_size: int, seed: int) -> list[_NumberedRow]:
+    """The `sample_size` rows with the smallest hashes of seed and texts, in their order; of equal rows the first."""
+    hashed_rows = ((_text_hash(row.instruction, seed, b"sample"), position, row) for position, row in enumerate(rows))
+    smallest = heapq.nsmallest(sample_size, hashed_rows, key=lambda hashed_row: hashed_row[:2])
+    return [row for _, _, row in sorted(smallest, key=lambda hashed_row: hashed_row[1])]
+
+
+def _convert_rows(
+    rows: Iterator[_NumberedRow], assigned_system_ids: Sequence[int] | None, seed: int, report: ConversionReport
+) -> Iterator[dict[str, Any]]:
+    record_ids: set[str] = set()
+    for row in rows:
+        report.placeholder_input_count += row.instruction.has_placeholder_input
+        system_text = _system_text(row.instruction, assigned_system_ids, seed, report)
+        record = _to_record(row.instruction, row.row_number, system_text)
+        if record["id"] in record_ids:
+            record["id"] = _unused_record_id(record["id"], record_ids)
+            report.changed_id_count += 1
+        record_ids.add(record["id"])
+        yield record
 
 
 def _system_text(
@@ -145,12 +173,16 @@ def default_system_text(instruction: instructions.Instruction) -> str:
 def _assigned_system_text(
     instruction: instructions.Instruction, assigned_system_ids: Sequence[int] | None, seed: int
 ) -> str:
+    system_ids = DEFAULT_SYSTEM_IDS if assigned_system_ids is None else assigned_system_ids
+    return system_message(system_ids[_text_hash(instruction, seed) % len(system_ids)])
+
+
+def _text_hash(instruction: instructions.Instruction, seed: int, purpose: bytes = b"") -> int:
+    """64 bits of `seed` and the row's texts; other ones, independent of the first, for another `purpose` (16 bytes at most)."""
     hash_input = "\0".join(
         (str(seed), instruction.instruction_text, instruction.input_text, instruction.reference_answer)
     )
-    text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
-    system_ids = DEFAULT_SYSTEM_IDS if assigned_system_ids is None else assigned_system_ids
-    return system_message(system_ids[text_hash % len(system_ids)])
+    return int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8, person=purpose).digest(), "big")
 
 
 def _to_record(instruction: instructions.Instruction, row_number: int, system_text: str) -> dict[str, Any]:

@@ -121,3 +121,47 @@ def test_rows_may_come_through_a_pipe(tmp_path):
         env=os.environ,
     )
     assert done.returncode == 0 and b"50 records" in done.stdout, done.stderr
+
+
+def _write_questions(path, numbers):
+    path.write_text("".join(json.dumps({"question": f"q{n}", "answer": f"a{n}"}) + "\n" for n in numbers))
+
+
+def _converted(command, *words):
+    result = command("data", "convert", *words, "--out", "r.jsonl")
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(line) for line in (command.folder / "r.jsonl").read_text().splitlines()]
+    return result.stdout.splitlines(), records
+
+
+def test_a_sample_depends_on_seed_and_texts_alone(command, tmp_path):
+    _write_questions(tmp_path / "up.jsonl", range(60))
+    _write_questions(tmp_path / "down.jsonl", reversed(range(60)))
+    lines, records = _converted(command, "up.jsonl", "--sample", "20", "--systems", "2-16")
+    assert lines[:2] == ["20 records: r.jsonl", "sample: 20 of 60 rows, by seed 0"]
+    assert lines[2].startswith("system messages: 20 drawn"), "counts are of the sample"
+    instructions = [record["instruction"] for record in records]
+    assert instructions == sorted(instructions, key=lambda text: int(text[1:])), "in the order of the file"
+    assert records[0]["id"] == f"up-{int(instructions[0][1:]) + 1}", "a record has the number of its row"
+    _, from_reversed_file = _converted(command, "down.jsonl", "--sample", "20", "--systems", "2-16")
+    assert {(r["instruction"], r["system"]) for r in from_reversed_file} == {
+        (r["instruction"], r["system"]) for r in records
+    }
+    _, smaller = _converted(command, "up.jsonl", "--sample", "10", "--systems", "2-16")
+    assert {r["instruction"] for r in smaller} < set(instructions)
+    _, other_seed = _converted(command, "up.jsonl", "--sample", "20", "--seed", "1")
+    assert {r["instruction"] for r in other_seed} != set(instructions)
+    _, all_records = _converted(command, "up.jsonl", "--systems", "2-16")
+    assert len({r["system_id"] for r in records}) > 5, "sample and message are drawn independently of one another"
+    assert {r["instruction"]: r["system"] for r in records}.items() <= {
+        r["instruction"]: r["system"] for r in all_records
+    }.items(), "a row has the message that it has without --sample"
+
+
+def test_a_sample_of_fewer_rows_is_all_of_them(command, tmp_path):
+    _write_questions(tmp_path / "rows.jsonl", range(3))
+    lines, records = _converted(command, "rows.jsonl", "--sample", "20")
+    assert len(records) == 3 and lines[1] == "sample: all 3 rows, as --sample 20 is not less"
+    assert "0 is not in the range x>=1" in command.refused(
+        "data", "convert", "rows.jsonl", "--sample", "0", "--out", "x.jsonl"
+    )
