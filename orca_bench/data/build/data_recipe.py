@@ -1,0 +1,133 @@
+"""What a data recipe may say: sources, system messages, teacher, prices and budget, as pydantic models.
+
+A data recipe holds everything that the records of `orca-bench data build` depend on. `data_recipe_file` reads one; the requests,
+the teacher and the ledger take their settings from the models here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orca_bench import yaml_files
+from orca_bench.recipe import (
+    LICENSE_PATTERN,
+    MAY_CHANGE_MARK,
+    PRINTABLE_PATTERN,
+    RUN_NAME_PATTERN,
+    PathOrId,
+    PositiveInt,
+)
+
+#: The keys of a request's parameters that bound the number of its response tokens.
+TOKEN_LIMIT_KEYS = ("max_tokens", "max_completion_tokens")
+
+Dollars = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Columns(_Section):
+    """Which column of a row holds what, for files whose columns are those of no known set."""
+
+    instruction: PathOrId = Field(description="Column of the instruction.")
+    response: PathOrId | None = Field(None, description="Column of the reference answer, where there is one.")
+    input: PathOrId | None = Field(None, description="Column of the input.")
+    system: PathOrId | None = Field(None, description="Column of a row's own system message.")
+
+
+class Source(_Section):
+    """Where instructions come from: files or a data set of the hub, how many of them, and their system messages."""
+
+    files: PathOrId | None = Field(None, description="A file, a folder or a pattern of files, instead of `hub`.")
+    hub: PathOrId | None = Field(None, description="Data set of the hub (OWNER/NAME), instead of `files`.")
+    revision: PathOrId | None = Field(
+        None, description="Branch, tag or commit of `hub`. The manifest has the commit. Default: the newest commit."
+    )
+    configuration: PathOrId | None = Field(
+        None, description="Configuration of the hub's data set, where it has several."
+    )
+    split: PathOrId = Field("train", description="Split of the hub's data set.")
+    columns: Columns | None = Field(None, description="Columns to read. Default: those of the known sets.")
+    sample: PositiveInt | None = Field(
+        None, description="Number of rows, chosen by `seed` and the rows' texts. Default: all rows."
+    )
+    systems: Literal["uniform", "cot", "niv2", "t0", "flan2021"] | list[Annotated[int, Field(ge=1, le=16)]] = Field(
+        "uniform",
+        description="Ids of the Orca paper's system messages for rows without their own, one for each row by `seed` and its "
+        "texts: `uniform` is 2 to 16; `cot`, `niv2`, `t0` and `flan2021` are the paper's choices for these collections of "
+        "FLAN-v2; or a list of ids.",
+    )
+    task_column: PathOrId | None = Field(None, description="Column that names a row's task, for `most_per_task`.")
+    most_per_task: PositiveInt | None = Field(
+        None, description="Largest number of rows of one task, chosen as `sample` chooses, before `sample`."
+    )
+    license: Annotated[str, Field(pattern=LICENSE_PATTERN)] | None = Field(
+        None, description="Licence of the source as the hub spells it, for the data card: cc-by-nc-4.0, cc-by-sa-3.0, …"
+    )
+
+
+class Price(_Section):
+    """What the teacher costs, in dollars per million tokens."""
+
+    input: Dollars = Field(description="Dollars per million prompt tokens.")
+    output: Dollars = Field(description="Dollars per million response tokens, thinking included.")
+
+
+class Teacher(_Section):
+    """The model that answers, behind an OpenAI-compatible endpoint (`/chat/completions`)."""
+
+    base_url: Annotated[str, Field(pattern=PRINTABLE_PATTERN), MAY_CHANGE_MARK] = Field(
+        "https://api.openai.com/v1", description="Address of the endpoint, up to and including /v1."
+    )
+    api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), MAY_CHANGE_MARK] = Field(
+        "OPENAI_API_KEY", description="Environment variable that holds the key. The key itself is in no file."
+    )
+    model: PathOrId = Field(description="Name of the model at the endpoint.")
+    parameters: dict[str, Any] = Field(
+        description="Parameters of each request as the endpoint takes them: temperature, top_p, seed, … with max_tokens or "
+        "max_completion_tokens, which bounds what a request can cost.",
+    )
+    price: Annotated[Price, MAY_CHANGE_MARK] = Field(description="What the teacher costs.")
+    thinking: Literal["omit", "column"] = Field(
+        "omit",
+        description="What becomes of a reasoning model's thinking (`reasoning_content`, or <think>…</think> before the "
+        "answer): left out, or in the column `reasoning`. It is never part of the response.",
+    )
+    most_in_flight: Annotated[PositiveInt, MAY_CHANGE_MARK] = Field(
+        64, description="Largest number of requests at one time. Fewer are sent where the endpoint limits them."
+    )
+    timeout: Annotated[Seconds, MAY_CHANGE_MARK] = Field(
+        600.0, description="Seconds after which a request without a complete answer has failed."
+    )
+    attempts: Annotated[PositiveInt, MAY_CHANGE_MARK] = Field(
+        6, description="How often a request is sent before it is given up. Refusals for the rate limit do not count."
+    )
+
+
+class DataRecipe(_Section):
+    """Everything that the records of one build depend on."""
+
+    name: Annotated[str, Field(pattern=RUN_NAME_PATTERN, max_length=100)] = Field(
+        description="Name of the data set: letters, digits and the signs . _ - only."
+    )
+    output: Annotated[PathOrId | None, MAY_CHANGE_MARK] = Field(
+        None, description="Folder of the records, the ledger, the manifest and the data card. Default: records/NAME."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Seed of samples and system messages.")
+    sources: dict[str, Source] = Field(description="The sources by name, in the order of the records.")
+    teacher: Teacher = Field(description="Who answers.")
+    budget: Annotated[Dollars, MAY_CHANGE_MARK] = Field(
+        description="Dollars that all requests together may cost. No request is sent whose worst case would pass it."
+    )
+    keep_truncated: bool = Field(
+        False, description="Whether answers that the token limit cut off become records. They are counted either way."
+    )
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML with every default written out; `read_data_recipe` gives an equal recipe back."""
+        return yaml_files.to_yaml_text(self.model_dump())
