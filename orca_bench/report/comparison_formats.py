@@ -16,6 +16,7 @@ from orca_bench.report.grid import (
     SHORTER_TEXTS,
     Grid,
     TextCell,
+    column_unit,
     format_detectable,
     format_difference,
     format_in_unit,
@@ -45,24 +46,21 @@ def to_grid(comparison: Comparison) -> Grid:
     lines = [line for line in comparison.lines if comparison.is_paired or line.difference is not None]
     if not lines:
         return Grid([], [], conclusion=comparison_sentence(comparison))
-    task_count = sum(not line.is_average for line in lines)
+    task_count, units = sum(not line.is_average for line in lines), [line.unit for line in lines]
     # A score says less than the verdict, which stays; a model may be called like another column.
     score_columns = [label for label in (comparison.base_label, comparison.other_label) if headings.count(label) == 1]
     return Grid(
         headings,
         [_row(comparison, line) for line in lines],
         _notes(comparison),
-        f"{_unit_text(lines)}; Δ {comparison.other_label} minus {comparison.base_label}, in points",
+        f"{column_unit('percent', units)}; Δ {comparison.other_label} minus {comparison.base_label}, in "
+        f"{column_unit('points', units)}",
         comparison_sentence(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
         legends=_LEGENDS,
         narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL, *score_columns, SHORTER_TEXTS),
     )
-
-
-def _unit_text(lines: Sequence[ComparisonLine]) -> str:
-    return "percent, or the metric's own unit" if any(line.unit for line in lines) else "percent"
 
 
 def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:

@@ -14,13 +14,9 @@ from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_questions import question_lines
 from orca_bench.report.gate_sentence import gate_sentence
 from orca_bench.report.gate_terminal import cell_texts
-from orca_bench.report.grid import display_text, printable_text
+from orca_bench.report.grid import column_unit, display_text, printable_text
 from orca_bench.report.grid_formats import markdown_cell, markdown_line
 
-_LEGEND = (
-    "Δ is now minus baseline in points, ± its standard error. Finds ≥: the smallest true loss, in points, that is found four "
-    "times in five; none: not even a fall to 0."
-)
 _REPLACEMENT_CHARACTER = "�"
 _Json: TypeAlias = dict[str, object]
 
@@ -38,7 +34,12 @@ def to_markdown(report: GateReport, max_questions: int | None) -> str:
         cells = [markdown_cell(text) for text in cell_texts(verdict)[1:]]
         lines.append(f"| {_emoji(verdict.passed)} | {' | '.join(cells)} |")
     if any(verdict.comparison for verdict in report.verdicts):
-        lines += ["", _LEGEND]
+        unit = column_unit("points", (verdict.unit for verdict in report.verdicts if verdict.comparison))
+        lines += [
+            "",
+            f"Δ is now minus baseline in {unit}, ± its standard error. Finds ≥: the smallest true loss, in {unit}, that is "
+            "found four times in five; none: not even a fall to 0.",
+        ]
     for verdict in report.verdicts:
         if not verdict.passed and verdict.lost_questions and max_questions != 0:
             question_texts = question_lines(verdict, max_questions)

@@ -15,7 +15,7 @@ from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_comparability import Obstacle
 from orca_bench.report.gate_questions import question_lines
 from orca_bench.report.gate_sentence import closing_line, format_loss, gate_sentence
-from orca_bench.report.grid import display_text, format_in_unit, format_p
+from orca_bench.report.grid import column_unit, display_text, format_in_unit, format_p
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -92,15 +92,16 @@ def _wrapped(text: str, width: int, indent: str) -> str:
 def _legend(report: GateReport, headings: Sequence[str], width: int) -> list[str]:
     """What the columns mean that are shown."""
     lines = []
+    unit = column_unit("points", (verdict.unit for verdict in report.verdicts if verdict.comparison))
     if _DIFFERENCE in headings:
         error_text = (
             "its standard error" if report.baseline_count == 1 else "the larger of its errors by questions and seeds"
         )
-        lines.append(f"Δ: now minus baseline, in points, ± {error_text}")
+        lines.append(f"Δ: now minus baseline, in {unit}, ± {error_text}")
     if _LOSS in headings:
         is_blind = any(_loss_text(verdict) == "none" for verdict in report.verdicts)
         blind_text = "; none: not even a fall to 0" if is_blind else ""
-        lines.append(f"{_LOSS}: the smallest true loss, in points, that is found four times in five{blind_text}")
+        lines.append(f"{_LOSS}: the smallest true loss, in {unit}, that is found four times in five{blind_text}")
     if len(headings) < len(_HEADINGS):
         hidden = ", ".join(heading for heading in _HEADINGS if heading not in headings)
         lines.append(f"… left out at {width} columns: {hidden} (--format markdown has all)")

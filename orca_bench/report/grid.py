@@ -171,6 +171,14 @@ def format_detectable(difference: float, unit: str = "") -> str:
     return f"{math.ceil(1000 * difference - 1e-9) / 10:.1f}"
 
 
+def column_unit(fraction_unit: str, units: Iterable[str]) -> str:
+    """The unit of a column, from those of its lines: `fraction_unit` for fractions of 1, whose unit is empty, else their own."""
+    distinct_units = set(units)
+    if len(distinct_units) <= 1:
+        return "".join(distinct_units) or fraction_unit
+    return f"{fraction_unit}, or the metric's own unit" if "" in distinct_units else "each metric's own unit"
+
+
 def format_difference(value: float, stderr: float | None, is_shown: bool) -> str:
     """A difference, a fraction of 1, in points with its standard error; in parentheses where no difference is shown."""
     text = format_percent(value, signed=True) + ("" if stderr is None else f" ± {100 * stderr:.2f}")

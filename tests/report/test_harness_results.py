@@ -1,6 +1,7 @@
 """Reports of tasks that the suite does not have: the tables, the comparison, the gate, the page and the pictures."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -153,6 +154,23 @@ def test_the_page_and_the_pictures_have_the_tasks(small, large):
     pictures = build_pictures([small, large], None)
     words = json.dumps([picture.description for picture in pictures])
     assert "arc_easy" in words and "wikitext" not in words
+
+
+def test_differences_of_a_perplexity_are_given_in_its_unit_and_not_in_points(small, large):
+    (comparison,) = compare(small, [large])
+    assert "in points, or the metric's own unit" in comparison_grid(comparison).caption()
+    html = "".join(html_page.page_pieces("t", [small, large], None, [None, None]))
+    assert "Percent, or the metric&#x27;s own unit," in html or "Percent, or the metric's own unit," in html
+    verdicts = {
+        task: re.search(rf'data-task="{task}".*?class="verdict".*?<small>(.*?)</small>', html, re.DOTALL)[1]
+        for task in ("arc_easy", "wikitext")
+    }
+    assert re.fullmatch(r"[+−][\d.]+ ± [\d.]+ perplexity", verdicts["wikitext"]), verdicts
+    assert re.fullmatch(r"[+−][\d.]+ ± [\d.]+ points", verdicts["arc_easy"]), verdicts
+    report = gate.check(large, [small], GateRules())
+    assert "minus baseline in points, or the metric's own unit, ±" in gate_formats.to_markdown(report, 0)
+    report = gate.check(large, [small], GateRules(tasks=("wikitext",)))
+    assert "the smallest true loss, in perplexity, that" in gate_formats.to_markdown(report, 0)
 
 
 def test_sentences_speak_of_a_single_task_in_its_unit(small):

@@ -43,12 +43,16 @@ class PageScore:
 
 @dataclass(frozen=True)
 class PageVerdict:
-    """What the difference of a line shows, in words, and its numbers in points; `value` is None where nothing was compared."""
+    """What the difference of a line shows, in words, and its numbers; `value` is None where nothing was compared.
+
+    They are in points, those of a metric that has a `unit` in it.
+    """
 
     words: str
     value: float | None = None
     stderr: float | None = None
     smallest_detectable: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ def _verdict_of_comparison(line: ComparisonLine) -> PageVerdict:
         100 * difference.value,
         100 * difference.error,
         None if line.smallest_detectable is None else 100 * line.smallest_detectable,
+        line.unit,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.comparison_lines import NO_DIFFERENCE_SHOWN
-from orca_bench.report.grid import format_detectable
+from orca_bench.report.grid import format_detectable, format_in_unit
 from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.notes import NotedNumber
@@ -69,10 +69,16 @@ def _task_table(group: PageGroup, lines: Sequence[PageLine], comparison: Compari
     table_class = "scores by-task single" if len(group.results) == 1 else "scores by-task"
     chance_text = ", the tick is chance" if any(line.chance is not None for line in lines) else ""
     return (
-        f'<table class="{table_class}" role="table"><caption>Percent ± standard error; the bar is the 95 % interval on a '
-        f"scale from 0 to 100{chance_text}.</caption>"
+        f'<table class="{table_class}" role="table"><caption>{_unit_text(lines)} ± standard error; the bar is the 95 % '
+        f"interval on a scale from 0 to 100{chance_text}.</caption>"
         f'<thead role="rowgroup"><tr role="row">{"".join(headings)}</tr></thead>\n{"".join(bodies)}</table>'
     )
+
+
+def _unit_text(lines: Sequence[PageLine]) -> str:
+    """What the numbers of a table are in, at the beginning of its caption."""
+    has_units = any(score is not None and not score.is_percent for line in lines for score in line.scores)
+    return "Percent, or the metric's own unit," if has_units else "Percent"
 
 
 def _task_row(
@@ -140,10 +146,14 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
         return '<td role="cell" class="verdict"></td>'
     numbers = ""
     if verdict.value is not None:
-        error = "" if not verdict.stderr else f" ± {verdict.stderr:.2f}"
-        numbers = f"{verdict.value:+.2f}{error} points".replace("-", "−")
+        value, error = (
+            format_in_unit(each, verdict.unit, signed)
+            for each, signed in ((verdict.value / 100, True), ((verdict.stderr or 0.0) / 100, False))
+        )
+        error_text = f" ± {error}" if verdict.stderr else ""
+        numbers = f"{value}{error_text} {verdict.unit or 'points'}".replace("-", "−")
         if verdict.words == NO_DIFFERENCE_SHOWN and verdict.smallest_detectable is not None:
-            numbers += f"; {format_detectable(verdict.smallest_detectable / 100)} would have been"
+            numbers += f"; {format_detectable(verdict.smallest_detectable / 100, verdict.unit)} would have been"
     css_class, sign = _VERDICTS.get(verdict.words, ("open", ""))
     sign_html = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
     return (
@@ -176,8 +186,8 @@ def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) ->
         )
         rows.append(f'<tr class="reported"><th scope="row">Reported</th>{reported_cells}</tr>\n')
     return (
-        '<table class="scores by-model"><caption>Percent ± standard error; bars are 95 % intervals on a scale from 0 to '
-        "100, ticks are chance. Bold: significantly the best of its column.</caption>"
+        f'<table class="scores by-model"><caption>{_unit_text(lines)} ± standard error; bars are 95 % intervals on a scale '
+        "from 0 to 100, ticks are chance. Bold: significantly the best of its column.</caption>"
         f"<thead><tr>{''.join(headings)}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table>"
     )
 
