@@ -335,6 +335,15 @@ def lfs_pointer_hint(path: Path) -> str | None:
     return "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if is_lfs_pointer else None
 
 
+def first_bytes(path: Path, byte_count: int) -> bytes:
+    """The first bytes of a file, by which formats are told apart; none of a file that cannot be read."""
+    try:
+        with open(path, "rb") as byte_stream:
+            return byte_stream.read(byte_count)
+    except OSError:
+        return b""
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as hexadecimal; raises UserError where it cannot be read."""
     with catch_read_errors(path), open(path, "rb") as handle:

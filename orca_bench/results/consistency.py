@@ -18,9 +18,9 @@ from orca_bench.counts import counted
 from orca_bench.files import file_sha256
 from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
-from orca_bench.results.harness_summary import follows_from_questions, metric_question, summarize_harness_metric
+from orca_bench.results.harness_summary import follows_from_questions, questions_of_metric, summarize_harness_metric
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
-from orca_bench.results.models import HarnessQuestion, Question, Result
+from orca_bench.results.models import Question, Result
 from orca_bench.results.task_facts import display_factor, ordered_names
 from orca_bench.results.task_results import HarnessTaskResult, MetricResult
 from orca_bench.suite import TaskFacts
@@ -111,11 +111,7 @@ def check_harness_task_value(
         return Finding(check_name, False if differences else None, f"{entry.metric} only lm-eval can compute")
     compare_values(("tasks", task_name), entry, questions)
     for metric_name, metric in entry.metrics.items():
-        scored = [
-            each
-            for question in questions
-            if isinstance(question, HarnessQuestion) and (each := metric_question(question, metric_name)) is not None
-        ]
+        scored = questions_of_metric(questions, metric_name)
         if scored and follows_from_questions(metric.aggregation):
             compare_values(("tasks", task_name, "metrics", metric_name), metric, scored)
     detail = f"{entry.metric} {display_factor(entry) * entry.value:.2f}, {entry.n:,} questions"

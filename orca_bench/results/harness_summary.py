@@ -8,7 +8,7 @@ computes them again; summary.py does the same for the suite's tasks.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orca_bench.results.models import HarnessQuestion, Question
@@ -92,6 +92,16 @@ def metric_question(question: HarnessQuestion, metric_name: str) -> HarnessQuest
         return None
     score, weight = (value[0], value[1]) if isinstance(value, list) else (value, None)
     return question.model_copy(update={"score": score, "weight": weight})
+
+
+def questions_of_metric(questions: Iterable[Question], metric_name: str) -> list[HarnessQuestion]:
+    """Those of some questions that have a value of a metric, each with it for score and weight."""
+    return [
+        metric_values
+        for question in questions
+        if isinstance(question, HarnessQuestion)
+        and (metric_values := metric_question(question, metric_name)) is not None
+    ]
 
 
 def entry_of_metric(entry: HarnessTaskResult, metric_name: str) -> HarnessTaskResult:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from orca_bench.errors import UserError
-from orca_bench.files import file_sha256, read_json, read_json_lines
+from orca_bench.files import file_sha256, first_bytes, read_json, read_json_lines
 from orca_bench.results import foreign
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result, question_from_json
@@ -180,11 +180,7 @@ def _as_user_error(error: ValidationError, file_or_line: str | Path, file_kind: 
 
 def is_result_file(path: Path) -> bool:
     """Whether a JSON file says at its beginning that it is a result."""
-    try:
-        with open(path, "rb") as json_file:
-            return f'"{RESULT_FORMAT_PREFIX}'.encode() in json_file.read(200)
-    except OSError:
-        return False
+    return f'"{RESULT_FORMAT_PREFIX}'.encode() in first_bytes(path, 200)
 
 
 def questions_path_for(result_path: Path) -> Path:

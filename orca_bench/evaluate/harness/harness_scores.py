@@ -29,7 +29,7 @@ from orca_bench.evaluate.harness.language_model import DEFAULT_SAMPLING_SEED, Ha
 from orca_bench.evaluate.harness.lm_eval_run import evaluate_tasks, explain_task_errors, without_samples
 from orca_bench.results.harness_summary import (
     AGGREGATIONS_IN_POINTS,
-    metric_question,
+    questions_of_metric,
     summarize_harness_metric,
     unit_of_values,
 )
@@ -165,7 +165,7 @@ def _metric_result(
     higher_is_better = all(metric.higher_is_better for metric in task_metrics)
     aggregations = {metric.aggregation for metric in task_metrics}
     aggregation = aggregations.pop() if len(aggregations) == 1 else "several"
-    scored = [scored for question in questions if (scored := metric_question(question, name)) is not None]
+    scored = questions_of_metric(questions, name)
     unit = unit_of_values(name, aggregation, value, [question.score for question in scored])
     note = None
     if scored and follows(name, metrics_by_task) and aggregation != "several":

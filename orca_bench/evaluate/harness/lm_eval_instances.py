@@ -28,10 +28,18 @@ class RequestInstance(Instance):
     request: Request = field(kw_only=True)
 
 
-class TextResponse(str):
-    """A generated text, as lm-eval expects it, with the whole answer."""
+class _WithAnswer:
+    """What the responses have in common: the whole answer, of which they are copied and pickled."""
 
     answer: Answer
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
+        """How the response is copied and pickled: from its answer."""
+        return type(self), (self.answer,)
+
+
+class TextResponse(str, _WithAnswer):
+    """A generated text, as lm-eval expects it, with the whole answer."""
 
     def __new__(cls, answer: Answer) -> Self:
         """The response of an answer whose value is a text."""
@@ -39,15 +47,9 @@ class TextResponse(str):
         response.answer = answer
         return response
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
-        """How the response is copied and pickled: from its answer."""
-        return type(self), (self.answer,)
 
-
-class ScoreResponse(tuple[float, bool]):
+class ScoreResponse(tuple[float, bool], _WithAnswer):
     """(log-probability in nats, whether it is greedy), as lm-eval expects it, with the whole answer."""
-
-    answer: Answer
 
     def __new__(cls, answer: Answer) -> Self:
         """The response of an answer whose value is a log-probability."""
@@ -55,25 +57,15 @@ class ScoreResponse(tuple[float, bool]):
         response.answer = answer
         return response
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
-        """How the response is copied and pickled: from its answer."""
-        return type(self), (self.answer,)
 
-
-class WholeTextResponse(float):
+class WholeTextResponse(float, _WithAnswer):
     """The log-probability of a whole text in nats, as lm-eval expects it, with the whole answer."""
-
-    answer: Answer
 
     def __new__(cls, answer: Answer) -> Self:
         """The response of an answer whose value is a log-probability."""
         response = super().__new__(cls, answer.log_probability)
         response.answer = answer
         return response
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
-        """How the response is copied and pickled: from its answer."""
-        return type(self), (self.answer,)
 
 
 def request_of(instance: Instance, max_new_tokens: int) -> Request:
@@ -107,11 +99,9 @@ def generation_options(request: Request) -> dict[str, Any]:
 
 def answer_of(response: Response) -> Answer:
     """The answer of a response: the one that it carries, or, of another model of lm-eval, all that the response says."""
-    if isinstance(response, TextResponse | ScoreResponse | WholeTextResponse):
+    if isinstance(response, _WithAnswer):
         return response.answer
-    if isinstance(response, str):
-        return Answer(response)
-    if isinstance(response, float):
+    if isinstance(response, str | float):
         return Answer(response)
     log_probability, greedy = response
     return Answer(float(log_probability), bool(greedy))

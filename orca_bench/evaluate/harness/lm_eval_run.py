@@ -22,21 +22,8 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
 from orca_bench.errors import UserError, one_line
-from orca_bench.evaluate.harness.sample_log import SampleLog
+from orca_bench.evaluate.harness.sample_log import KEYS_BY_TASK, SampleLog
 from orca_bench.results.models import Question
-
-#: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
-_STORED_RESULT_KEYS = (
-    "results",
-    "groups",
-    "group_subtasks",
-    "configs",
-    "versions",
-    "n-shot",
-    "higher_is_better",
-    "n-samples",
-)
-
 
 #: What the code of a task raises over rows or answers that it did not expect, or for want of a library.
 _ERRORS_OF_TASKS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
@@ -122,8 +109,8 @@ def hide_harness_log() -> None:
 
 
 def without_samples(harness_result: dict[str, Any]) -> dict[str, Any]:
-    """lm-eval's result without samples and machine."""
-    return {key: harness_result[key] for key in _STORED_RESULT_KEYS if key in harness_result}
+    """lm-eval's result without samples, which stand in the file of questions, and without the machine."""
+    return {key: harness_result[key] for key in KEYS_BY_TASK if key in harness_result}
 
 
 @contextlib.contextmanager

@@ -53,14 +53,22 @@ def rows_from_folder(benchmarks_folder: Path | None) -> Iterator[None]:
     if benchmarks_folder is not None and not benchmarks_folder.is_dir():
         raise UserError("no such benchmarks directory", where=benchmarks_folder)
     _folders.append(benchmarks_folder)
-    bars_were_on = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()  # a bar for each split that a task maps over
     try:
-        with mock.patch.object(datasets, "load_dataset", load_data_set):
+        with without_data_set_bars(), mock.patch.object(datasets, "load_dataset", load_data_set):
             yield
     finally:
         _folders.pop()
-        if bars_were_on:
+
+
+@contextlib.contextmanager
+def without_data_set_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing a bar for every split that a task maps over; its downloads keep theirs."""
+    were_enabled = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_enabled:
             datasets.enable_progress_bars()
 
 

@@ -6,7 +6,6 @@ nothing of it is ours but the rows and the model.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ from orca_bench.evaluate.harness.lm_eval_run import (
     hide_harness_log,
     without_samples,
 )
+from orca_bench.evaluate.harness.local_data_sets import without_data_set_bars
+from orca_bench.evaluate.harness.named_tasks import FEW_SHOT_SEED
 from orca_bench.evaluate.protocols import default_token_limits
 from orca_bench.evaluate.protocols.protocol import Answer, describe_token_limits, parts_of_task
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
@@ -37,9 +38,6 @@ from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
 from orca_bench.results.hashing import sha256_of_json
 from orca_bench.results.models import Question
 from orca_bench.suite import HarnessFacts
-
-#: lm_eval 0.4.13's default for the generator of few-shot examples (lm_eval/defaults.py), which `simple_evaluate` sets.
-_FEW_SHOT_SEED = 1234
 
 
 class Plain:
@@ -89,7 +87,7 @@ def run_plain(
     """
     harness_task_facts = harness_facts(task)
     parts_in_order = list(harness_parts(task, rows))
-    with _without_progress_bars(), explain_task_errors(task.name):
+    with without_data_set_bars(), explain_task_errors(task.name):
         harness_tasks = load_harness_tasks(task, parts_in_order)
         harness_result = evaluate_tasks(model, harness_tasks, question_limit, should_log_samples=True)
     questions: list[Question] = []
@@ -155,7 +153,7 @@ def load_harness_tasks(task: Task, parts_in_order: Sequence[HarnessPart]) -> lis
     # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
     harness_tasks = list(task_manager.load({"group": "orca_bench", "task": harness_task_configs})["tasks"].values())
     for harness_task in harness_tasks:
-        harness_task.set_fewshot_seed(_FEW_SHOT_SEED)
+        harness_task.set_fewshot_seed(FEW_SHOT_SEED)
     return harness_tasks
 
 
@@ -208,17 +206,3 @@ def _score(task: Task, row: Row, harness_score: float, sample: Mapping[str, Any]
         our_score = task.score(row, [answer.log_probability for answer in answers])
         return Score(harness_score, our_score.prediction, our_score.gold_answer, {})
     return Score(harness_score, sample["filtered_resps"][0], sample["target"], {})
-
-
-@contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Keep `datasets` from drawing a bar for every split that lm-eval maps over; its downloads keep theirs."""
-    import datasets
-
-    was_enabled = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            datasets.enable_progress_bars()

@@ -26,8 +26,8 @@ from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.models import ModelDescription
 from orca_bench.results.protocol_description import ProtocolDescription
 
-#: The parts of lm-eval's result that are by task; those of several calls are put together.
-_KEYS_BY_TASK = (
+#: The parts of lm-eval's result that are by task or group, samples apart.
+KEYS_BY_TASK = (
     "results",
     "groups",
     "group_subtasks",
@@ -57,7 +57,7 @@ class SampleLog:
         )
         self._tracker.date_id = datetime.now().isoformat().replace(":", "-")
         self._folder = folder / str(self._tracker.general_config_tracker.model_name_sanitized)
-        self._content: dict[str, Any] = {key: {} for key in _KEYS_BY_TASK}
+        self._content: dict[str, Any] = {key: {} for key in KEYS_BY_TASK}
         self._task_hashes: dict[str, str] = {}
         self._config = {
             "model": "orca-bench",
@@ -88,7 +88,7 @@ class SampleLog:
             self._task_hashes[task_name] = hash_string(
                 "".join(sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"] for sample in samples)
             )
-        for key in _KEYS_BY_TASK:
+        for key in KEYS_BY_TASK:
             self._content[key] |= harness_result.get(key) or {}
         for task_name, samples in harness_result["samples"].items():
             self._content["results"][task_name] = _with_standard_errors(self._content["results"][task_name], samples)

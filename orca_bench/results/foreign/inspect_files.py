@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError, one_line
+from orca_bench.files import first_bytes
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
 
-_FIRST_BYTES = 200
+_BYTE_COUNT = 200  # in which a log shows that it is one
 _ZIP_MAGIC = b"PK"
 #: Parts of a sample that are large, and that no result has.
 _UNUSED_PARTS = {"events", "store", "timelines", "attachments"}
@@ -30,12 +31,8 @@ def is_inspect_file(path: Path) -> bool:
         return path.is_file()
     if path.suffix != ".json":
         return False
-    try:
-        with open(path, "rb") as json_file:
-            first_bytes = json_file.read(_FIRST_BYTES)
-    except OSError:
-        return False
-    return re.match(rb'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":', first_bytes) is not None
+    beginning = rb'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":'
+    return re.match(beginning, first_bytes(path, _BYTE_COUNT)) is not None
 
 
 def inspect_files_in(folder: Path) -> list[Path]:
@@ -87,10 +84,8 @@ def read_inspect_file(path: Path, header_only: bool = False) -> EvalLog:
             where=path,
             hint="install it: pip install 'orca-bench[inspect]'",
         ) from None
-    if path.suffix == ".eval":
-        with open(path, "rb") as log_file:
-            if log_file.read(2) != _ZIP_MAGIC:
-                raise UserError("no log of inspect_ai: not a zip archive", where=path, hint="was it copied whole?")
+    if path.suffix == ".eval" and first_bytes(path, len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+        raise UserError("no log of inspect_ai: not a zip archive", where=path, hint="was it copied whole?")
     try:
         return read_eval_log(path, header_only=header_only, exclude_fields=_UNUSED_PARTS)
     except Exception as error:  # zip, JSON, pydantic and inspect_ai's own errors have no common class

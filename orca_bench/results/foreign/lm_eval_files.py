@@ -14,23 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import read_json
+from orca_bench.files import first_bytes, read_json
 
 #: The time in the names of one run's files.
 _TIME_PATTERN = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
-_FIRST_BYTES = 4096
+_BYTE_COUNT = 4096  # in which a results file shows that it is one
 #: The keys without which no results file of lm-eval is read; those of 0.3 are others.
 _NEEDED_KEYS = ("results", "configs", "n-shot")
 
 
 def is_results_file(path: Path) -> bool:
     """Whether a JSON file begins as lm-eval's results do: with a key `results` that has tasks."""
-    try:
-        with open(path, "rb") as json_file:
-            first_bytes = json_file.read(_FIRST_BYTES)
-    except OSError:
-        return False
-    return re.match(rb'\s*\{\s*"results":\s*\{\s*("[^"]+":\s*\{|\})', first_bytes) is not None
+    return re.match(rb'\s*\{\s*"results":\s*\{\s*("[^"]+":\s*\{|\})', first_bytes(path, _BYTE_COUNT)) is not None
 
 
 def results_files_in(folder: Path) -> list[Path]:

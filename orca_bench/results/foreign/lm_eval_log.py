@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orca_bench.results.foreign.lm_eval_files import read_results, samples_file_of
+from orca_bench.results.foreign.lm_eval_files import read_results, results_files_in, samples_file_of
 from orca_bench.results.foreign.lm_eval_samples import TaskSamples, metric_key, read_task_samples
 from orca_bench.results.foreign.log_entries import LoggedMetric, LoggedTask, build_entry, preferred_metric
 from orca_bench.results.foreign.log_results import ForeignLog, LoggedRun, build_log
 from orca_bench.results.hashing import sha256_of_json
+from orca_bench.results.task_facts import UNKNOWN_SPLIT
 from orca_bench.suite import ALL_TASKS
 
 #: lm-eval's metrics whose larger values are worse, of results that do not say it.
@@ -41,6 +42,8 @@ def read_lm_eval_log(results_file: Path, place: Path) -> ForeignLog:
     content = read_results(results_file)
     groups = _groups(content)
     run = LoggedRun("lm-eval", place, "lm_eval")
+    if place != results_file and (run_count := len(results_files_in(place))) > 1:
+        run.notes.append(f"of {run_count} runs in this folder the newest is read: {results_file.name}")
     samples_by_task = {
         task_name: _read_samples(results_file, content, task_name, groups) for task_name in _leaf_names(content)
     }
@@ -105,12 +108,16 @@ def _lone_names(content: Mapping[str, Any], groups: Mapping[str, list[str]]) -> 
     return [name for name in _leaf_names(content) if name not in parts]
 
 
+#: The tasks of the suite by lm-eval's names.
+_SUITE_FACTS_BY_HARNESS_NAME = {
+    facts.harness_facts.harness_task_name: facts for facts in ALL_TASKS if facts.harness_facts is not None
+}
+
+
 def _suite_name(task_name: str) -> str:
     """The suite's name for a task of lm-eval's name, where it has the task."""
-    for facts in ALL_TASKS:
-        if facts.harness_facts is not None and task_name == facts.harness_facts.harness_task_name:
-            return facts.name
-    return task_name
+    facts = _SUITE_FACTS_BY_HARNESS_NAME.get(task_name)
+    return task_name if facts is None else facts.name
 
 
 def _read_samples(
@@ -177,7 +184,7 @@ def _logged_task(
             "output_type": config.get("output_type"),
             "dataset_path": config.get("dataset_path"),
             "dataset_name": config.get("dataset_name"),
-            "split": config.get("test_split") or config.get("validation_split"),
+            "split": _split_of(config),
             "generation": config.get("generation_kwargs"),
         },
         fields=fields,
@@ -211,12 +218,11 @@ def _logged_metric(
 
 def _suite_metric(task_name: str, metrics: list[LoggedMetric]) -> str | None:
     """The metric that the suite takes of its own tasks, where the log has it."""
-    for facts in ALL_TASKS:
-        harness_facts = facts.harness_facts
-        if harness_facts is not None and task_name == harness_facts.harness_task_name:
-            name = metric_key(harness_facts.metric, harness_facts.filter_name)
-            return name if any(metric.name == name for metric in metrics) else None
-    return None
+    facts = _SUITE_FACTS_BY_HARNESS_NAME.get(task_name)
+    if facts is None or facts.harness_facts is None:
+        return None
+    name = metric_key(facts.harness_facts.metric, facts.harness_facts.filter_name)
+    return name if any(metric.name == name for metric in metrics) else None
 
 
 def _sample_count(content: Mapping[str, Any], task_name: str) -> int:
@@ -236,8 +242,13 @@ def _row_hashes(
     if None in hashes:
         return {}
     config = content["configs"].get(names[0]) or {}
-    split = config.get("test_split") or config.get("validation_split") or "unknown"
+    split = _split_of(config) or UNKNOWN_SPLIT
     return {_suite_name(task_name): {str(split): str(hashes[0]) if len(hashes) == 1 else sha256_of_json(hashes)}}
+
+
+def _split_of(config: Mapping[str, Any]) -> Any:
+    """The split that the questions of a task are of, as lm-eval chooses it; None where its file names none."""
+    return config.get("test_split") or config.get("validation_split")
 
 
 def _protocol(content: Mapping[str, Any]) -> dict[str, Any]:

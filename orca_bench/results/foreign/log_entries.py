@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orca_bench.results.harness_summary import follows_from_questions, summarize_harness_metric, unit_of_values
+from orca_bench.results.harness_summary import (
+    follows_from_questions,
+    questions_of_metric,
+    summarize_harness_metric,
+    unit_of_values,
+)
 from orca_bench.results.models import HarnessQuestion
 from orca_bench.results.task_results import HarnessTask, HarnessTaskResult, MetricResult, PartResult
 from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS, score_log_likelihoods
@@ -108,7 +113,7 @@ def preferred_metric(metrics: Sequence[LoggedMetric], questions: Sequence[Harnes
 
 
 def _metric_result(metric: LoggedMetric, task: LoggedTask, warnings: list[str]) -> MetricResult:
-    questions = _questions_with(metric.name, task.questions)
+    questions = questions_of_metric(task.questions, metric.name)
     weighting = _weighting(metric, task) if task.parts else None
     if not task.parts:
         aggregation = _aggregation(metric, task.questions)
@@ -129,20 +134,9 @@ def _metric_result(metric: LoggedMetric, task: LoggedTask, warnings: list[str]) 
     return MetricResult(**fields, unit=unit, higher_is_better=metric.higher_is_better, aggregation=aggregation)
 
 
-def _questions_with(metric_name: str, questions: Sequence[HarnessQuestion]) -> list[HarnessQuestion]:
-    """The questions that have a number in a metric, with it for their score and weight."""
-    scored = []
-    for question in questions:
-        value = question.metrics.get(metric_name)
-        if value is not None:
-            score, weight = (value[0], value[1]) if isinstance(value, list) else (value, None)
-            scored.append(question.model_copy(update={"score": score, "weight": weight}))
-    return scored
-
-
 def _aggregation(metric: LoggedMetric, questions: Sequence[HarnessQuestion]) -> str:
     """How the values of questions become the metric's, by lm-eval's names: what gives the value that the log has."""
-    scored = _questions_with(metric.name, questions)
+    scored = questions_of_metric(questions, metric.name)
     if not questions:
         return metric.aggregation or "mean"
     if not scored:
@@ -166,7 +160,7 @@ def _aggregation(metric: LoggedMetric, questions: Sequence[HarnessQuestion]) -> 
 def _weighting(metric: LoggedMetric, task: LoggedTask) -> Literal["questions", "parts"] | None:
     """What counts alike in a group's value: what gives the value that the log has; None where neither does."""
     scores_by_part: dict[str, list[float]] = {}
-    for question in _questions_with(metric.name, task.questions):
+    for question in questions_of_metric(task.questions, metric.name):
         if question.weight is None:
             scores_by_part.setdefault(question.task, []).append(question.score)
     if not scores_by_part:
@@ -182,7 +176,9 @@ def _part_results(task: LoggedTask, main: MetricResult) -> dict[str, PartResult]
     """The parts of a group in its main metric, those that have questions with it."""
     part_results = {}
     for part_name in task.parts:
-        questions = _questions_with(task.main_metric, [each for each in task.questions if each.task == part_name])
+        questions = questions_of_metric(
+            (question for question in task.questions if question.task == part_name), task.main_metric
+        )
         if questions:
             computed = summarize_harness_metric(questions, main.aggregation, main.unit, None)
             part_results[part_name] = PartResult(**computed, n=len(questions))

@@ -5,13 +5,15 @@ Its own module because logs of all programs become results in the same way, and 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_json
 from orca_bench.results.models import RESULT_FORMAT, HarnessQuestion, Question, Result
 from orca_bench.results.task_results import HarnessTaskResult
@@ -47,7 +49,8 @@ class LoggedRun:
 
 
 def build_log(run: LoggedRun) -> ForeignLog:
-    """The result of a run with its hashes. Raises UserError where the log has no value, or one that no result can hold."""
+    """The result of a run with its hashes. Raises UserError where the log has no value, and
+    pydantic.ValidationError where it has one that no result can hold (`catch_shape_errors`)."""
     if not run.tasks:
         raise UserError("a log without any score", where=run.place, hint=f"did the run of {run.program} end?")
     content: dict[str, Any] = {
@@ -68,16 +71,30 @@ def build_log(run: LoggedRun) -> ForeignLog:
         content["created"] = run.created
     if run.questions:
         content["questions_sha256"] = sha256_of_json(question.to_json() for question in run.questions)
+    result = Result.from_file_content(content)
+    content["result_sha256"] = result.result_sha256 = compute_result_sha256(result)
+    return ForeignLog(result, list(run.questions))
+
+
+@contextlib.contextmanager
+def catch_shape_errors(place: Path) -> Iterator[None]:
+    """Inside the block, what JSON of another shape than the program writes raises is a UserError; so are values of another type.
+
+    Its readers follow the keys that a program writes and do not check each, for an edited log is rare.
+    """
     try:
-        result = Result.from_file_content(content)
+        yield
     except ValidationError as error:
         first_error = error.errors(include_url=False)[0]
         field_path = ".".join(str(key) for key in first_error["loc"])
+        reason = f"a log whose values no result can hold: '{field_path}': {first_error['msg']}"
+        raise UserError(reason, where=place) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"a log whose values no result can hold: '{field_path}': {first_error['msg']}", where=run.place
-        ) from None
-    content["result_sha256"] = result.result_sha256 = compute_result_sha256(result)
-    return ForeignLog(result, list(run.questions))
+            f"a log of another shape than its program writes ({type(error).__name__}: {one_line(error, 120)})",
+            where=place,
+            hint="was it edited, or written by another version?",
+        ) from error
 
 
 def _origin_note(run: LoggedRun) -> str:

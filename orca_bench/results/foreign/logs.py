@@ -12,7 +12,7 @@ from pathlib import Path
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.results.foreign import inspect_files, lm_eval_files
-from orca_bench.results.foreign.log_results import ForeignLog
+from orca_bench.results.foreign.log_results import ForeignLog, catch_shape_errors
 
 _MAX_CACHED_LOGS = 64
 
@@ -68,13 +68,14 @@ def read_log(path: Path) -> ForeignLog:
 @functools.lru_cache(maxsize=_MAX_CACHED_LOGS)
 def _read_log(path: Path, results_file: Path | None, _states: tuple[tuple[str, int, int], ...]) -> ForeignLog:
     """The same, remembered while the files do not change: commands read a result first without its questions."""
-    if results_file is not None:
-        from orca_bench.results.foreign.lm_eval_log import read_lm_eval_log
+    with catch_shape_errors(results_file or path):
+        if results_file is not None:
+            from orca_bench.results.foreign.lm_eval_log import read_lm_eval_log
 
-        return read_lm_eval_log(results_file, path)
-    from orca_bench.results.foreign.inspect_log import read_inspect_log
+            return read_lm_eval_log(results_file, path)
+        from orca_bench.results.foreign.inspect_log import read_inspect_log
 
-    return read_inspect_log(path)
+        return read_inspect_log(path)
 
 
 def refuse_logs(paths: Iterable[Path], reason: str) -> None:

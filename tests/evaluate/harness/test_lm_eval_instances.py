@@ -10,6 +10,7 @@ from orca_bench.evaluate.harness.lm_eval_instances import (
     RequestInstance,
     ScoreResponse,
     TextResponse,
+    WholeTextResponse,
     answer_of,
     generation_options,
     request_of,
@@ -34,7 +35,12 @@ def test_another_models_response_is_an_answer_of_which_no_more_is_known() -> Non
 
 
 @pytest.mark.parametrize(
-    "response", [TextResponse(Answer("five", hit_token_limit=True)), ScoreResponse(Answer(-2.5, True))]
+    "response",
+    [
+        TextResponse(Answer("five", hit_token_limit=True)),
+        ScoreResponse(Answer(-2.5, True)),
+        WholeTextResponse(Answer(-9.0)),
+    ],
 )
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda response: pickle.loads(pickle.dumps(response))])
 def test_a_copy_of_a_response_carries_the_answer_too(response, duplicate):

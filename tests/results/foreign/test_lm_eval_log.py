@@ -119,8 +119,13 @@ def test_the_newest_of_several_runs_is_read_and_said(lm_eval_copy):
     assert named.note == (
         f"{lm_eval_copy}: 2 runs, of which {path.name} is the newest and read; name it to read {earlier.name}"
     )
-    assert reading.read_result(named.paths[0]).model.name == "someone/first"
-    assert reading.read_result(look_up_results(earlier, lm_eval_copy).paths[0]).model.name == "someone/earlier"
+    newest = reading.read_result(named.paths[0])
+    assert newest.model.name == "someone/first"
+    assert f"of 2 runs in this folder the newest is read: {path.name}" in newest.answer_notes
+    older = reading.read_result(look_up_results(earlier, lm_eval_copy).paths[0])
+    assert older.model.name == "someone/earlier" and not any(
+        "runs in this folder" in note for note in older.answer_notes
+    )
 
 
 def test_results_without_samples_are_scores_without_questions(lm_eval_copy):
@@ -186,6 +191,46 @@ def test_results_of_another_version_are_refused_by_their_keys(lm_eval_copy):
     path.write_text('{"results": {}, "configs": {}, "n-shot": {}}', encoding="utf-8")
     with pytest.raises(UserError, match="a log without any score"):
         reading.read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("results", "sums"), 7),
+        (("configs",), None),
+        (("configs", "choice_plain", "output_type"), 7),
+        (("configs", "sums", "generation_kwargs"), "greedy"),
+        (("group_subtasks",), [1]),
+        (("n-shot",), []),
+        (("n-shot", "choice_plain"), True),
+        (("n-samples", "choice_plain", "effective"), "many"),
+        (("versions",), None),
+        (("higher_is_better",), [1]),
+    ],
+    ids=str,
+)
+def test_values_of_another_shape_are_an_error_in_one_line(lm_eval_copy, keys, value):
+    (path,) = lm_eval_copy.glob("results_*.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{path.name}: a log (of another shape|whose values no result can hold)"):
+        reading.read_result(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("resps", 7), ("doc_id", True), ("metrics", 3), ("filter", [1])])
+def test_a_sample_with_a_value_of_another_shape_ends_in_no_traceback(lm_eval_copy, key, value):
+    samples = next(lm_eval_copy.glob("samples_choice_plain_*"))
+    lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    lines[1][key] = value
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    try:
+        reading.read_result(lm_eval_copy)
+    except UserError as error:
+        assert "a log" in error.problem
 
 
 def test_results_that_are_no_json_are_refused(lm_eval_copy):
