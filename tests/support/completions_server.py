@@ -13,7 +13,8 @@ have), `hangs` (never answers, once `quick` requests were), `stubborn` (hangs, a
 text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `early`, `late`, `first` (log-
 probabilities stand a place too early or too late, or at the first token too), `rounded` (they are float16), `logits` (they
 are not normalised), `cut` (only the last tokens of a prompt are read), `other ids` (others are echoed), `old` (none are),
-`wordless` (400 for texts), `locked` (401), `topless` (no likeliest tokens), `two bos` (in front of texts), `other words`
+`wordless` (400 for texts), `locked` (401), `topless` (no likeliest tokens), `listed` (they
+are a list and no object), `two bos` (in front of texts), `other words`
 (another tokenizer), `special` (special tokens are read out of texts), `detail` (422 for echoed prompts, as FastAPI words it),
 `dies` (closes connections, once `quick` requests were answered), `details` (cached tokens with each answer). A server that
 hangs creates the file that the environment names in HANGING.
@@ -186,6 +187,10 @@ def serve(
                 choice["finish_reason"] = "stop" if fault == "polite" else "length"
             if fault == "topless":
                 choice["logprobs"]["top_logprobs"] = None
+            if fault == "listed":
+                choice["logprobs"]["top_logprobs"] = [
+                    list((top or {}).items()) for top in choice["logprobs"]["top_logprobs"]
+                ]
             if fault == "mute":
                 choice["logprobs"]["tokens"] = None
             if wanted is None:

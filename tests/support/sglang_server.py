@@ -4,7 +4,7 @@ A prompt's cached prefix is read up to `logprob_start_len`, token by token, and 
 Faults: `early` (log-probabilities stand a place too early), `late` (a place too late), `stale` (prefixes of other prompts are
 taken from the cache), `cut` (only the last tokens of a prompt are read), `bos` (a token is put in front), `other ids` (other
 ids are scored), `other words` (another tokenizer), `silent` (no word of log-probabilities), `abort` (texts are broken
-off that may be long), `textless` (ids are not decoded).
+off that may be long), `textless` (ids are not decoded), `null` (log-probabilities are NaN, which SGLang's JSON has as null).
 """
 
 import json
@@ -64,6 +64,9 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
                 for row, i, piece in zip(after, new, pieces, strict=True)
             ]
             meta["output_top_logprobs"] = [[[float(row.max()), int(row.argmax()), None]] for row in after]
+            if fault == "null":
+                for entry in meta["input_token_logprobs"] + meta["output_token_logprobs"]:
+                    entry[0] = None
         return {"text": text, "output_ids": new, "meta_info": meta}
 
     class Handler(BaseHTTPRequestHandler):

@@ -97,7 +97,7 @@ def tree_batches(
     for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids):
         sequence = sequences[sequence_index]
         fed_token_ids = sequence.token_ids[:-1]
-        shared_length = _shared_prefix_length(previous_fed_ids, fed_token_ids)
+        shared_length = shared_prefix_length(previous_fed_ids, fed_token_ids)
         del path_indices[shared_length:]
         next_scored_depth = sequence.scored_start - 1  # the next depth whose next token is to be scored
         if len(batch.ended_paths) == max_ended_paths:
@@ -155,7 +155,7 @@ def group_sequences(
     previous_fed_ids: list[int] = []
     for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids):
         fed_token_ids = sequences[sequence_index].token_ids[:-1]
-        shared_length = _shared_prefix_length(previous_fed_ids, fed_token_ids)
+        shared_length = shared_prefix_length(previous_fed_ids, fed_token_ids)
         sequence_group = sequence_groups[-1]
         is_full = sequence_group.token_count >= target_group_tokens or (
             sequence_group.token_count >= 0.75 * target_group_tokens and shared_length < _SHORT_PREFIX_TOKENS
@@ -173,15 +173,18 @@ def group_sequences(
 
 def count_distinct_tokens(sequences: Sequence[ScoredSequence]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
-    return sum(count_new_tokens(sorted(sequences, key=lambda sequence: sequence.token_ids)))
+    return sum(new_token_counts(sequences))
 
 
-def count_new_tokens(sorted_sequences: Sequence[ScoredSequence]) -> Iterator[int]:
-    """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
+def new_token_counts(sequences: Sequence[ScoredSequence]) -> list[int]:
+    """How many tokens each sequence adds to the prefix tree of those before it in lexicographic order."""
+    counts = [0] * len(sequences)
     previous_fed_ids: list[int] = []
-    for sequence in sorted_sequences:
-        yield len(sequence.token_ids) - 1 - _shared_prefix_length(previous_fed_ids, sequence.token_ids[:-1])
-        previous_fed_ids = sequence.token_ids[:-1]
+    for index in sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids):
+        fed_token_ids = sequences[index].token_ids[:-1]
+        counts[index] = len(fed_token_ids) - shared_prefix_length(previous_fed_ids, fed_token_ids)
+        previous_fed_ids = fed_token_ids
+    return counts
 
 
 def _append_token(batch: TreeBatch, path_indices: list[int], token_id: int) -> None:
@@ -214,8 +217,8 @@ def _add_scored_targets(
     return max(next_scored_depth, len(path_indices))
 
 
-def _shared_prefix_length(first_token_ids: list[int], second_token_ids: list[int]) -> int:
-    """How many first ids two lists share."""
+def shared_prefix_length(first_token_ids: Sequence[int], second_token_ids: Sequence[int]) -> int:
+    """How many ids two sequences have in common at their beginning."""
     shared_length = 0
     for first_token_id, second_token_id in zip(first_token_ids, second_token_ids, strict=False):
         if first_token_id != second_token_id:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.servers.completions_client import RequestRefused
@@ -35,7 +37,9 @@ _NO_TEXT_NOTE = (
 )
 _OTHER_TOKENIZER_HINT = "--model must be the folder or hub id of the served model's own tokenizer"
 _MISALIGNED_HINT = "log-probabilities of a prompt stand at other tokens than their own"
-_MAX_BOS_TOKENS = 2  # that a server may put in front of a text; of ids it must not put any
+_MAX_BOS_TOKENS = 2  # that a server may put in front of a text; in front of ids it must put none
+
+_T = TypeVar("_T")
 
 
 async def check_tokenizer_by_texts(
@@ -43,43 +47,38 @@ async def check_tokenizer_by_texts(
 ) -> list[str]:
     """Show that a server that scores no prompts has the tokenizer here: a text and its ids have the same greedy continuation.
 
-    Where it tells how many tokens the text has, or which, these are compared first. Returns sentences on what was seen and is no
-    error. Raises UserError where the tokenizers are not the same.
+    Where it gives the number of the text's tokens, or their ids, these are compared first. Returns sentences on what is no error.
+    Raises UserError where the tokenizers are not the same.
     """
     reserved_tokens = _MAX_BOS_TOKENS + _CONTINUATION_TOKENS
     text, text_ids = _text_within(tokenizer, None if window_tokens is None else window_tokens - reserved_tokens)
     if len(text_ids) < _MIN_PROBE_TEXT_TOKENS:
         return []
-    try:
-        of_text = await api.generate(text, _CONTINUATION_TOKENS, is_first_request=True)
-    except RequestRefused as error:
-        if error.status_code not in _NO_TEXT_STATUS_CODES:
-            raise
+    text_completion = await _none_if_texts_are_refused(api.generate(text, _CONTINUATION_TOKENS))
+    if text_completion is None:
         return [_NO_TEXT_NOTE]
-    bos_counts: Sequence[int] = range(_MAX_BOS_TOKENS + 1) if tokenizer.bos_id is not None else [0]
-    if of_text.prompt_token_count:
-        if of_text.prompt_token_count - len(text_ids) not in bos_counts:
-            raise _count_error(of_text.prompt_token_count, len(text_ids), where)
-        bos_counts = [of_text.prompt_token_count - len(text_ids)]
+    bos_counts: Sequence[int] = _possible_bos_counts(tokenizer)
+    if text_completion.prompt_token_count:
+        if text_completion.prompt_token_count - len(text_ids) not in bos_counts:
+            raise _count_error(text_completion.prompt_token_count, len(text_ids), where)
+        bos_counts = [text_completion.prompt_token_count - len(text_ids)]
+    if text_completion.prompt_ids is not None:
+        bos_count = len(text_completion.prompt_ids) - len(text_ids)
+        if bos_count not in bos_counts:
+            raise _count_error(len(text_completion.prompt_ids), len(text_ids), where)
+        _check_text_ids(text_completion.prompt_ids, _after_bos(tokenizer, bos_count, text_ids), where)
+        return []
     continuations = []
     for bos_count in bos_counts:
-        sent_ids = [*[tokenizer.bos_id] * bos_count, *text_ids] if tokenizer.bos_id is not None else text_ids
-        if of_text.prompt_ids is not None:
-            if len(of_text.prompt_ids) == len(sent_ids):
-                _check_text_ids(of_text.prompt_ids, sent_ids, where)
-                return []
-            continue
-        of_ids = await api.generate(sent_ids, _CONTINUATION_TOKENS, is_first_request=True)
-        shared_length = len(os.path.commonprefix([of_text.text.strip(), of_ids.text.strip()]))
+        id_completion = await api.generate(_after_bos(tokenizer, bos_count, text_ids), _CONTINUATION_TOKENS)
+        shared_length = len(os.path.commonprefix([text_completion.text.strip(), id_completion.text.strip()]))
         # Half of it: a server that rounds otherwise with each batch may end on another token.
-        if 2 * shared_length >= max(len(of_text.text.strip()), len(of_ids.text.strip())):
+        if 2 * shared_length >= max(len(text_completion.text.strip()), len(id_completion.text.strip())):
             return []
-        continuations.append(of_ids.text)
-    if of_text.prompt_ids is not None:
-        raise _count_error(len(of_text.prompt_ids), len(text_ids), where)
+        continuations.append(id_completion.text)
     raise UserError(
-        f"a sentence is continued with {of_text.text!r} as text and with {' or '.join(map(repr, continuations))} as the ids of "
-        "the model folder's tokenizer",
+        f"a sentence is continued with {text_completion.text!r} as text and with {' or '.join(map(repr, continuations))} as "
+        "the ids of the model folder's tokenizer",
         where=where,
         hint=_OTHER_TOKENIZER_HINT,
     )
@@ -91,19 +90,19 @@ async def check_alignment(
     """Prove that a server's log-probabilities are those of the tokens that it was sent.
 
     `prompt_ids` are 2 or more ids that are sent, `where` is the server's address for errors, `window_tokens` its context window,
-    None where it is not known. With a `tokenizer` a text is compared too. Returns sentences on what was seen and is no error.
+    None where it is not known. With a `tokenizer` a text is compared too. Returns sentences on what is no error.
     Raises UserError, with the numbers, where two answers do not agree.
     """
-    whole = await api.score(prompt_ids, is_first_request=True)
-    _check_echoed_ids(whole, prompt_ids, where)
-    _check_tops(whole, where)
-    middle = max(1, len(prompt_ids) // 2)
-    await _check_halves(api, where, prompt_ids, middle, whole)
-    await _check_context_is_used(api, where, prompt_ids, middle, whole)
+    whole_scores = await api.score(prompt_ids)
+    _check_echoed_ids(whole_scores, prompt_ids, where)
+    _check_tops(whole_scores, where)
+    prompt_check = _PromptCheck(api, where, prompt_ids, whole_scores)
+    await prompt_check.check_halves()
+    await prompt_check.check_context_is_used()
     if window_tokens is None or len(prompt_ids) + 2 <= window_tokens:
-        await _check_generated_token(api, where, prompt_ids, middle, whole, tokenizer)
-    notes = _precision_notes(whole)
-    if all(value is None for value in whole.top_log_probabilities):
+        await prompt_check.check_generated_token(tokenizer)
+    notes = _precision_notes(whole_scores)
+    if all(value is None for value in whole_scores.top_log_probabilities):
         notes.append(
             "the server does not tell the likeliest tokens: no answer counts as the greedy one, and scores that ask whether it "
             "is one (lambada's) are 0"
@@ -122,90 +121,96 @@ def _check_echoed_ids(scores: PromptScores, prompt_ids: Sequence[int], where: st
         )
 
 
-async def _check_halves(api: ServerApi, where: str, prompt_ids: list[int], middle: int, whole: PromptScores) -> None:
-    """A prompt's first half has the same scores alone; its second half has them again, where it may come after a cached half."""
-    prompt_text = f"of a prompt of {len(prompt_ids)}"
-    if middle > 1:
-        first_half = await api.score(prompt_ids[:middle], is_first_request=True)
-        _check_equal(
-            whole, first_half, range(1, middle), prompt_text, f"where the first {middle} are sent alone", where
-        )
-    second_half = await api.score(prompt_ids, middle, is_first_request=True)
-    positions = range(middle, len(prompt_ids))
-    _check_equal(whole, second_half, positions, prompt_text, f"in a request for positions from {middle} on", where)
+@dataclass(frozen=True)
+class _PromptCheck:
+    """Other requests for the scores of a prompt's tokens, which must agree with `whole_scores`, those of the whole prompt.
 
+    `where` is the server's address for errors.
+    """
 
-def _check_equal(
-    one: PromptScores, other: PromptScores, positions: range, prompt_text: str, other_text: str, where: str
-) -> None:
-    """The scores of some positions are the same in two answers, as far as both have them."""
-    for position in positions:
-        one_value, other_value = one.log_probabilities[position], other.log_probabilities[position]
-        if other_value is not None and not _agree(one_value, other_value):
+    api: ServerApi
+    where: str
+    prompt_ids: list[int]
+    whole_scores: PromptScores
+
+    @property
+    def middle(self) -> int:
+        """The position at which the second half begins."""
+        return max(1, len(self.prompt_ids) // 2)
+
+    async def check_halves(self) -> None:
+        """The first half has the same scores alone; the second half has them again, where it may come after a cached half."""
+        if self.middle > 1:
+            scores = await self.api.score(self.prompt_ids[: self.middle])
+            self._check_equal(scores, range(1, self.middle), f"where the first {self.middle} are sent alone")
+        scores = await self.api.score(self.prompt_ids, self.middle)
+        positions = range(self.middle, len(self.prompt_ids))
+        self._check_equal(scores, positions, f"in a request for positions from {self.middle} on")
+
+    async def check_context_is_used(self) -> None:
+        """With another token in the middle, the tokens after it have other scores, and those before it the same.
+
+        Only those well after it are requested, so that the other token itself may come from a cache.
+        """
+        middle_id = self.prompt_ids[self.middle]
+        positions = range(self.middle + 2, len(self.prompt_ids))
+        other_id = next((token_id for token_id in self.prompt_ids if token_id != middle_id), None)
+        if other_id is None or not positions:
+            return
+        changed_ids = [*self.prompt_ids[: self.middle], other_id, *self.prompt_ids[self.middle + 1 :]]
+        scores = await self.api.score(changed_ids, positions.start)
+        change_text = f"with id {other_id} instead of {middle_id} at position {self.middle}"
+        self._check_equal(scores, range(1, self.middle), change_text)
+        whole_values = [self.whole_scores.log_probabilities[position] for position in positions]
+        if whole_values == [scores.log_probabilities[position] for position in positions]:
             raise UserError(
-                f"the token at position {position} {prompt_text} has log-probability {_number(one_value)}, and "
-                f"{_number(other_value)} {other_text}",
-                where=where,
-                hint=f"{_MISALIGNED_HINT}, or come from a cache of another prompt",
+                f"positions {positions.start} to {positions.stop - 1} have the same log-probabilities "
+                f"({', '.join(map(_number, whole_values[:3]))}, …) {change_text}",
+                where=self.where,
+                hint="the server takes them from a cache of another prompt, or does not look at the context",
             )
 
+    async def check_generated_token(self, tokenizer: Tokenizer | None) -> None:
+        """The likeliest next token has the same log-probability generated, as the top one of a prompt, and scored."""
+        prompt_length = len(self.prompt_ids)
+        completion = await self.api.generate(self.prompt_ids, 1, with_tokens=True)
+        if not completion.log_probabilities:
+            return  # ends at once, with a token that is not in the answer
+        generated_value = completion.log_probabilities[0]
+        generated_id = completion.token_ids[0] if completion.token_ids else None
+        candidate_id = self.prompt_ids[0] if generated_id is None else generated_id
+        if generated_id is None and tokenizer is not None:
+            # By its text, which several tokens may have: its score then proves nothing against the server.
+            candidate_id = [candidate_id, *tokenizer.encode((completion.token_texts or [completion.text])[0])][-1]
+        scores = await self.api.score([*self.prompt_ids, candidate_id], self.middle)
+        self._check_equal(scores, range(self.middle, prompt_length), "with one token more")
+        scored_value, top_value = scores.log_probabilities[-1], scores.top_log_probabilities[-1]
+        if top_value is not None and not _agree(top_value, generated_value):
+            raise UserError(
+                f"the likeliest token after {prompt_length} ids has log-probability {_number(generated_value)} where it is "
+                f"generated, and {_number(top_value)} where a prompt is scored",
+                where=self.where,
+                hint=f"{_MISALIGNED_HINT}, or those of texts are not the model's own (a temperature, a penalty)",
+            )
+        if generated_id is not None and not _agree(scored_value, generated_value):
+            raise UserError(
+                f"token id {generated_id} is generated after {prompt_length} ids with log-probability "
+                f"{_number(generated_value)}, and scored there with {_number(scored_value)}",
+                where=self.where,
+                hint=_MISALIGNED_HINT,
+            )
 
-async def _check_context_is_used(
-    api: ServerApi, where: str, prompt_ids: list[int], middle: int, whole: PromptScores
-) -> None:
-    """With another token in the middle, the tokens after it have other scores, and those before it the same.
-
-    Only those well after it are requested, so that the other token itself may come from a cache.
-    """
-    positions = range(middle + 2, len(prompt_ids))
-    other_id = next((token_id for token_id in prompt_ids if token_id != prompt_ids[middle]), None)
-    if other_id is None or not positions:
-        return
-    changed_ids = [*prompt_ids[:middle], other_id, *prompt_ids[middle + 1 :]]
-    changed = await api.score(changed_ids, positions.start, is_first_request=True)
-    changed_text = f"with id {other_id} instead of {prompt_ids[middle]} at position {middle}"
-    _check_equal(whole, changed, range(1, middle), f"of a prompt of {len(prompt_ids)}", changed_text, where)
-    if all(whole.log_probabilities[n] == changed.log_probabilities[n] for n in positions):
-        raise UserError(
-            f"positions {positions.start} to {positions.stop - 1} have the same log-probabilities "
-            f"({', '.join(_number(whole.log_probabilities[n]) for n in positions[:3])}, …) {changed_text}",
-            where=where,
-            hint="the server takes them from a cache of another prompt, or does not look at the context",
-        )
-
-
-async def _check_generated_token(
-    api: ServerApi, where: str, prompt_ids: list[int], middle: int, whole: PromptScores, tokenizer: Tokenizer | None
-) -> None:
-    """The likeliest next token has the same log-probability generated, as the top one of a prompt, and scored."""
-    completion = await api.generate(prompt_ids, 1, tells_tokens=True, is_first_request=True)
-    if not completion.log_probabilities:
-        return  # ends at once, and is not told
-    generated_value = completion.log_probabilities[0]
-    generated_id = completion.token_ids[0] if completion.token_ids else None
-    candidate_id = prompt_ids[0] if generated_id is None else generated_id
-    if generated_id is None and tokenizer is not None:
-        # By its text, which several tokens may have: its score then proves nothing against the server.
-        candidate_id = [candidate_id, *tokenizer.encode((completion.token_texts or [completion.text])[0])][-1]
-    scores = await api.score([*prompt_ids, candidate_id], middle, is_first_request=True)
-    _check_equal(
-        whole, scores, range(middle, len(prompt_ids)), f"of a prompt of {len(prompt_ids)}", "with one token more", where
-    )
-    scored_value, top_value = scores.log_probabilities[-1], scores.top_log_probabilities[-1]
-    if top_value is not None and not _agree(top_value, generated_value):
-        raise UserError(
-            f"the likeliest token after {len(prompt_ids)} ids has log-probability {_number(generated_value)} where it is "
-            f"generated, and {_number(top_value)} where a prompt is scored",
-            where=where,
-            hint=f"{_MISALIGNED_HINT}, or those of texts are not the model's own (a temperature, a penalty)",
-        )
-    if generated_id is not None and not _agree(scored_value, generated_value):
-        raise UserError(
-            f"token id {generated_id} is generated after {len(prompt_ids)} ids with log-probability "
-            f"{_number(generated_value)}, and scored there with {_number(scored_value)}",
-            where=where,
-            hint=_MISALIGNED_HINT,
-        )
+    def _check_equal(self, scores: PromptScores, positions: range, request_text: str) -> None:
+        """The scores of some positions are those of the whole prompt, as far as an answer has them."""
+        for position in positions:
+            whole_value, value = self.whole_scores.log_probabilities[position], scores.log_probabilities[position]
+            if value is not None and not _agree(whole_value, value):
+                raise UserError(
+                    f"the token at position {position} of a prompt of {len(self.prompt_ids)} has log-probability "
+                    f"{_number(whole_value)}, and {_number(value)} {request_text}",
+                    where=self.where,
+                    hint=f"{_MISALIGNED_HINT}, or come from a cache of another prompt",
+                )
 
 
 def _check_tops(scores: PromptScores, where: str) -> None:
@@ -234,32 +239,48 @@ async def _check_text(api: ServerApi, where: str, tokenizer: Tokenizer, window_t
     text, text_ids = _text_within(tokenizer, None if window_tokens is None else window_tokens - _MAX_BOS_TOKENS - 1)
     if len(text_ids) < _MIN_PROBE_TEXT_TOKENS:
         return []
-    try:
-        of_text = await api.score(text, is_first_request=True)
-    except RequestRefused as error:
-        if error.status_code not in _NO_TEXT_STATUS_CODES:
-            raise
+    text_scores = await _none_if_texts_are_refused(api.score(text))
+    if text_scores is None:
         return [_NO_TEXT_NOTE]
-    bos_count = len(of_text.log_probabilities) - len(text_ids)
-    bos_ids = [tokenizer.bos_id] * max(0, bos_count) if tokenizer.bos_id is not None else []
-    if len(bos_ids) != bos_count or bos_count > _MAX_BOS_TOKENS:
-        raise _count_error(len(of_text.log_probabilities), len(text_ids), where)
-    sent_ids = [*bos_ids, *text_ids]
-    if of_text.token_ids is not None:
-        _check_text_ids(of_text.token_ids, sent_ids, where)
-    of_ids = await api.score(sent_ids, is_first_request=True)
+    bos_count = len(text_scores.log_probabilities) - len(text_ids)
+    if bos_count not in _possible_bos_counts(tokenizer):
+        raise _count_error(len(text_scores.log_probabilities), len(text_ids), where)
+    sent_ids = _after_bos(tokenizer, bos_count, text_ids)
+    if text_scores.token_ids is not None:
+        _check_text_ids(text_scores.token_ids, sent_ids, where)
+    id_scores = await api.score(sent_ids)
     for position in range(1, len(sent_ids)):
-        one, other = of_text.log_probabilities[position], of_ids.log_probabilities[position]
-        if not _agree(one, other):
+        text_value, id_value = text_scores.log_probabilities[position], id_scores.log_probabilities[position]
+        if not _agree(text_value, id_value):
             raise UserError(
-                f"a sentence has the log-probability {_sum_text(of_text)} as text and {_sum_text(of_ids)} as the ids of the "
-                f"model folder's tokenizer; its token {position} has {_number(one)} and {_number(other)}",
+                f"a sentence has the log-probability {_sum_text(text_scores)} as text and {_sum_text(id_scores)} as the ids of "
+                f"the model folder's tokenizer; its token {position} has {_number(text_value)} and {_number(id_value)}",
                 where=where,
                 hint=_OTHER_TOKENIZER_HINT,
             )
     if bos_count == _MAX_BOS_TOKENS:
         return [f"the server puts {bos_count} BOS tokens in front of a text; it is sent ids, which get none"]
     return []
+
+
+def _possible_bos_counts(tokenizer: Tokenizer) -> range:
+    """How many BOS tokens a server may put in front of a text."""
+    return range(1 if tokenizer.bos_id is None else _MAX_BOS_TOKENS + 1)
+
+
+def _after_bos(tokenizer: Tokenizer, bos_count: int, token_ids: list[int]) -> list[int]:
+    """Ids after some BOS tokens; a tokenizer without one has 0 of them."""
+    return token_ids if tokenizer.bos_id is None else [*[tokenizer.bos_id] * bos_count, *token_ids]
+
+
+async def _none_if_texts_are_refused(answer: Awaitable[_T]) -> _T | None:
+    """The answer to a request that has a text for its prompt; None where the server takes no texts."""
+    try:
+        return await answer
+    except RequestRefused as error:
+        if error.status_code not in _NO_TEXT_STATUS_CODES:
+            raise
+        return None
 
 
 def _check_text_ids(server_ids: Sequence[int], own_ids: Sequence[int], where: str) -> None:
@@ -315,13 +336,14 @@ def _has_bits(value: float, significant_bits: int) -> bool:
     return scaled_mantissa == int(scaled_mantissa)
 
 
-def _agree(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    if math.isnan(one) or math.isnan(other):  # the model's own, perhaps, and an error of the request that has it
-        return math.isnan(one) == math.isnan(other)
-    limit = _MAX_DIFFERENCE_NATS + _MAX_RELATIVE_DIFFERENCE * max(abs(one), abs(other))
-    return one == other or abs(one - other) <= limit
+def _agree(first_value: float | None, second_value: float | None) -> bool:
+    """Whether two log-probabilities may be of one token, nats; None is where a server has none."""
+    if first_value is None or second_value is None:
+        return first_value is second_value
+    if math.isnan(first_value) or math.isnan(second_value):  # the model's own, and an error of the request that has it
+        return math.isnan(first_value) == math.isnan(second_value)
+    max_difference = _MAX_DIFFERENCE_NATS + _MAX_RELATIVE_DIFFERENCE * max(abs(first_value), abs(second_value))
+    return first_value == second_value or abs(first_value - second_value) <= max_difference
 
 
 def _sum_text(scores: PromptScores) -> str:

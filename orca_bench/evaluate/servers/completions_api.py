@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
-from orca_bench.evaluate.servers.server_api import Completion, PrefixCacheUse, PromptScores, hit_token_limit
+from orca_bench.evaluate.servers.completions_client import RequestRefused
+from orca_bench.evaluate.servers.server_api import Completion, Prompt, PromptScores, ServerApi
 
 #: Greedy decoding with nothing in its way. vLLM takes what is not sent from the model's generation_config.json
 #: (`--generation-config auto`), so everything is sent that can be: OpenAI's own parameters, …
@@ -27,16 +27,20 @@ _EXTENSION_OPTIONS_TO_TRY: tuple[dict[str, int], ...] = (
 )
 
 
-class CompletionsApi:
-    """A `ServerApi` by the completions API alone."""
+class CompletionsApi(ServerApi):
+    """A server by the completions API alone; whether it computes a scored prompt from a cached prefix is not known."""
 
-    #: Whether a scored prompt is computed from a cached prefix is not known of a server in general.
-    caches_scored_prompts = False
+    _format_hint = "is it a server of the completions API of OpenAI (/v1/completions)?"
 
-    def __init__(self, endpoint: Endpoint):
-        self._endpoint, self.kind = endpoint, endpoint.kind
-        self.sampling_options: dict[str, Any] = {}
-        self.cache_use = PrefixCacheUse()
+    @property
+    def difference_sentences(self) -> list[str]:
+        """See `ServerApi`."""
+        if "extra_body" in self.sampling_options:
+            return []
+        return [
+            "the server takes neither top_k nor a repetition penalty with a request: where its own defaults (vLLM takes "
+            "them from generation_config.json) are others than none, texts are not plainly greedy"
+        ]
 
     async def agree_on_options(self, stop_ids: Sequence[int]) -> None:
         """See `ServerApi`."""
@@ -46,93 +50,75 @@ class CompletionsApi:
                 {"extra_body": extension_options | stop_options} if extension_options else {}
             )
             try:
-                await self._complete([1, 2], is_first_request=True, max_tokens=1)
+                await self._complete([1, 2], max_tokens=1)
                 break
             except RequestRefused as error:  # a parameter that it does not know, perhaps
                 if error.status_code not in (400, 422) or not extension_options:
                     raise
 
-    async def score(
-        self, prompt: list[int] | str, scored_start: int = 1, is_first_request: bool = False
-    ) -> PromptScores:
+    async def score(self, prompt: Prompt, scored_start: int = 1) -> PromptScores:
         """See `ServerApi`; all tokens of the prompt are scored."""
-        completion = await self._complete(
-            prompt,
-            is_first_request=is_first_request,
-            max_tokens=1,
-            echo=True,
-            logprobs=1,
-            **self._scoring_options(prompt),
-        )
+        completion = await self._complete(prompt, max_tokens=1, echo=True, logprobs=1, **self._scoring_options(prompt))
         choice = completion.choices[0]
-        logprobs = choice.logprobs
-        values: list[float | None] = list(logprobs.token_logprobs or []) if logprobs else []
-        tops = [max(top.values()) if top else None for top in (logprobs.top_logprobs or [])] if logprobs else []
+        with self._parsing("log-probabilities of a prompt's tokens"):
+            values = _token_values(choice)
+            top_entries = (choice.logprobs.top_logprobs or []) if choice.logprobs else []
+            top_values = [max(map(float, entry.values())) if entry else None for entry in top_entries]
         # Of a text only the server knows how many tokens it has.
         prompt_length = (
             len(prompt)
             if isinstance(prompt, list)
             else getattr(completion.usage, "prompt_tokens", None) or len(values) - 1
         )
+        missing_count = values[1:prompt_length].count(None)
         # A server may leave out the token that it generated where that ends the text; the first then has no value, as ever.
         omits_next_token = len(values) == prompt_length and choice.finish_reason == "stop" and values[:1] == [None]
-        if not (len(values) == prompt_length + 1 or omits_next_token) or any(
-            value is None for value in values[1:prompt_length]
-        ):
-            raise self._echo_error(prompt_length, len(values))
+        if missing_count or not (len(values) == prompt_length + 1 or omits_next_token):
+            raise self._echo_error(prompt_length, len(values) - missing_count)
         return PromptScores(
             values[:prompt_length],
-            (tops or [None] * prompt_length)[:prompt_length],
-            tops[prompt_length] if len(tops) > prompt_length else None,
+            (top_values or [None] * prompt_length)[:prompt_length],
+            top_values[prompt_length] if len(top_values) > prompt_length else None,
             self._echoed_ids(choice),
         )
 
     async def generate(
-        self,
-        prompt: list[int] | str,
-        max_new_tokens: int,
-        stop_strings: Sequence[str] = (),
-        tells_tokens: bool = False,
-        is_first_request: bool = False,
+        self, prompt: Prompt, max_new_tokens: int, stop_strings: Sequence[str] = (), with_tokens: bool = False
     ) -> Completion:
         """See `ServerApi`."""
         options: dict[str, Any] = {"stop": list(stop_strings)} if stop_strings else {}
-        if tells_tokens:
+        if with_tokens:
             options["logprobs"] = 1  # returns the tokens one by one
-        completion = await self._complete(
-            prompt,
-            is_first_request=is_first_request,
-            max_tokens=max_new_tokens,
-            **options,
-            **(self._id_options(prompt) if tells_tokens or isinstance(prompt, str) else {}),
-        )
+        if with_tokens or isinstance(prompt, str):
+            options |= self._id_options(prompt)
+        completion = await self._complete(prompt, max_tokens=max_new_tokens, **options)
         choice = completion.choices[0]
-        logprobs = choice.logprobs
-        values = list(logprobs.token_logprobs or []) if logprobs else []
-        return Completion(
-            choice.text,
-            list(logprobs.tokens) if logprobs and logprobs.tokens is not None else None,
-            self._generated_ids(choice),
-            [float(value) for value in values if value is not None] or None,
-            hit_token_limit(choice.finish_reason, "", self._endpoint.redacted_url),
-            self._echoed_ids(choice),
-            getattr(completion.usage, "prompt_tokens", None),
-        )
+        with self._parsing("text with its tokens"):
+            token_texts = choice.logprobs.tokens if choice.logprobs else None
+            return Completion(
+                choice.text,
+                None if token_texts is None else list(token_texts),
+                self._generated_ids(choice),
+                [value for value in _token_values(choice) if value is not None] or None,
+                self._hit_token_limit(choice.finish_reason),
+                self._echoed_ids(choice),
+                getattr(completion.usage, "prompt_tokens", None),
+            )
 
-    def _id_options(self, prompt: list[int] | str) -> dict[str, Any]:
-        """What a request sends besides, for ids to be told and none to be added."""
+    def _id_options(self, prompt: Prompt) -> dict[str, Any]:
+        """What a request sends besides, so that the server returns ids and adds none to the prompt."""
         return {}
 
-    def _scoring_options(self, prompt: list[int] | str) -> dict[str, Any]:
+    def _scoring_options(self, prompt: Prompt) -> dict[str, Any]:
         """What a request for log-probabilities of a prompt sends besides."""
         return self._id_options(prompt)
 
     def _echoed_ids(self, choice: Any) -> list[int] | None:
-        """The prompt's ids as the server has them; the completions API does not tell them."""
+        """The prompt's ids as the server has them; the completions API has no field for them."""
         return None
 
     def _generated_ids(self, choice: Any) -> list[int] | None:
-        """The ids of a generated text; the completions API does not tell them."""
+        """The ids of a generated text; the completions API has no field for them."""
         return None
 
     def _echo_error(self, sent_count: int, echoed_count: int) -> UserError:
@@ -145,19 +131,18 @@ class CompletionsApi:
             hint=hint,
         )
 
-    async def _complete(self, prompt: list[int] | str, is_first_request: bool = False, **options: Any) -> Any:
+    async def _complete(self, prompt: Prompt, **options: Any) -> Any:
         """openai's Completion, with what else the server says of it: one choice, and a prompt of as many tokens as was sent."""
         extra_body = {**self.sampling_options.get("extra_body", {}), **options.pop("extra_body", {})}
         all_options = self.sampling_options | options | ({"extra_body": extra_body} if extra_body else {})
-        completion = await self._endpoint.complete(prompt, is_first_request, **all_options)
-        usage = completion.usage
-        prompt_tokens = getattr(usage, "prompt_tokens", None)
-        if isinstance(prompt, list) and prompt_tokens not in (None, 0, len(prompt)):
-            raise UserError(
-                f"{len(prompt)} token ids were sent and the server counts a prompt of {prompt_tokens}",
-                where=self._endpoint.redacted_url,
-                hint="the server, or what stands before it, adds tokens (a BOS?) or makes others of them",
-            )
-        details = getattr(usage, "prompt_tokens_details", None)
-        self.cache_use.add(prompt_tokens or len(prompt), getattr(details, "cached_tokens", None))
+        completion = await self._endpoint.complete(prompt, **all_options)
+        details = getattr(completion.usage, "prompt_tokens_details", None)
+        prompt_tokens = getattr(completion.usage, "prompt_tokens", None) or None  # a server that does not count sends 0
+        self._count_prompt(prompt, prompt_tokens, getattr(details, "cached_tokens", None))
         return completion
+
+
+def _token_values(choice: Any) -> list[float | None]:
+    """The log-probabilities of a choice's tokens, in nats; None where the server has none."""
+    values = (choice.logprobs.token_logprobs or []) if choice.logprobs else []
+    return [None if value is None else float(value) for value in values]

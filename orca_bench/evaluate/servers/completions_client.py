@@ -12,7 +12,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.servers import server_kinds
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIStatusError, Timeout
     from openai.types import Completion, Model
 
 _MAX_REQUEST_RETRIES = (
@@ -116,7 +116,7 @@ class Endpoint:
             default_query=self._address.query_parameters,
             default_headers=self._address.authorization_headers,
             max_retries=_MAX_REQUEST_RETRIES,
-            timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
+            timeout=self._client_timeout(),
         )
         try:
             self._look_up_model(requested_model_name)
@@ -148,34 +148,37 @@ class Endpoint:
             self._runner.get_loop().set_exception_handler(lambda loop, context: None)
             raise
 
-    async def complete(self, prompt: list[int] | str, is_first_request: bool = False, **options: Any) -> Completion:
+    @contextlib.contextmanager
+    def first_answer_timeout(self) -> Iterator[None]:
+        """Inside the block an answer may take FIRST_ANSWER_TIMEOUT_S, where that is longer."""
+        later_timeout_s = self._timeout_s
+        self._timeout_s = max(later_timeout_s, FIRST_ANSWER_TIMEOUT_S)
+        try:
+            yield
+        finally:
+            self._timeout_s = later_timeout_s
+
+    async def complete(self, prompt: list[int] | str, **options: Any) -> Completion:
         """One completion of a prompt, ids as a rule, at temperature 0; `options` are those of the completions API.
 
-        With `is_first_request` the answer may take FIRST_ANSWER_TIMEOUT_S. Raises UserError for what a server does instead.
+        Raises UserError for what a server does instead.
         """
-        answer_timeout_s = self._answer_timeout_s(is_first_request)
-        client_timeout = self._openai.Timeout(answer_timeout_s, connect=_CONNECT_TIMEOUT_S)
+        client_timeout = self._client_timeout()
         create_completion = self._client.completions.create
         completion = await self.request(
             lambda: create_completion(
                 model=self.model_name, prompt=prompt, temperature=0, timeout=client_timeout, **options
-            ),
-            answer_timeout_s,
+            )
         )
         if not completion.choices:
             raise UserError("the server's completion has no choice", where=self.redacted_url)
         return completion
 
-    async def post(self, path: str, content: dict[str, Any], is_first_request: bool = False) -> dict[str, Any]:
-        """The JSON object that the server answers to one at a path of its own, outside of /v1.
-
-        See `complete` for `is_first_request` and errors.
-        """
-        answer_timeout_s = self._answer_timeout_s(is_first_request)
-        request_options: Any = {"timeout": self._openai.Timeout(answer_timeout_s, connect=_CONNECT_TIMEOUT_S)}
+    async def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The JSON object that the server answers to one at a path of its own, outside of /v1; errors as of `complete`."""
+        request_options: Any = {"timeout": self._client_timeout()}
         answer: Any = await self.request(
-            lambda: self._client.post(self._own_url(path), body=content, cast_to=object, options=request_options),
-            answer_timeout_s,
+            lambda: self._client.post(self._own_url(path), body=content, cast_to=object, options=request_options)
         )
         if not isinstance(answer, dict):
             raise UserError(f"the server's answer of {path} is no JSON object", where=self.redacted_url)
@@ -197,11 +200,11 @@ class Endpoint:
     def _own_url(self, path: str) -> str:
         return self._address.url_without_secrets.removesuffix("/v1") + path
 
-    def _answer_timeout_s(self, is_first_request: bool) -> float:
-        return max(self._timeout_s, FIRST_ANSWER_TIMEOUT_S) if is_first_request else self._timeout_s
+    def _client_timeout(self) -> Timeout:
+        return self._openai.Timeout(self._timeout_s, connect=_CONNECT_TIMEOUT_S)
 
-    async def request(self, send: Callable[[], Awaitable[_T]], timeout_s: float) -> _T:
-        """The answer to what `send` sends, which may take `timeout_s` seconds; every failure is a UserError of one line."""
+    async def request(self, send: Callable[[], Awaitable[_T]]) -> _T:
+        """The answer to what `send` sends; every failure is a UserError of one line."""
         openai = self._openai
         try:
             return await send()
@@ -213,7 +216,7 @@ class Endpoint:
             # An APITimeoutError too: httpx says whether it was the connection or the answer that took so long.
             if type(error.__cause__).__name__ in ("ReadTimeout", "WriteTimeout"):
                 raise UserError(
-                    f"the server has not answered a request within {timeout_s:g} s",
+                    f"the server has not answered a request within {self._timeout_s:g} s",
                     where=self.redacted_url,
                     hint="it is slow, or it hangs; fewer requests at a time (--concurrency) are each answered sooner",
                 ) from None
@@ -252,7 +255,7 @@ class Endpoint:
             return [listed_model async for listed_model in client_without_retries.models.list()]
 
         try:
-            listed_models = self.run(self.request(list_models, self._timeout_s))
+            listed_models = self.run(self.request(list_models))
         except RequestRefused:  # transformers serve has an internal error where there is no folder of downloaded models
             self._refuse_unusable_kind(None)
             raise

@@ -125,9 +125,7 @@ class LlamaCppEngine:
         """
         indices_by_context: dict[tuple[int, ...], list[int]] = {}
         sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].token_ids)
-        new_token_counts = dict(
-            zip(sorted_indices, prefix_tree.count_new_tokens([sequences[n] for n in sorted_indices]), strict=True)
-        )
+        new_token_counts = prefix_tree.new_token_counts(sequences)
         for index in sorted_indices:
             sequence = sequences[index]
             check_scored_tokens(len(sequence.token_ids) - sequence.scored_start)

@@ -1,7 +1,8 @@
 """A server's metrics in, how many tokens of prompts it was sent and had in its prefix cache out.
 
-vLLM and SGLang count both for Prometheus, of all requests of all users since they started; the difference of two readings is of
-the time between. Its own module because most servers tell it with no answer, and the names are each program's own.
+vLLM and SGLang count both for Prometheus, over all requests of all users since they started; the difference of two readings is
+for the time between. Its own module because most servers have no such count in their answers, and each program has its own
+names for the counters.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from orca_bench.evaluate.engine.prefix_tree import shared_prefix_length
+
 #: Fewer shared tokens are computed sooner than they are waited for; vLLM caches blocks of 16.
 _MIN_SHARED_TOKENS = 32
 
@@ -39,11 +41,11 @@ def plan_requests(sorted_token_ids: Sequence[Sequence[int]], waits_for_prefixes:
     path: list[tuple[int, int]] = []
     previous_ids: Sequence[int] = ()
     for position, token_ids in enumerate(sorted_token_ids):
-        shared_length = _shared_prefix_length(previous_ids, token_ids)
+        shared_length = shared_prefix_length(previous_ids, token_ids)
         first_position = position
         while path and path[-1][0] >= shared_length:
             first_position = path.pop()[1]
-        # Longer prefixes of the prompt before end at `shared_length`; whoever first had them first has this one too.
+        # The longer prefixes of the prompt before end here; the first request that has one of them has the shorter one too.
         if shared_length and first_position != position:
             path.append((shared_length, first_position))
         awaited_positions.append(first_position if shared_length >= _MIN_SHARED_TOKENS else None)
@@ -83,13 +85,3 @@ async def send_all(plan: RequestPlan, answer: Callable[[int], Awaitable[_T]], ma
             task.cancel()
         await asyncio.gather(*position_by_task, return_exceptions=True)
     return [answers[position] for position in range(len(plan.awaited_positions))]
-
-
-def _shared_prefix_length(first_token_ids: Sequence[int], second_token_ids: Sequence[int]) -> int:
-    """How many first ids two prompts share."""
-    shared_length = 0
-    for first_token_id, second_token_id in zip(first_token_ids, second_token_ids, strict=False):
-        if first_token_id != second_token_id:
-            break
-        shared_length += 1
-    return shared_length

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
@@ -33,6 +34,8 @@ from orca_bench.evaluate.servers.vllm_api import VllmApi
 from orca_bench.tokenizers import Tokenizer
 
 _PROBE_TOKENS = 16  # of the probe's prompt, and of its answer; half a server's window each where that is less
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class ServerEngine:
         self._api = _api_for(self._endpoint)
         self.kind, self.cache_use = self._api.kind, self._api.cache_use
         self._alignment_notes: list[str] = []
-        self._told_before = CachedTokens(0, 0)  # with the answers of the check
-        self._counted_before: CachedTokens | None = None  # by the server, at the end of the check
+        self._tokens_in_check = CachedTokens(0, 0)  # by the server's answers
+        self._counters_after_check: CachedTokens | None = None  # the server's own
         self.returns_text_tokens = False
 
     @property
@@ -105,24 +108,30 @@ class ServerEngine:
         """
         if needs_scores:
             server_kinds.check_scores_prompts(self.kind, self.redacted_url)
-        if isinstance(self._api, SglangApi) and tokenizer is not None:
+        if tokenizer is not None:
             self._api.vocabulary_size = tokenizer.vocab_size
-        self._endpoint.run(self._api.agree_on_options(stop_ids))
+        with self._endpoint.first_answer_timeout():
+            self._endpoint.run(self._api.agree_on_options(stop_ids))
+            probe = self._probe(needs_scores, tokenizer)
+        self._tokens_in_check = self._tokens_in_answers()
+        if self.cache_use.answers_with_count == 0:
+            self._counters_after_check = read_counters(self.kind.name, self._endpoint.look_up)
+        return probe
+
+    def _probe(self, needs_scores: bool, tokenizer: Tokenizer | None) -> ServerProbe:
+        """The answer to a fixed request; sets `returns_text_tokens` and the notes on the alignment."""
         probe_tokens = min(_PROBE_TOKENS, max(2, self.window_tokens // 2)) if self.window_tokens else _PROBE_TOKENS
         prompt_ids = list(range(1, probe_tokens + 1))
         try:
-            completion = self._endpoint.run(
-                self._api.generate(prompt_ids, probe_tokens, tells_tokens=True, is_first_request=True)
-            )
+            completion = self._endpoint.run(self._api.generate(prompt_ids, probe_tokens, with_tokens=True))
             self.returns_text_tokens = bool(completion.token_texts)
         except RequestRefused:
-            completion = self._endpoint.run(self._api.generate(prompt_ids, probe_tokens, is_first_request=True))
+            completion = self._endpoint.run(self._api.generate(prompt_ids, probe_tokens))
         if not needs_scores:
             if tokenizer is not None:
                 self._alignment_notes = self._endpoint.run(
                     check_tokenizer_by_texts(self._api, self.redacted_url, tokenizer, self.window_tokens)
                 )
-            self._begin_counting()
             return ServerProbe(None, completion.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
         sequences = [
@@ -130,34 +139,28 @@ class ServerEngine:
             for probe_ids in (prompt_ids, prompt_ids[1:4], prompt_ids[4:])
             if len(probe_ids) > 1
         ]
-        probe = ServerProbe(self.log_likelihoods(sequences)[0].log_probability, None)
+        log_probability = self.log_likelihoods(sequences)[0].log_probability
         self._alignment_notes = self._endpoint.run(
             check_alignment(self._api, self.redacted_url, prompt_ids, tokenizer, self.window_tokens)
         )
-        self._begin_counting()
-        return probe
+        return ServerProbe(log_probability, None)
 
     def describe_prefix_cache(self) -> dict[str, int | str] | None:
         """How many tokens of the prompts since `check` the server had in its prefix cache; None where it does not tell.
 
         `counted_by` says who counted: the `answers` to these prompts, or the `server`, which counts other users' as well.
         """
-        tokens, counted_by = self._told_now().since(self._told_before), "answers"
-        if self.cache_use.answers_that_tell == 0:
-            counted_now = read_counters(self.kind.name, self._endpoint.look_up)
-            if counted_now is None or self._counted_before is None:
+        tokens, counted_by = self._tokens_in_answers().since(self._tokens_in_check), "answers"
+        if self.cache_use.answers_with_count == 0:
+            counters = read_counters(self.kind.name, self._endpoint.look_up)
+            if counters is None or self._counters_after_check is None:
                 return None
-            tokens, counted_by = counted_now.since(self._counted_before), "server"
+            tokens, counted_by = counters.since(self._counters_after_check), "server"
         if tokens.prompt_tokens <= 0:
             return None
         return {**tokens._asdict(), "counted_by": counted_by}
 
-    def _begin_counting(self) -> None:
-        self._told_before = self._told_now()
-        if self.cache_use.answers_that_tell == 0:
-            self._counted_before = read_counters(self.kind.name, self._endpoint.look_up)
-
-    def _told_now(self) -> CachedTokens:
+    def _tokens_in_answers(self) -> CachedTokens:
         return CachedTokens(self.cache_use.prompt_tokens, self.cache_use.cached_tokens)
 
     @property
@@ -167,12 +170,8 @@ class ServerEngine:
             "a text ends where a stop string first appears; in process the leaderboard protocol looks for it in the last "
             "tokens only",
             "which further tokens end a text, and in which precision it computes, is the server's own setting",
+            *self._api.difference_sentences,
         ]
-        if isinstance(self._api, CompletionsApi) and "extra_body" not in self.sampling_options:
-            sentences.append(
-                "the server takes neither top_k nor a repetition penalty with a request: where its own defaults (vLLM takes "
-                "them from generation_config.json) are others than none, texts are not plainly greedy"
-            )
         if self.window_tokens is None:
             sentences.append("the server does not tell its context window: that of the model folder is taken")
         if self.kind.name == server_kinds.LLAMACPP:
@@ -186,21 +185,14 @@ class ServerEngine:
         self, sequences: Sequence[ScoredSequence], report_computed: ReportComputedCount = ignore_computed_count
     ) -> list[LogLikelihood]:
         """See `Engine`; in the order of the prefix tree, where the server can use what it has computed of a prefix."""
-        sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].token_ids)
-        new_counts = list(prefix_tree.count_new_tokens([sequences[index] for index in sorted_indices]))
-        plan = request_order.plan_requests(
-            [sequences[index].token_ids for index in sorted_indices], self._waits_for_prefixes(is_scoring=True)
-        )
+        new_counts = prefix_tree.new_token_counts(sequences)
 
-        async def answer(position: int) -> LogLikelihood:
-            index = sorted_indices[position]
+        async def answer(index: int) -> LogLikelihood:
             log_likelihood = await self._log_likelihood(index, sequences[index])
-            report_computed(new_counts[position])
+            report_computed(new_counts[index])
             return log_likelihood
 
-        answers = self._endpoint.run(request_order.send_all(plan, answer, self.max_concurrent_requests))
-        answers_by_index = dict(zip(sorted_indices, answers, strict=True))
-        return [answers_by_index[index] for index in range(len(sequences))]
+        return self._send_in_tree_order([sequence.token_ids for sequence in sequences], answer, is_scoring=True)
 
     def generate(
         self,
@@ -214,19 +206,28 @@ class ServerEngine:
         The server ends a text at a stop string. The encoding's own rule may look for it in the last tokens only, but cuts the
         text at its first occurrence all the same.
         """
-        sorted_indices = sorted(range(len(prompts)), key=lambda i: prompts[i].token_ids)
-        plan = request_order.plan_requests(
-            [prompts[index].token_ids for index in sorted_indices], self._waits_for_prefixes(is_scoring=False)
-        )
 
-        async def answer(position: int) -> GeneratedText:
-            index = sorted_indices[position]
+        async def answer(index: int) -> GeneratedText:
             text = await self._generate(prompts[index], stops_by_prompt[index], encoding)
             report_computed(1)
             return text
 
-        answers = self._endpoint.run(request_order.send_all(plan, answer, self.max_concurrent_requests))
-        answers_by_index = dict(zip(sorted_indices, answers, strict=True))
+        return self._send_in_tree_order([prompt.token_ids for prompt in prompts], answer, is_scoring=False)
+
+    def _send_in_tree_order(
+        self, prompts: Sequence[list[int]], answer: Callable[[int], Awaitable[_T]], is_scoring: bool
+    ) -> list[_T]:
+        """The answers to some prompts, in their order; `answer` sends the request for the prompt at an index."""
+        sorted_indices = sorted(range(len(prompts)), key=lambda index: prompts[index])
+        plan = request_order.plan_requests(
+            [prompts[index] for index in sorted_indices], self._waits_for_prefixes(is_scoring)
+        )
+        sorted_answers = self._endpoint.run(
+            request_order.send_all(
+                plan, lambda position: answer(sorted_indices[position]), self.max_concurrent_requests
+            )
+        )
+        answers_by_index = dict(zip(sorted_indices, sorted_answers, strict=True))
         return [answers_by_index[index] for index in range(len(prompts))]
 
     def _waits_for_prefixes(self, is_scoring: bool) -> bool:
@@ -256,7 +257,7 @@ class ServerEngine:
         discards = prompt.discarded_token_count > 0
         stop_strings = [*stop_strings, *encoding.end_strings]
         completion = await self._api.generate(
-            prompt.token_ids, prompt.max_new_tokens, stop_strings, tells_tokens=discards
+            prompt.token_ids, prompt.max_new_tokens, stop_strings, with_tokens=discards
         )
         stop_strings = [*stop_strings, encoding.tokenizer.eos_text]
         # A server that decodes after the prompt has the space that SentencePiece takes from a text's first word.

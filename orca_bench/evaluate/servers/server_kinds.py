@@ -1,4 +1,4 @@
-"""What a server says of itself in, which program it is out, and whether that program can be evaluated at all.
+"""What a server publishes about itself in; out, which program it is, and whether that program can be evaluated at all.
 
 Each program has marks of its own: the owner of its models, a path that no other has. Some cannot do what an evaluation needs,
 and are refused with the reason before a request is sent that they would answer in another sense. Its own module because it
@@ -60,9 +60,9 @@ def usable_window_tokens(kind: ServerKind, listed_tokens: int | None, look_up: C
     if kind.name != SGLANG or listed_tokens is None:
         return listed_tokens
     server_info = look_up("/server_info") or look_up("/get_server_info")
-    told_tokens = server_info.get("max_req_input_len") if isinstance(server_info, dict) else None
+    input_limit = server_info.get("max_req_input_len") if isinstance(server_info, dict) else None
     usable_tokens = listed_tokens - _SGLANG_RESERVED_TOKENS
-    return min(usable_tokens, told_tokens) if isinstance(told_tokens, int) and told_tokens > 0 else usable_tokens
+    return min(usable_tokens, input_limit) if isinstance(input_limit, int) and input_limit > 0 else usable_tokens
 
 
 def check_usable(kind: ServerKind, where: str) -> None:

@@ -11,21 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 from orca_bench.evaluate.servers.completions_api import CompletionsApi
+from orca_bench.evaluate.servers.server_api import Prompt
 
 
 class VllmApi(CompletionsApi):
-    """A `ServerApi` by vLLM's completions API."""
+    """A server by vLLM's completions API, which computes the whole prompt again where its log-probabilities are requested."""
 
-    #: vLLM computes the whole prompt again where its log-probabilities are wanted.
-    caches_scored_prompts = False
-
-    def _id_options(self, prompt: list[int] | str) -> dict[str, Any]:
+    def _id_options(self, prompt: Prompt) -> dict[str, Any]:
         text_options = {"add_special_tokens": False} if isinstance(prompt, str) else {}
         if "extra_body" not in self.sampling_options:
             return {}  # what stands before the server takes no parameters but OpenAI's
         return {"extra_body": {"return_token_ids": True} | text_options}
 
-    def _scoring_options(self, prompt: list[int] | str) -> dict[str, Any]:
+    def _scoring_options(self, prompt: Prompt) -> dict[str, Any]:
         options = self._id_options(prompt)
         # Else the likeliest tokens go by their texts, and two of one text are one.
         return {"extra_body": {"return_tokens_as_token_ids": True} | options["extra_body"]} if options else {}

@@ -66,7 +66,7 @@ def test_a_server_whose_scores_are_of_other_tokens_is_refused(connect, served, t
         ("bos", r"2 token ids were sent and the server counts a prompt of 3"),
         ("other ids", r"token id \d+ was sent at position \d+, and the server scored \d+ there"),
         ("other words", r"the server makes \d+ tokens of a sentence, and the model folder's tokenizer \d+"),
-        ("silent", r"the server's /generate tells nothing log-probabilities"),
+        ("silent", r"the server's answer has no log-probabilities of a prompt's tokens that can be read; is it SGLang"),
     ],
 )
 def test_sglangs_server_with_the_same_faults_is_refused(connect, sglang, tokenizer, fault, message):
@@ -114,6 +114,13 @@ def test_a_server_that_tells_no_likeliest_tokens_says_that_no_answer_is_greedy(c
     engine = connect(served("topless")[0])
     engine.check(True, tokenizer.stop_ids, tokenizer)
     assert any("no answer counts as the greedy one" in line for line in engine.difference_sentences)
+
+
+def test_log_probabilities_in_another_format_are_refused_in_one_line(connect, served, tokenizer):
+    with pytest.raises(
+        UserError, match="no log-probabilities of a prompt's tokens that can be read; is it a server of"
+    ):
+        connect(served("listed")[0]).check(True, tokenizer.stop_ids, tokenizer)
 
 
 def test_a_server_that_takes_no_texts_or_rounds_says_so_in_the_result(connect, served, tokenizer):

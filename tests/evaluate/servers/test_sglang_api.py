@@ -34,7 +34,9 @@ def test_tasks_through_sglang_have_the_scores_of_the_engine_here(sglang, tiny_mo
         assert result["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
     engine = result["model"]["engine"]
     assert engine["version"] == "sglang 0.5.9" and engine["window"] == 1018
-    assert engine["prefix_cache"]["cached_tokens"] > 0 and "of" in done.stdout + done.stderr
+    cached_tokens, prompt_tokens = (engine["prefix_cache"][f"{name}_tokens"] for name in ("cached", "prompt"))
+    line = f"the server had {cached_tokens / prompt_tokens:.0%} of {prompt_tokens:,} prompt tokens in its cache so far"
+    assert cached_tokens > 0 and line in " ".join((done.stdout + done.stderr).split())
     sent = len(server.requests)
     assert command(*eval_).returncode == 0
     assert all(len(request.get("input_ids") or []) < 60 for request in server.requests[sent:])  # the check's
@@ -77,4 +79,10 @@ def test_a_text_that_is_broken_off_is_no_answer_and_the_same_command_goes_on(sgl
 
 def test_a_server_without_its_tokenizer_is_refused(sglang, tiny_model, mini, command):
     done = command(*words(tiny_model, mini, sglang("textless")[0], "--tasks", "gsm8k"))
-    assert done.returncode == 2 and "the server's /generate tells nothing of a text" in done.stderr
+    assert done.returncode == 2 and "the server's answer has no text that can be read; is it SGLang" in done.stderr
+
+
+def test_a_model_whose_log_probabilities_are_no_numbers_is_refused_in_one_line(connect, sglang, tiny_model):
+    engine, tokenizer = connect(sglang("null")[0]), ModelFolder(str(tiny_model)).tokenizer
+    with pytest.raises(UserError, match="the model gave nan to request 0; its weights are broken"):
+        engine.check(True, tokenizer.stop_ids, tokenizer)
