@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.token_choice import TokenChoice
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers import Tokenizer
 

@@ -1,7 +1,7 @@
 """The logits of the next token in, the token out: greedy, or sampled after temperature, top-k and top-p.
 
-The rules are transformers' own logits warpers, in the order in which its `generate` applies them. Its own module because
-sampling needs neither models nor texts.
+The logits are processed by the rule of `evaluate`, and tokens are drawn as transformers' `generate` draws them, so that a seed
+gives its tokens. Its own module because sampling needs neither models nor texts.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orca_bench.evaluate.engine.token_choice import TokenChoice, logits_processors
+
 if TYPE_CHECKING:
     import torch
-    from transformers.generation import LogitsProcessorList
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Sampler:
     def __init__(self, sampling: Sampling, device: str | torch.device = "cpu"):
         import torch
 
-        self._warpers = None if sampling.greedy or sampling.temperature == 0 else _build_warpers(sampling)
+        rule = TokenChoice(0 if sampling.greedy else sampling.temperature, sampling.top_k, sampling.top_p)
+        self._processors = None if rule.is_greedy else logits_processors(rule)
         self._generator = torch.Generator(device=device)
         if sampling.seed is None:
             self._generator.seed()
@@ -48,24 +50,8 @@ class Sampler:
         """The id of the next token; logits: [vocabulary]."""
         import torch
 
-        if self._warpers is None:
+        if self._processors is None:
             return int(logits.argmax())
-        probabilities = self._warpers(None, logits.float()[None]).softmax(dim=-1)
+        no_ids = torch.empty(1, 0, dtype=torch.long)  # only a penalty on repetitions looks at the text
+        probabilities = self._processors(no_ids, logits.float()[None]).softmax(dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
-
-
-def _build_warpers(sampling: Sampling) -> LogitsProcessorList:
-    """transformers' warpers of the logits, in the order of its `generate`."""
-    from transformers.generation import (
-        LogitsProcessorList,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
-    if sampling.top_k > 0:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    return warpers

@@ -22,9 +22,9 @@ from orca_bench.evaluate.engine.draft_attention import DraftAttention
 from orca_bench.evaluate.engine.draft_tokens import DraftTokens
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
+from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
 from orca_bench.evaluate.engine.tree_attention import StepAttention
 from orca_bench.evaluate.request_encoding import ScoredSequence
-from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.engine.tree_forward import TreeForward

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +26,22 @@ from transformers import (
 
 from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import IsFinished, NonFiniteLogit
+from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
-from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
 from orca_bench.models import architecture
 
 _OUT_OF_MEMORY_HINT = "the model needs a larger device, or --device-map auto to be spread over several"
+
+
+class _TextRequest(NamedTuple):
+    """The prompt of a number, and what decides its text: greedily, or with a chooser."""
+
+    prompt_index: int
+    prompt_ids: list[int]
+    max_new_tokens: int
+    is_finished: IsFinished
+    chooser: TokenChooser | None = None
 
 
 class PlainPasses:
@@ -101,18 +111,13 @@ class PlainPasses:
         generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
         with _explain_full_memory(len(prompt_ids) + max_new_tokens):
             chooser = None if token_choice is None else TokenChooser(token_choice, prompt_ids)
-            return generate_continuation(list(prompt_ids), prompt_index, is_finished, max_new_tokens, chooser)
+            return generate_continuation(
+                _TextRequest(prompt_index, list(prompt_ids), max_new_tokens, is_finished, chooser)
+            )
 
-    def _generate_with_cache(
-        self,
-        prompt_ids: list[int],
-        prompt_index: int,
-        is_finished: IsFinished,
-        max_new_tokens: int,
-        chooser: TokenChooser | None = None,
-    ) -> list[int]:
+    def _generate_with_cache(self, request: _TextRequest) -> list[int]:
         """By transformers' own `generate`, which knows the cache of every model."""
-        token_ids = torch.tensor([prompt_ids], device=self.device)
+        token_ids, prompt_length = torch.tensor([request.prompt_ids], device=self.device), len(request.prompt_ids)
         # What a folder's generation_config.json says of sampling, penalties and stops is none of the greedy continuation.
         original_config = getattr(self.model, "generation_config", None)
         self.model.generation_config = GenerationConfig()
@@ -121,40 +126,35 @@ class PlainPasses:
                 input_ids=token_ids,
                 attention_mask=torch.ones_like(token_ids),
                 generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=max_new_tokens, use_cache=True, pad_token_id=0
+                    do_sample=False, max_new_tokens=request.max_new_tokens, use_cache=True, pad_token_id=0
                 ),
                 logits_processor=LogitsProcessorList(
                     [
-                        _RequireFiniteLogits(prompt_index),
-                        *([] if chooser is None else [_LeaveChosenToken(chooser, len(prompt_ids))]),
+                        _RequireFiniteLogits(request.prompt_index),
+                        *([] if request.chooser is None else [_LeaveChosenToken(request.chooser, prompt_length)]),
                     ]
                 ),
-                stopping_criteria=StoppingCriteriaList([_StopWhenComplete(prompt_index, len(prompt_ids), is_finished)]),
+                stopping_criteria=StoppingCriteriaList([_StopWhenComplete(request)]),
             )
         except NonFiniteLogit as error:
             raise NotFinite(error.prompt_index, error.logit) from None
         finally:
             self.model.generation_config = original_config
-        return output[0, len(prompt_ids) :].tolist()
+        return output[0, prompt_length:].tolist()
 
-    def _generate_without_cache(
-        self,
-        prompt_ids: list[int],
-        prompt_index: int,
-        is_finished: IsFinished,
-        max_new_tokens: int,
-        chooser: TokenChooser | None = None,
-    ) -> list[int]:
+    def _generate_without_cache(self, request: _TextRequest) -> list[int]:
+        chooser = request.chooser
         new_token_ids: list[int] = []
         if chooser is not None and chooser.needs_logits:
             raise UserError("no repetition penalty is served for a model that generates without a cache")
-        while len(new_token_ids) < max_new_tokens:
-            logprobs = self.log_probabilities(prompt_ids + new_token_ids, len(prompt_ids) + len(new_token_ids) - 1)
+        while len(new_token_ids) < request.max_new_tokens:
+            token_ids = request.prompt_ids + new_token_ids
+            logprobs = self.log_probabilities(token_ids, len(token_ids) - 1)
             highest_logprob, token_id = logprobs[0].max(dim=-1)
             if not math.isfinite(float(highest_logprob)):
-                raise NotFinite(prompt_index, float(highest_logprob))
+                raise NotFinite(request.prompt_index, float(highest_logprob))
             new_token_ids.append(int(token_id) if chooser is None else chooser.choose(logprobs[0], new_token_ids))
-            if is_finished(prompt_index, new_token_ids):
+            if request.is_finished(request.prompt_index, new_token_ids):
                 break
         return new_token_ids
 
@@ -213,7 +213,9 @@ class PlainPasses:
 
     def _cache_agrees(self, prompt_ids: list[int], tolerance_nats: float) -> bool:
         try:
-            new_token_ids = self._generate_with_cache(prompt_ids, 0, lambda sequence_index, token_ids: False, 5)
+            new_token_ids = self._generate_with_cache(
+                _TextRequest(0, prompt_ids, 5, is_finished=lambda prompt_index, token_ids: False)
+            )
         except NotFinite:
             raise
         except Exception:  # whatever `generate` of a model raises: it is generated without
@@ -273,13 +275,14 @@ class _LeaveChosenToken(LogitsProcessor):
 
 
 class _StopWhenComplete(StoppingCriteria):
-    """Ends a text where `is_finished` says so; the prompt has `prompt_length` tokens."""
+    """Ends a text where the `is_finished` of its request says so."""
 
-    def __init__(self, prompt_index: int, prompt_length: int, is_finished: IsFinished):
-        self._prompt_index, self._prompt_length, self._is_finished = prompt_index, prompt_length, is_finished
+    def __init__(self, request: _TextRequest):
+        self._request = request
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        is_complete = self._is_finished(self._prompt_index, input_ids[0, self._prompt_length :].tolist())
+        continuation_ids = input_ids[0, len(self._request.prompt_ids) :].tolist()
+        is_complete = self._request.is_finished(self._request.prompt_index, continuation_ids)
         return torch.tensor([is_complete], device=input_ids.device)
 
 

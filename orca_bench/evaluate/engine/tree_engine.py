@@ -26,6 +26,7 @@ from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import (
     GeneratedText,
@@ -35,7 +36,6 @@ from orca_bench.evaluate.engine_interface import (
     ignore_computed_count,
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
-from orca_bench.evaluate.token_choice import TokenChoice
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_model
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orca_bench.errors import UserError, join_names
-from orca_bench.evaluate.token_choice import TokenChoice
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 
 #: Names of the most new tokens, the one that counts first.
 _LIMIT_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

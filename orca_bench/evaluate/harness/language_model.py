@@ -21,6 +21,7 @@ from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import Call, Portion
 from orca_bench.evaluate.answers.work_sharing import WorkerPool, WorkItem
 from orca_bench.evaluate.display import AnswerProgress, SilentDisplay
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.engine_interface import Engine, ReportComputedCount, ignore_computed_count
 from orca_bench.evaluate.harness import rolling_windows
 from orca_bench.evaluate.harness.lm_eval_instances import (
@@ -33,7 +34,6 @@ from orca_bench.evaluate.harness.lm_eval_instances import (
 from orca_bench.evaluate.harness.sample_log import SampleLog
 from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, GenerationPrompt, ScoredSequence
-from orca_bench.evaluate.token_choice import TokenChoice
 
 #: The seed of sampled texts where the user gives none: lm_eval 0.4.13's own for torch (lm_eval/defaults.py).
 DEFAULT_SAMPLING_SEED = 1234

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from lm_eval.api.instance import Instance
 
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.harness.generation_arguments import read_generation_arguments
 from orca_bench.evaluate.protocols import Answer, Request
-from orca_bench.evaluate.token_choice import TokenChoice
 
 #: What a model gives back for one instance: ours, or that of any model of lm-eval.
 Response = str | tuple[float, bool] | float

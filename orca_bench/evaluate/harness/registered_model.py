@@ -22,13 +22,13 @@ from orca_bench import __version__
 from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.portions import Call
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.engine.tree_engine import load_checked_engine
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import token_choice_of
 from orca_bench.evaluate.harness.model_arguments import ModelArguments, read_model_arguments
 from orca_bench.evaluate.harness.transformers_encoding import TransformersEncoding
 from orca_bench.evaluate.request_encoding import ScoredSequence
-from orca_bench.evaluate.token_choice import TokenChoice
 from orca_bench.models.model_folder import ModelFolder, locate_model
 
 if TYPE_CHECKING:

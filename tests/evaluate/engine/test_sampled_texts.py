@@ -6,8 +6,8 @@ from architectures import tiny_model_of
 from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
-from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
 
 PROMPTS = [[1, 5, 9, 3], [1, 5, 9, 4, 8], [1, 5, 9, 3], [2, 2], [1, 5, 9, 3]]
 RULE = TokenChoice(temperature=1.5, top_k=0, seed=3)

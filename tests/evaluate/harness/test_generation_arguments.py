@@ -4,8 +4,8 @@ import pytest
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.harness.generation_arguments import read_generation_arguments
-from orca_bench.evaluate.token_choice import TokenChoice
 
 
 @pytest.mark.parametrize(

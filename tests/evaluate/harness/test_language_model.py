@@ -6,13 +6,13 @@ from lm_eval.api.instance import Instance
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.protocol_tasks import instances_of
 from orca_bench.evaluate.harness.rolling_windows import windows_of_text
 from orca_bench.evaluate.request_encoding import encoding_of_protocol
 from orca_bench.evaluate.tasks import select
-from orca_bench.evaluate.token_choice import TokenChoice
 
 
 class SumEngine:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from orca_bench.evaluate.token_choice import TokenChoice, TokenChooser
+from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
 
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, -3.0])
 
 
 def shares(rule, draws=4000, logits=LOGITS, prompt=(0, 1)):
-    """How often each token is drawn_shares."""
+    """How often each token is drawn."""
     chooser = TokenChooser(rule, prompt)
     tokens = torch.tensor([chooser.choose(logits, []) for _ in range(draws)])
     return torch.bincount(tokens, minlength=len(logits)) / draws

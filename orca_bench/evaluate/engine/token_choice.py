@@ -1,8 +1,8 @@
-"""How the next token of a text is chosen where it is not simply the likeliest: sampled, or with repetitions made unlikelier.
+"""How the next token of a text is chosen where it is not simply the likeliest: sampled, or with a penalty on repetitions.
 
 A rule and the logits of the next token come in, a token id goes out. A rule has a seed of its own, so that a text depends on its
-request alone, neither on the order of the requests nor on what is computed beside it. The warpers of the logits are transformers'
-own, in the order of its `generate`. Its own module because engines, the cache of answers and the harness share the rule.
+request alone, neither on the order of the requests nor on what is computed beside it. Its own module because engines, the cache
+of answers and the harness share the rule, and `serve` the processors of the logits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from transformers.generation import LogitsProcessorList
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class TokenChooser:
 
         self._rule, self._prompt_ids = rule, list(prompt_ids)
         self._generator = torch.Generator().manual_seed(rule.seed)
-        self._processors = _logits_processors(rule)
+        self._processors = logits_processors(rule)
 
     @property
     def needs_logits(self) -> bool:
@@ -82,8 +83,8 @@ class TokenChooser:
         return int(torch.searchsorted(cumulative_shares, draw, right=True).clamp_max(len(cumulative_shares) - 1))
 
 
-def _logits_processors(rule: TokenChoice) -> Any:
-    """transformers' processors of the logits for a rule, in the order of `generate`."""
+def logits_processors(rule: TokenChoice) -> LogitsProcessorList:
+    """transformers' processors of the logits for a rule, in the order of its `generate` (5.23)."""
     from transformers.generation import (
         LogitsProcessorList,
         MinPLogitsWarper,
@@ -99,7 +100,7 @@ def _logits_processors(rule: TokenChoice) -> Any:
     if rule.temperature == 0:
         return processors
     if rule.temperature != 1:
-        processors.append(TemperatureLogitsWarper(rule.temperature))
+        processors.append(TemperatureLogitsWarper(float(rule.temperature)))
     if rule.top_k > 0:
         processors.append(TopKLogitsWarper(rule.top_k))
     if rule.top_p < 1:
