@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo lint test test-all fuzz bench gate breaks docs real-model setup clean
+.PHONY: demo lint test test-all fuzz bench gate breaks student docs real-model setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -47,6 +47,9 @@ gate: demo  ## the demo's student against its baselines: runs of the same recipe
 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/benchmarks/gate_mini.py
+
+student: real-model  ## the stages of results/smollm2-orca that are not done: hours; LIST=1 shows them, STAGES=records,check runs a part
+	@$(BIN)/python tests/student/run_stages.py $(if $(LIST),--list) $(if $(STAGES)$(STAGE),--stages '$(or $(STAGES),$(STAGE))')
 
 docs: setup  ## the pages that are written from the code: commands and recipe keys
 	$(BIN)/python -m orca_bench.cli.reference

@@ -1,0 +1,256 @@
+"""The stages of a long job, each run where it has not been: `make student`.
+
+    python tests/student/run_stages.py --list
+    python tests/student/run_stages.py
+    python tests/student/run_stages.py --stages records,check
+
+The list is results/smollm2-orca/stages.yaml. The commands run in the work folder, $ORCA_BENCH_RUNS or orca-bench/student in the
+user's cache folder. A stage is skipped where its outputs are there and were made by its commands from the inputs of today.
+Ctrl-C stops the command that runs, which keeps its work; the same call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(CHECKOUT), str(Path(__file__).resolve().parent)]
+
+from stage_list import CommandLine, Link, Stage, StageList, parse_command, read_stage_list
+from stage_state import Examination, Standing, examine, move_aside, read_state, remove_if_equal, write_end, write_start
+
+from orca_bench.errors import UserError
+from orca_bench.files import cache_folder, make_writable_folder, open_text_replacement
+
+_DEFAULT_LIST = CHECKOUT / "results" / "smollm2-orca" / "stages.yaml"
+_WORK_VARIABLE = "ORCA_BENCH_RUNS"
+_CHECKOUT_LINK = "checkout"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="show all stages, and run none")
+    parser.add_argument("--stages", default="", metavar="NAME,…", help="run these only")
+    parser.add_argument("--file", type=Path, default=_DEFAULT_LIST, help="the list of stages")
+    options = parser.parse_args()
+    try:
+        return run_or_list(options.file.absolute(), options.stages, options.list)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:
+    """Show where all stages stand, and run the chosen ones unless only the list is wanted; returns the exit code."""
+    stage_list = read_stage_list(list_path)
+    chosen = stage_list.select([name.strip() for name in stage_names.split(",") if name.strip()])
+    enter_work_folder(stage_list)
+    examinations = examine_all(stage_list)
+    if is_list_only:
+        print_list(chosen, examinations)
+        return 0
+    print(f"work folder: {Path.cwd()}")
+    to_run = [stage for stage in chosen if not examinations[stage.name].is_done]
+    check_stages_before(to_run, stage_list, examinations)
+    print_plan(chosen, examinations)
+    for stage in to_run:
+        examinations[stage.name] = examination = examine(stage, stage_list, {})
+        if examination.is_done:  # an earlier stage ran again and wrote the same bytes
+            print(f"\n{stage.name}: done, its inputs are what they were")
+            continue
+        if exit_code := run_stage(stage, examination):
+            return exit_code
+    return 0
+
+
+def enter_work_folder(stage_list: StageList) -> None:
+    """Make the work folder and its links, and make it the working directory.
+
+    Raises UserError for a work folder in the checkout, and where the files that a link should lead to are not there.
+    """
+    folder = Path(os.environ.get(_WORK_VARIABLE) or cache_folder("student")).expanduser().absolute()
+    if folder.resolve() == CHECKOUT or CHECKOUT in folder.resolve().parents:
+        raise UserError("is in the checkout", where=f"{_WORK_VARIABLE}={folder}", hint="name a folder outside of it")
+    os.chdir(make_writable_folder(folder))
+    make_link(Path(_CHECKOUT_LINK), CHECKOUT)
+    for name, link in stage_list.links.items():
+        is_named = bool(os.environ.get(link.variable))
+        if is_named or not Path(name).exists():
+            check_link_target(link)
+            make_link(Path(name), link.target(CHECKOUT))
+
+
+def check_link_target(link: Link) -> None:
+    """Raise UserError where what a link should lead to is not there."""
+    target = link.target(CHECKOUT)
+    if not target.exists():
+        raise UserError(f"no such file or folder ({link.holds})", where=target, hint=f"name it with {link.variable}=…")
+
+
+def make_link(path: Path, target: Path) -> None:
+    """Make a link, or lead one that is there elsewhere; raises UserError where something else has its name."""
+    if path.is_symlink():
+        if path.resolve() == target.resolve():
+            return
+        path.unlink()
+    elif path.exists():
+        raise UserError("stands where a link belongs", where=path.absolute(), hint="rename it")
+    path.symlink_to(target.absolute())
+
+
+def examine_all(stage_list: StageList) -> dict[str, Examination]:
+    """Where each stage stands, by name."""
+    examinations: dict[str, Examination] = {}
+    for stage in stage_list.stages:
+        examinations[stage.name] = examine(stage, stage_list, examinations)
+    return examinations
+
+
+def check_stages_before(to_run: list[Stage], stage_list: StageList, examinations: dict[str, Examination]) -> None:
+    """Raise UserError where a chosen stage needs one that is neither done nor chosen."""
+    names = [stage.name for stage in to_run]
+    for stage in to_run:
+        for needed in stage.needs:
+            giver = stage_list.giver_of(needed)
+            if giver is not None and giver.name not in names and not examinations[giver.name].is_done:
+                hint = f"add {giver.name}"
+                raise UserError(
+                    f"stage {stage.name} needs {needed} of stage {giver.name}, which is not done", hint=hint
+                )
+
+
+def print_list(stages: list[Stage], examinations: dict[str, Examination]) -> None:
+    """Print each stage with its commands, what it needs and gives, how long it takes, and where it stands."""
+    for stage in stages:
+        examination = examinations[stage.name]
+        reason = f": {examination.reason}" if examination.reason else ""
+        print(f"{stage.name} — {examination.standing.value}{reason}")
+        print(f"  {stage.does} ({time_text(stage.minutes)}{measured_text(stage)})")
+        for command in stage.commands:
+            print(f"  $ {command}")
+        print(f"  needs {', '.join(stage.needs) or 'nothing'}")
+        print(f"  gives {', '.join(stage.gives)}\n")
+
+
+def measured_text(stage: Stage) -> str:
+    """How long a stage took here, where that is known."""
+    state = read_state(stage)
+    return "" if state is None or state.seconds is None else f"; it took {time_text(state.seconds / 60)} here"
+
+
+def print_plan(stages: list[Stage], examinations: dict[str, Examination]) -> None:
+    """Print how long the rest will take, and which stages are done."""
+    to_run = [stage for stage in stages if not examinations[stage.name].is_done]
+    minutes = sum(stage.minutes for stage in to_run)
+    done_count = len(stages) - len(to_run)
+    rest_text = f"the other {len(to_run)} take about {time_text(minutes)} on two cores" if to_run else "nothing to do"
+    print(f"{done_count} of {len(stages)} stages are done; {rest_text}")
+    for stage in stages:
+        examination = examinations[stage.name]
+        reason = f": {examination.reason}" if examination.reason else ""
+        print(f"  {stage.name:<24} {examination.standing.value}{reason}")
+    sys.stdout.flush()
+
+
+def time_text(minutes: float) -> str:
+    """A time of some minutes, in words."""
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 1.5:
+        return "1 minute"
+    hours, rest = divmod(round(minutes), 60)
+    return f"{hours} h {rest:02d} min" if hours else f"{rest} minutes"
+
+
+def run_stage(stage: Stage, examination: Examination) -> int:
+    """Run a stage's commands; returns the exit code of the one that failed, or 0.
+
+    Raises UserError where an output is missing afterwards, and KeyboardInterrupt where the user stops it.
+    """
+    print(f"\n{stage.name}: {stage.does} ({time_text(stage.minutes)})", flush=True)
+    renamed_path_by_path = {path: move_aside(path) for path in examination.paths_to_move if path.exists()}
+    for path, renamed_path in renamed_path_by_path.items():
+        print(f"{path} is now {renamed_path.name} ({examination.reason})", flush=True)
+    if examination.standing is not Standing.UNFINISHED or read_state(stage) is None:
+        write_start(stage)
+    start_s = time.monotonic()
+    for text in stage.commands:
+        command = parse_command(text, stage.name)
+        print(f"$ {command}", flush=True)
+        if exit_code := run_command(command):
+            print(
+                f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here", file=sys.stderr
+            )
+            return exit_code
+    for output in stage.gives:
+        if not Path(output).exists():
+            raise UserError(f"stage {stage.name} has not written it", where=output)
+    for path, renamed_path in renamed_path_by_path.items():
+        remove_if_equal(renamed_path, path)
+    write_end(stage, time.monotonic() - start_s)
+    print(f"{stage.name}: done after {time_text((time.monotonic() - start_s) / 60)}", flush=True)
+    return 0
+
+
+def run_command(command: CommandLine) -> int:
+    """Run one command to its end; returns its exit code.
+
+    It has a process group of its own, and Ctrl-C or SIGTERM is passed on to it once each time: orca-bench's commands keep their
+    work at the first one, and end at once at the second.
+    """
+    program = [sys.executable, "-m", "orca_bench"] if command.words[0] == "orca-bench" else [sys.executable]
+    try:
+        with ExitStack() as stack:
+            output = None
+            if command.output_file is not None:
+                Path(command.output_file).parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(open_text_replacement(Path(command.output_file)))
+            wait_for([*program, *command.words[1:]], output)
+    except CommandFailure as failure:
+        return failure.exit_code
+    return 0
+
+
+class CommandFailure(Exception):
+    """A command that ended with another exit code than 0; the file that should get its output stays as it was."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"exit code {exit_code}")
+
+
+def wait_for(words: list[str], output: TextIO | None) -> None:
+    """Run a program to its end, with its standard output in a file; raises CommandFailure for another exit code than 0."""
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(words, stdout=output, env=environment, process_group=0)
+    handlers = {number: signal.signal(number, lambda number, _: pass_on(process, number)) for number in _SIGNALS}
+    try:
+        exit_code = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if exit_code:
+        raise CommandFailure(exit_code if exit_code > 0 else 128 - exit_code)
+
+
+def pass_on(process: subprocess.Popen[bytes], signal_number: int) -> None:
+    """Send a signal to a process that runs."""
+    if process.poll() is None:
+        process.send_signal(signal_number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
