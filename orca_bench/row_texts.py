@@ -23,6 +23,9 @@ PLACEHOLDER_OUTPUTS = frozenset(
     ("nooutput", "no output", "no output required", "no output needed", "no output necessary")
 )
 
+#: Why a row has no reference answer, in the words of `exclusion_reason`.
+ANSWER_REASONS = ("without an answer", "with a placeholder for an answer")
+
 _IGNORED_CHARACTERS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
 _GAP_PATTERN = re.compile(r"[\s_]+|(?<=no)-")
 
@@ -66,8 +69,8 @@ def exclusion_reason(instruction: str, response: str, is_published_row: bool = T
     if not instruction.strip():
         return "without an instruction"
     if not response.strip():
-        return "without an answer"
-    return "with a placeholder for an answer" if is_published_row and is_placeholder_output(response) else ""
+        return ANSWER_REASONS[0]
+    return ANSWER_REASONS[1] if is_published_row and is_placeholder_output(response) else ""
 
 
 def rows_phrase(row_count: int, reason: str) -> str:

@@ -44,6 +44,19 @@ SYSTEM_MESSAGES: dict[int, str] = {
 
 _ID_BY_TEXT = {text: number for number, text in SYSTEM_MESSAGES.items()}
 
+#: The fifteen messages that have text, as the card used them.
+IDS_WITH_TEXT = tuple(range(2, 17))
+
+#: The messages that the paper takes for each of FLAN-v2's collections (its Figure 6).
+IDS_BY_FLAN_COLLECTION = {
+    "cot": (6, 11, 16),
+    "niv2": (1, 2, 5, 7, 9, 12, 13, 14, 15),
+    "t0": (1, 2, 3, 5, 7),
+    "flan2021": (3, 4, 7),
+}
+#: Further ones of Flan2021, where the question is multiple choice.
+MULTIPLE_CHOICE_IDS = (8, 10)
+
 #: The card's example generation uses this one; evaluation and generation default to it.
 DEFAULT_SYSTEM_ID = 5
 

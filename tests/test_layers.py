@@ -25,6 +25,7 @@ LAYERS = (
         "tokenizers",
         "recipe",
         "recipe_file",
+        "recipe_layers",
         "suite",
         "question_limit",
         "prompt",

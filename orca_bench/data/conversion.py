@@ -9,7 +9,6 @@ with the smallest hashes of their texts, so that it does not depend on the order
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections import Counter
@@ -20,13 +19,11 @@ from typing import Any
 
 from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes, instructions
+from orca_bench.data.row_choices import choose_system_id, sample_hash
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, open_text_replacement
 from orca_bench.results.output_files import check_output_file
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, system_id_of, system_message
-
-#: The fifteen messages that have text, as the card used them.
-DEFAULT_SYSTEM_IDS = tuple(range(2, 17))
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, IDS_WITH_TEXT, system_id_of, system_message
 
 
 @dataclass
@@ -73,7 +70,7 @@ def convert_to_records(
     texts, in the order of the files. A sample is held in memory.
 
     `assigned_system_ids` are the ids of the messages to assign to rows without a system message, whatever set they are of; None
-    assigns one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record
+    assigns one of `IDS_WITH_TEXT` to rows of published sets and message 5 to all others. Raises UserError where no record
     is left, and with `refuses_incomplete_rows` at the first row that would be left out; also where `records_path` is one of the
     files, or a result.
     """
@@ -128,7 +125,7 @@ def _usable_rows(
 
 def _sample(rows: Iterator[_NumberedRow], sample_size: int, seed: int) -> list[_NumberedRow]:
     """The `sample_size` rows with the smallest hashes of seed and texts, in their order; of equal rows the first."""
-    hashed_rows = ((_text_hash(row.instruction, seed, b"sample"), position, row) for position, row in enumerate(rows))
+    hashed_rows = ((sample_hash(row.instruction, seed), position, row) for position, row in enumerate(rows))
     smallest = heapq.nsmallest(sample_size, hashed_rows, key=lambda hashed_row: hashed_row[:2])
     return [row for _, _, row in sorted(smallest, key=lambda hashed_row: hashed_row[1])]
 
@@ -173,16 +170,8 @@ def default_system_text(instruction: instructions.Instruction) -> str:
 def _assigned_system_text(
     instruction: instructions.Instruction, assigned_system_ids: Sequence[int] | None, seed: int
 ) -> str:
-    system_ids = DEFAULT_SYSTEM_IDS if assigned_system_ids is None else assigned_system_ids
-    return system_message(system_ids[_text_hash(instruction, seed) % len(system_ids)])
-
-
-def _text_hash(instruction: instructions.Instruction, seed: int, purpose: bytes = b"") -> int:
-    """64 bits of `seed` and the row's texts; other ones, independent of the first, for another `purpose` (16 bytes at most)."""
-    hash_input = "\0".join(
-        (str(seed), instruction.instruction_text, instruction.input_text, instruction.reference_answer)
-    )
-    return int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8, person=purpose).digest(), "big")
+    system_ids = IDS_WITH_TEXT if assigned_system_ids is None else assigned_system_ids
+    return system_message(choose_system_id(instruction, system_ids, seed))
 
 
 def _to_record(instruction: instructions.Instruction, row_number: int, system_text: str) -> dict[str, Any]:

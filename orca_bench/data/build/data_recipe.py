@@ -53,14 +53,19 @@ class Source(_Section):
     )
     split: PathOrId = Field("train", description="Split of the hub's data set.")
     columns: Columns | None = Field(None, description="Columns to read. Default: those of the known sets.")
-    sample: PositiveInt | None = Field(
-        None, description="Number of rows, chosen by `seed` and the rows' texts. Default: all rows."
+    where: dict[str, list[str]] | None = Field(
+        None, description="Rows to take: a column, and the values that it may have. Default: all rows."
     )
-    systems: Literal["uniform", "cot", "niv2", "t0", "flan2021"] | list[Annotated[int, Field(ge=1, le=16)]] = Field(
-        "uniform",
-        description="Ids of the Orca paper's system messages for rows without their own, one for each row by `seed` and its "
-        "texts: `uniform` is 2 to 16; `cot`, `niv2`, `t0` and `flan2021` are the paper's choices for these collections of "
-        "FLAN-v2; or a list of ids.",
+    sample: PositiveInt | None = Field(
+        None, description="Number of rows, chosen by `seed` and the rows' texts. Default: all."
+    )
+    system_policy: Literal["uniform", "cot", "niv2", "t0", "flan2021"] | None = Field(
+        None,
+        description="The Orca paper's system messages for rows without one of their own, for each row by `seed` and its texts: "
+        "one of 2 to 16 (`uniform`), or of those that the paper takes for this collection of FLAN-v2. Default: uniform.",
+    )
+    system_ids: list[Annotated[int, Field(ge=1, le=16)]] | None = Field(
+        None, min_length=1, description="Ids of the messages to choose among, instead of `system_policy`."
     )
     task_column: PathOrId | None = Field(None, description="Column that names a row's task, for `most_per_task`.")
     most_per_task: PositiveInt | None = Field(

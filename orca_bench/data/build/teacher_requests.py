@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from orca_bench.data.build.data_recipe import DataRecipe, Source
+from orca_bench.data.build.source_rows import SourceRows
+from orca_bench.data.instructions import Instruction
+from orca_bench.data.row_choices import choose_system_id, policy_system_ids
+from orca_bench.system_messages import system_id_of, system_message
 
 ID_BYTES = 16
 
@@ -65,3 +72,97 @@ def hash_request(
     """The id of a request: BLAKE2b of its messages, model, parameters (whatever their order) and repeat."""
     canonical_text = json.dumps([list(map(dict, messages)), model, dict(parameters), repeat], sort_keys=True)
     return hashlib.blake2b(canonical_text.encode(), digest_size=ID_BYTES).hexdigest()
+
+
+@dataclass
+class RequestCounts:
+    """What one iteration over all requests counted: requests and characters by source, system messages, and all ids' hash."""
+
+    requests_by_source: Counter[str] = field(default_factory=Counter)
+    characters_by_source: Counter[str] = field(default_factory=Counter)
+    requests_by_system_id: Counter[int | None] = field(default_factory=Counter)
+    repeat_count: int = 0
+    ids_sha256: str = ""
+
+    @property
+    def request_count(self) -> int:
+        """Requests of all sources."""
+        return self.requests_by_source.total()
+
+
+class RecipeRequests:
+    """All requests of a recipe in the order of the records, read anew in each iteration; a few are held at a time.
+
+    `pinned_commits` are the commits of hub sets by source that an earlier build read. Raises UserError, with file and line, for
+    sources that cannot be read.
+
+    Attributes:
+        sources: The sources, each with a survey of what its last iteration left out.
+        counts: What the last whole iteration counted; None before it.
+    """
+
+    def __init__(self, recipe: DataRecipe, pinned_commits: Mapping[str, str] | None = None):
+        self._recipe = recipe
+        self.sources = [
+            SourceRows(name, source, recipe.seed, (pinned_commits or {}).get(name))
+            for name, source in recipe.sources.items()
+        ]
+        self.counts: RequestCounts | None = None
+
+    def __iter__(self) -> Iterator[TeacherRequest]:
+        counts, ids_hash = RequestCounts(), hashlib.sha256()
+        used_ids: set[bytes] = set()
+        next_repeat_by_id: dict[bytes, int] = {}
+        for source_rows in self.sources:
+            source = self._recipe.sources[source_rows.name]
+            for instruction in source_rows:
+                request = self._to_request(instruction, source, used_ids, next_repeat_by_id)
+                counts.requests_by_source[request.source] += 1
+                counts.characters_by_source[request.source] += request.character_count
+                counts.requests_by_system_id[request.system_id] += 1
+                counts.repeat_count += request.repeat > 0
+                ids_hash.update(bytes.fromhex(request.request_id))
+                yield request
+        counts.ids_sha256 = ids_hash.hexdigest()
+        self.counts = counts
+
+    def count(self, report_request_count: Callable[[int], None] = lambda request_count: None) -> RequestCounts:
+        """Read all requests, sending none; `report_request_count` hears of every thousandth."""
+        for request_number, _ in enumerate(self, 1):
+            if request_number % 1000 == 0:
+                report_request_count(request_number)
+        assert self.counts is not None
+        return self.counts
+
+    def _to_request(
+        self, instruction: Instruction, source: Source, used_ids: set[bytes], next_repeat_by_id: dict[bytes, int]
+    ) -> TeacherRequest:
+        system_id, system = self._system(instruction, source)
+        teacher = self._recipe.teacher
+        messages = request_messages(system, instruction.instruction_text, instruction.input_text)
+        first_id = bytes.fromhex(hash_request(messages, teacher.model, teacher.parameters))
+        repeat, request_id = 0, first_id
+        if first_id in used_ids:
+            repeat = next_repeat_by_id.get(first_id, 1)
+            next_repeat_by_id[first_id] = repeat + 1
+            request_id = bytes.fromhex(hash_request(messages, teacher.model, teacher.parameters, repeat))
+        used_ids.add(request_id)
+        return TeacherRequest(
+            request_id=request_id.hex(),
+            source=instruction.source_name,
+            row_number=instruction.row_number,
+            row_id=f"{instruction.source_name}-{instruction.row_number}",
+            system_id=system_id,
+            system=system,
+            instruction=instruction.instruction_text,
+            input=instruction.input_text,
+            repeat=repeat,
+        )
+
+    def _system(self, instruction: Instruction, source: Source) -> tuple[int | None, str]:
+        """The row's own system message, or one by the source's policy: its id and its text."""
+        if instruction.system_text is not None:
+            return system_id_of(instruction.system_text), instruction.system_text
+        system_ids = source.system_ids or policy_system_ids(source.system_policy or "uniform", instruction)
+        system_id = choose_system_id(instruction, system_ids, self._recipe.seed)
+        return system_id, system_message(system_id)
