@@ -67,7 +67,9 @@ class OverlapMarker:
                 question.overlap = marks.overlap
             if marks.relative is not None:
                 question.relative = marks.relative
-        return summarize_overlap(task.facts, questions, self.report_sha256)
+        overlap = summarize_overlap(task.facts, questions, self.report_sha256)
+        overlap.training_rows = self.report.training_row_count(task.name)
+        return overlap
 
     def marks_of(self, task: Task, rows: BenchmarkRows, questions: Sequence[Question]) -> list[QuestionMarks]:
         """The marks of the questions of a task, in their order; a question that overlaps has no mark for a relative."""

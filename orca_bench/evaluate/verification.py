@@ -178,7 +178,10 @@ def _check_marks(
         for (line_number, question), expected in zip(numbered_questions, marks, strict=True)
         if (question.overlap, question.relative) != (expected.overlap, expected.relative)
     ]
-    recomputed_paths.add(("tasks", task.name, "overlap", "report_sha256"))
+    training_row_count = marker.report.training_row_count(task.name)
+    if overlap.training_rows is not None and overlap.training_rows != training_row_count:
+        differences.append(f"training_rows {overlap.training_rows} in the result, {training_row_count} in the report")
+    recomputed_paths |= {("tasks", task.name, "overlap", key) for key in ("report_sha256", "training_rows")}
     shown_differences = "; ".join(differences[: consistency.MAX_DIFFERENCES_PER_FINDING])
     detail = f"not those of {marker.path}: {shown_differences}" if differences else f"those of {marker.path}"
     return [Finding(check_name, not differences, detail)]

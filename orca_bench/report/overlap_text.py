@@ -95,6 +95,13 @@ def relatives_text(task_result: TaskResult) -> str:
     return f"{task_result.overlap.relatives:,} of {counted(task_result.n, 'question')} {verb}"
 
 
+def training_rows_text(task_result: TaskResult) -> str:
+    """`tuned on 969 rows of the benchmark's own training data`: no overlap, and to be known; empty where there are none."""
+    if task_result.overlap is None or not task_result.overlap.training_rows:
+        return ""
+    return f"tuned on {counted(task_result.overlap.training_rows, 'row')} of the benchmark's own training data"
+
+
 def no_overlap_text(result: Result) -> str:
     """`no overlap with the training records (1,319 questions compared)`; empty where some question does, or none was compared."""
     compared = [entry for entry in result.tasks.values() if entry.overlap is not None]
@@ -153,6 +160,8 @@ def overlap_notes(label: str, result: Result) -> list[Note]:
     for name, entry in result.tasks.items():
         if text := overlap_text(entry):
             notes.append(Note(text, "warning", (NotedNumber(label, name),), is_always_shown=True))
+        if text := training_rows_text(entry):
+            notes.append(Note(text, "remark", (NotedNumber(label, name),), is_always_shown=True))
         if text := relatives_text(entry):
             notes.append(Note(text, "remark", (NotedNumber(label, name),)))
     for name in TASK_NAMES_BY_AVERAGE:

@@ -168,6 +168,11 @@ class DataReport(JsonObject):
                 share_by_row[hit.row_sha256] = max(hit.question, share_by_row.get(hit.row_sha256, 0.0))
         return share_by_row
 
+    def training_row_count(self, task_name: str) -> int:
+        """How many rows of a task's other splits, on which training is legal, stand in the records."""
+        task_overlap = self.overlap.get(task_name)
+        return 0 if task_overlap is None else task_overlap.questions.get("training", 0)
+
     @property
     def record_hashes(self) -> frozenset[str]:
         """The hashes of the record files."""

@@ -74,13 +74,16 @@ class Overlap(JsonObject):
     """How many of a task's questions stand in the training records too, and the value without them.
 
     `without` is None where no question is left. `relatives` counts those of which only a relative stands there; they are not
-    left out. `subjects` counts the subjects (MMLU) that `without` is of, where some have no other question.
+    left out. `training_rows` counts the rows of the benchmark's other splits that stand in the records: training on them is
+    legal, and the task is then one that the model was tuned for. `subjects` counts the subjects (MMLU) that `without` is of,
+    where some have no other question.
     `report_sha256` is the hash of the report that says so (`DataReport.sha256`).
     """
 
     questions: Count
     without: Estimate | None = None
     relatives: Count | None = None
+    training_rows: Count | None = None
     subjects: Count | None = None
     report_sha256: str | None = None
 

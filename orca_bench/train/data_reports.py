@@ -14,7 +14,13 @@ from typing import Any, TypeAlias
 from orca_bench import row_files
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
-from orca_bench.results.data_report import DATA_REPORT_FILE_NAME, DataReport, read_data_report, write_data_report
+from orca_bench.results.data_report import (
+    DATA_REPORT_FILE_NAME,
+    DataReport,
+    OverlapKind,
+    read_data_report,
+    write_data_report,
+)
 from orca_bench.suite import TASK_BY_NAME
 from orca_bench.train import record_files
 from orca_bench.train.run_folder import Run
@@ -72,15 +78,23 @@ def _check_records(sha256_by_name: Mapping[str, str | None], report: DataReport,
 
 
 def overlap_remark(report: DataReport) -> str:
-    """Which test questions the records contain, in one line."""
-    titles = {
-        TASK_BY_NAME[name].title if name in TASK_BY_NAME else name: overlap.questions.get("test", 0)
+    """Which test questions and training rows of the benchmarks the records contain, in one line."""
+    if not report.overlap:
+        return "the report compares no benchmark"
+    test_counts, training_counts = (_counts_by_title(report, kind) for kind in ("test", "training"))
+    remark = f"test questions of the benchmarks are in the records: {test_counts}; scores of the model say so"
+    if not test_counts:
+        remark = "no test question of the benchmarks is in the records"
+    return f"{remark}; training rows of the benchmarks: {training_counts}" if training_counts else remark
+
+
+def _counts_by_title(report: DataReport, kind: OverlapKind) -> str:
+    """`GSM8K 969, DROP 2`: how many rows of each benchmark stand in the records, of those that have any."""
+    return ", ".join(
+        f"{TASK_BY_NAME[name].title if name in TASK_BY_NAME else name} {overlap.questions[kind]:,}"
         for name, overlap in report.overlap.items()
-    }
-    counts = [f"{title} {count:,}" for title, count in titles.items() if count]
-    if not counts:
-        return "no question of the benchmarks is in the records" if titles else "the report compares no benchmark"
-    return f"questions of the benchmarks are in the records: {', '.join(counts)}; scores of the model say so"
+        if overlap.questions.get(kind)
+    )
 
 
 def store_report(run: Run, recipe: Recipe, report: DataReport) -> None:

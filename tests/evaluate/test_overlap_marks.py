@@ -57,7 +57,8 @@ def rows_of(mini):
 def model_with_report(tmp_path_factory, tiny_model, mini, rows_of):
     """The tiny model with a report in its folder.
 
-    It has the first and the ninth question of ARC-Challenge, a relative of the first and the second, and one of MMLU.
+    It has the first and the ninth question of ARC-Challenge, a relative of the first and the second, seven rows of its training
+    split, and one question of MMLU.
     """
     model = tmp_path_factory.mktemp("marks") / "model"
     shutil.copytree(tiny_model, model)
@@ -67,6 +68,7 @@ def model_with_report(tmp_path_factory, tiny_model, mini, rows_of):
         {"arc_challenge": {first: 0.75, others[6]: 1.0}, "mmlu": rows_of["mmlu"][:1], "drop": []},
         {"arc_challenge": [first, second]},
     )
+    report.overlap["arc_challenge"].questions["training"] = 7
     write_data_report(model / "data_report.json", report.without_texts())
     return model, report
 
@@ -91,6 +93,7 @@ def test_the_report_in_the_models_folder_marks_the_questions_that_were_evaluated
     assert marks(result_file, "arc_challenge") == MARKS
     overlap = result_file.result.tasks["arc_challenge"].overlap
     assert (overlap.questions, overlap.relatives) == (1, 1), "the ninth question is beyond the limit"
+    assert (overlap.training_rows, result_file.result.tasks["mmlu"].overlap.training_rows) == (7, 0)
     assert overlap.report_sha256 == model_with_report[1].sha256
     assert any("questions that are in the training records are marked" in line for line in lines)
 
@@ -180,6 +183,12 @@ def unmark(line):
         (lambda entry: entry.pop("overlap"), lambda line: None, "overlap", "2 questions marked, and no word of it"),
         (lambda entry: None, unmark, "overlap", "questions 1 in the result, 0 by the questions"),
         (lambda entry: entry["overlap"].update(questions=0), unmark, "marks", "line 1 (arc_challenge row "),
+        (
+            lambda entry: entry["overlap"].update(training_rows=0),
+            lambda line: None,
+            "marks",
+            "training_rows 0 in the result, 7 in the report",
+        ),
     ],
 )
 def test_an_edited_overlap_is_found(evaluated, mini, edit_result, edit_question, check_name, text):

@@ -124,6 +124,19 @@ def test_relatives_are_a_remark_of_their_own(tmp_path):
     ]
 
 
+def test_training_rows_of_the_benchmark_are_said_wherever_the_score_is(tmp_path):
+    questions = [("gsm8k", row, 1.0, "1", ["1"]) for row in range(4)]
+    result_file = listed_result(tmp_path / "r.json", "m", questions, compared_tasks=["gsm8k"])
+    result_file.result.tasks["gsm8k"].overlap.training_rows = 1969
+    text = "tuned on 1,969 rows of the benchmark's own training data"
+    assert lines_of(result_file)[0] == f"m GSM8K: {text}"
+    (note,) = [note for note in build_score_table([("m", result_file.result)], None).notes if note.text == text]
+    assert note.is_always_shown
+    assert f"GSM8K: {text}" in scores_section([result_file], [], None)
+    result_file.result.tasks["gsm8k"].overlap.training_rows = 0
+    assert not any("tuned" in line for line in lines_of(result_file))
+
+
 def test_the_first_sentence_of_a_report_names_the_tasks(tmp_path):
     leaky = random_result(tmp_path, "leaky", 0.9, overlapping={"gsm8k": 12, "mmlu": 80, "drop": 0})
     clean = random_result(tmp_path, "clean", 0.2, seed=1, overlapping={"gsm8k": 0})

@@ -103,9 +103,16 @@ def test_the_run_has_the_report_and_the_manifest_its_summary(recipe, report, tmp
     assert not data_reports.lacks_report(run, named)
     assert data_reports.lacks_report(run, with_data(recipe, report="other.json"))
     assert data_reports.report_for_models(run) == report.without_texts()
-    assert data_reports.overlap_remark(report) == (
-        "questions of the benchmarks are in the records: ARC-Challenge 1, GSM8K 1; scores of the model say so"
-    )
+    remark = "test questions of the benchmarks are in the records: ARC-Challenge 1, GSM8K 1; scores of the model say so"
+    assert data_reports.overlap_remark(report) == remark
+    for overlap in report.overlap.values():
+        overlap.questions["training"] = 1_200
+    training_remark = "training rows of the benchmarks: ARC-Challenge 1,200, GSM8K 1,200"
+    assert data_reports.overlap_remark(report) == f"{remark}; {training_remark}"
+    for overlap in report.overlap.values():
+        overlap.questions["test"] = 0
+    clean_remark = "no test question of the benchmarks is in the records"
+    assert data_reports.overlap_remark(report) == f"{clean_remark}; {training_remark}"
 
 
 def test_a_report_made_anew_under_the_same_name_is_another_one(recipe, report, tmp_path):
@@ -161,7 +168,7 @@ def test_a_finished_run_gets_the_report_that_its_recipe_names_later(recipe, repo
     assert calls == [1], "a report that is there is not made again"
     for folder in (run.model, run.best_model):
         assert read_data_report(folder / "data_report.json") == report.without_texts()
-    assert any("questions of the benchmarks are in the records: ARC-Challenge 1" in line for line in display.lines)
+    assert any("test questions of the benchmarks are in the records: ARC-Challenge 1" in line for line in display.lines)
 
 
 @pytest.mark.slow
