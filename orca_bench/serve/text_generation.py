@@ -19,11 +19,15 @@ from orca_bench.tokenizers.streaming import TextStream
 
 
 class Generator:
-    """A model and its tokenizer, loaded once, that answers instructions."""
+    """A model and its tokenizer, loaded once, that answers instructions.
+
+    `has_run_out` says whether the last answer was cut, after `max_new_tokens` or at the end of the window.
+    """
 
     def __init__(self, model_folder: ModelFolder):
         self.model = load_model(model_folder, dtype="auto", gpu_dtype="float16")
         self.tokenizer, self.window = model_folder.tokenizer, model_folder.window_tokens
+        self.has_run_out = False
 
     def answer(
         self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()
@@ -39,6 +43,7 @@ class Generator:
                 f"the prompt has {len(prompt_ids)} tokens and the model's context window {self.window}",
                 where="INSTRUCTION",
             )
+        self.has_run_out = False
         stream = TextStream(self.tokenizer)
         text, yielded_length = "", 0  # the text that is certain, and how many of its characters were yielded
         for token_id in self._generate_token_ids(prompt_ids, max_new_tokens, sampling):
@@ -74,6 +79,7 @@ class Generator:
             key_values = getattr(output, "past_key_values", None)
             cache_inputs = {} if key_values is None else {"past_key_values": key_values}
             input_ids = sequence if key_values is None else next_ids
+        self.has_run_out = True
 
 
 def _text_before_header(text: str) -> str:

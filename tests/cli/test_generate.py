@@ -1,6 +1,8 @@
 """What `generate` answers: an argument, standard input, or an example that it names."""
 
+import json
 import os
+import shutil
 
 import pytest
 
@@ -59,3 +61,118 @@ def test_bytes_that_are_no_text_are_refused_from_standard_input(command, words):
 
 def test_a_temperature_of_zero_stands_beside_greedy(command, words):
     assert command(*words, "hi", "--temperature", "0").returncode == 0
+
+
+INSTRUCTIONS = [
+    {"id": "frog", "instruction": "Q: Where does the frog live?\nA:", "system": 5},
+    {"instruction": "Say it.", "input": "`one` | two", "system": "Be <b>brief</b>."},
+    {"instruction": "Count.", "answer": "an unknown key"},
+]
+
+
+@pytest.fixture
+def of_file(command, words):
+    """The words that answer the file `questions.jsonl` into `answers.jsonl`."""
+    write_lines(command, INSTRUCTIONS)
+    return (*words, "--file", "questions.jsonl", "--out", "answers.jsonl")
+
+
+def write_lines(command, lines):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (command.folder / "questions.jsonl").write_text(text, encoding="utf-8")
+
+
+def answer_lines(command):
+    text = (command.folder / "answers.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_file_of_instructions_gets_the_answers_that_each_would_get_alone(command, words, of_file):
+    done = command(*of_file)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "3 answers of 1 model: answers.jsonl, 3 of them cut after 8 tokens\n"
+    lines = answer_lines(command)
+    assert [(line["id"], line["teacher"], line["was_cut"]) for line in lines] == [
+        ("frog", "tiny0", True),
+        ("2", "tiny0", True),
+        ("3", "tiny0", True),
+    ]
+    alone = command(*words, "Say it.", "--input", "`one` | two", "--system", "Be <b>brief</b>.")
+    assert alone.stdout == lines[1]["response"] + "\n"
+    records = command("data", "check", "answers.jsonl")
+    assert records.returncode == 0 and "3 records" in records.stdout, "the answers are records"
+
+
+def test_answers_that_are_there_are_not_computed_again(command, of_file):
+    command(*of_file)
+    path = command.folder / "answers.jsonl"
+    first, second, third = path.read_text().splitlines()
+    changed = json.dumps(json.loads(first) | {"response": "from the file"})
+    path.write_text(f"{changed}\n{second}\n{third[:20]}")  # as a kill leaves it
+    assert "from the file" in command(*of_file, "--format", "markdown").stdout
+    assert path.read_text().splitlines() == [changed, second, third]
+    write_lines(command, [*INSTRUCTIONS, {"instruction": "One more."}])
+    command(*of_file)
+    assert len(answer_lines(command)) == 4
+    command(*of_file, "--max-new-tokens", "4")
+    assert len(answer_lines(command)) == 8, "other settings are other answers"
+
+
+def test_models_answer_side_by_side_as_markdown(command, of_file, tmp_path):
+    model = of_file[2]
+    other = shutil.copytree(model, tmp_path / "other")
+    done = command(*of_file, "--model", other, "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("### ") == 3 and done.stdout.count("cut at its greatest length") == 6
+    assert (
+        "### 2. Say it.\n\nSystem message: Be &lt;b&gt;brief&lt;/b&gt;.\n\nInput:\n\n```text\n`one` | two\n```\n"
+        in done.stdout
+    )
+    assert "two models are called tiny0" in command.refused(*of_file, "--model", model)
+    assert [line["teacher"] for line in answer_lines(command)] == ["tiny0"] * 3 + ["other"] * 3
+
+
+def test_a_sample_of_a_file_is_chosen_by_the_seed(command, of_file):
+    write_lines(command, [{"instruction": f"Number {number}."} for number in range(12)])
+
+    def chosen(seed):
+        (command.folder / "answers.jsonl").unlink(missing_ok=True)
+        assert command(*of_file, "--sample", "3", "--seed", seed, "--max-new-tokens", "1").returncode == 0
+        return [line["instruction"] for line in answer_lines(command)]
+
+    assert len(chosen("1")) == 3 and chosen("1") == chosen("1") and len({*chosen("1"), *chosen("2"), *chosen("3")}) > 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"input": "no instruction"}', "questions.jsonl:1: no instruction"),
+        ('{"instruction": 3}', "questions.jsonl:1: 'instruction' is no text"),
+        ('{"instruction": "a", "system": true}', "questions.jsonl:1: 'system' is no text"),
+        ('{"instruction": "a", "system": 17}', "questions.jsonl:1: 'system': 17 is not an id"),
+        (r'{"instruction": "\ud800"}', "questions.jsonl:1: half of a surrogate pair"),
+        ("[1]", "questions.jsonl:1: a list, not a JSON object"),
+        ("", "questions.jsonl: no instruction in this file"),
+        ('{"instruction": "a", "id": 1}\n{"instruction": "b", "id": 1}', "instructions 1 and 2 have the id '1'"),
+    ],
+)
+def test_a_line_that_is_no_instruction_is_named_before_any_answer(command, of_file, line, message):
+    (command.folder / "questions.jsonl").write_text(line + "\n")
+    assert message in command.refused(*of_file)
+    assert not (command.folder / "answers.jsonl").exists()
+
+
+def test_options_that_do_not_go_together_are_refused(command, words, of_file):
+    assert "INSTRUCTION: the instructions are those of --file" in command.refused(*of_file, "hi")
+    assert "--input: the instructions are those of --file" in command.refused(*of_file, "--input", "hi")
+    assert "--file: which file gets the answers?; add --out FILE" in command.refused(
+        *words, "--file", "questions.jsonl"
+    )
+    assert "--sample: a sample is chosen by a seed; add --seed N" in command.refused(*of_file, "--sample", "2")
+    assert "--out: only with --file" in command.refused(*words, "hi", "--out", "a.jsonl")
+    assert "--format: only with --file" in command.refused(*words, "hi", "--format", "markdown")
+    assert "--model: several models answer a file of instructions" in command.refused(*words, "hi", "--model", "mini")
+    (command.folder / "answers.jsonl").write_text('{"a": 1}\n')
+    assert "answers.jsonl:1: not a line of answers; name another file" in command.refused(*of_file)
+    same_file = (*words, "--file", "questions.jsonl", "--out", "questions.jsonl")
+    assert "questions.jsonl is an input" in command.refused(*same_file)
