@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.engine.prefix_tree import shared_prefix_length
 from orca_bench.evaluate.protocols.chat import Chat, messages_of_context
 from orca_bench.evaluate.request_encoding import Encoding, ScoredSequence, cut_at_stop_strings, encoding_of_protocol
 from orca_bench.models.model_folder import ModelFolder
@@ -108,7 +109,7 @@ class ChatEncoding(Encoding):
         if tail_ids != place.ids[len(place.ids) - len(tail_ids) :]:
             tail_start, tail_ids = 0, place.ids
         whole_ids = self.template.encode(place.text[tail_start:] + place.leading_space + response_text)
-        shared_count = _shared_prefix_length(tail_ids, whole_ids)
+        shared_count = shared_prefix_length(tail_ids, whole_ids)
         self.merged_response_count += shared_count < len(tail_ids)
         kept_count = len(place.ids) - len(tail_ids) + shared_count
         return place.ids[:kept_count], whole_ids[shared_count:]
@@ -249,11 +250,3 @@ def merge_warning(merged_response_count: int) -> str:
 def _ending(text: str) -> str:
     """The last line of a text, quoted, with the line break that it ends with."""
     return repr(text[text.rstrip("\n").rfind("\n") + 1 :])
-
-
-def _shared_prefix_length(left_ids: Sequence[int], right_ids: Sequence[int]) -> int:
-    """How many ids two sequences have in common at their beginning."""
-    pairs = zip(left_ids, right_ids, strict=False)
-    return next(
-        (index for index, (left, right) in enumerate(pairs) if left != right), min(len(left_ids), len(right_ids))
-    )

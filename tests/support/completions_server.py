@@ -55,7 +55,7 @@ _STANDARD = {"model", "prompt", "max_tokens", "temperature", "top_p", "presence_
 _STANDARD |= {"stop", "echo", "logprobs"}
 
 
-def _wrong(fault: str | None, choice: dict) -> None:
+def _plant_fault(fault: str | None, choice: dict) -> None:
     """Plant a fault in a choice whose prompt was echoed."""
     logprobs = choice["logprobs"]
     for key in ("token_logprobs", "top_logprobs"):
@@ -181,7 +181,7 @@ def serve(
                 echoed = [prompt[0], *reversed(prompt[1:])] if fault == "other ids" else prompt
                 choice |= {"token_ids": new, "prompt_token_ids": echoed}
             if echo:
-                _wrong(fault, choice)
+                _plant_fault(fault, choice)
             if fault in ("polite", "short") and echo:
                 choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
                 choice["finish_reason"] = "stop" if fault == "polite" else "length"

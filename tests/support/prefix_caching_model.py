@@ -47,7 +47,7 @@ class PrefixCachingModel:
             output = self.model(torch.tensor([ids[reused:]]), past_key_values=cache, use_cache=True)
             rows = [output.logits[0].log_softmax(-1)]
             with self.entries_lock:
-                self._keep(ids, output.past_key_values)
+                self._store(ids, output.past_key_values)
             new, reason, before = [], "length", self.tokenizer.decode(ids)
             while len(new) < room:
                 new.append(int(rows[-1][-1].argmax()))
@@ -65,12 +65,12 @@ class PrefixCachingModel:
     def texts(self, ids: list[int], new: list[int], stops: list[str]) -> tuple[str, list[str]]:
         """The text of a completion without its stop string, and those of its tokens, decoded after the prompt."""
         before = self.tokenizer.decode(ids)
-        spoken = [i for i in new if i != self.tokenizer.eos_id]
-        grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
-        text = grown[-1]
+        text_ids = [i for i in new if i != self.tokenizer.eos_id]
+        text_beginnings = [self.tokenizer.decode(ids + text_ids[:n])[len(before) :] for n in range(len(text_ids) + 1)]
+        text = text_beginnings[-1]
         for stop in stops:
             text = text.split(stop)[0]
-        return text, [b[len(a) :] for a, b in zip(grown, grown[1:], strict=False)]
+        return text, [b[len(a) :] for a, b in zip(text_beginnings, text_beginnings[1:], strict=False)]
 
     def _cached_prefix(self, ids: list[int], reusable: int) -> tuple[DynamicCache, int]:
         best, best_length = None, 0
@@ -88,7 +88,7 @@ class PrefixCachingModel:
                 cache.update(keys[:, :, :length].clone(), values[:, :, :length].clone(), layer)
         return cache, length
 
-    def _keep(self, ids: list[int], cache: DynamicCache) -> None:
+    def _store(self, ids: list[int], cache: DynamicCache) -> None:
         self.entries[tuple(ids)] = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
         self.entries.move_to_end(tuple(ids))
         while len(self.entries) > 1 and self._cached_token_count() > self.capacity:

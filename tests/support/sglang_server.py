@@ -50,11 +50,11 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
             if fault == "late":
                 values, tops = [*values[:1], *values[:-1]], [*tops[:1], *tops[:-1]]
             # As SGLang does, for ids of images: the last id of a text's vocabulary is one of them.
-            named = [i if i < model.model.config.vocab_size - 1 else 0 for i in scored]
-            named = scored[::-1] if fault == "other ids" else named
+            echoed_ids = [i if i < model.model.config.vocab_size - 1 else 0 for i in scored]
+            echoed_ids = scored[::-1] if fault == "other ids" else echoed_ids
             meta["input_token_logprobs"] = [
                 [None, ids[start], None],
-                *([v, i, None] for v, i in zip(values, named, strict=True)),
+                *([v, i, None] for v, i in zip(values, echoed_ids, strict=True)),
             ]
             meta["input_top_logprobs"] = [None, *tops]
             after = [table[len(ids) - 1 - reused + n] for n in range(len(new))]

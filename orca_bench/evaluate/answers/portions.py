@@ -76,8 +76,8 @@ class Call:
     many contexts lost tokens to fit, `server_shortened_context_count` how many lost some to a server's smaller window alone.
     `token_ids_sha256` is a hash of all ids that are fed, in the order of the call, each sequence after its length and the place
     where its scored part begins (or its most new tokens). `requests_hash` is Python's hash of the requests as strings, in
-    order, valid in this process only; None where only ids are known. `instance_indices` is, where an instance of the harness has
-    several requests or none (the windows of a whole text), the index of the instance that each request is of.
+    order, valid in this process only; None where only ids are known. `instance_indices` has the index of each request's instance
+    in the harness; None where each instance has one request. (A whole text has one for each of its windows.)
     """
 
     answer_kind: str

@@ -1,8 +1,9 @@
-"""A model folder in, the type of weights that `--dtype auto` means for it on this machine out, and what to say of that.
+"""A model folder in, the type of weights that `--dtype auto` means for it on this machine out, with a sentence for the user.
 
-On a CPU it is float32, or bfloat16 where all of these hold: the weights are stored in bfloat16, so that none is rounded; it was
-counted for the architecture that no more predictions turn than in lm-eval's `hf`; the model is so large that time is what
-matters; and the CPU multiplies bfloat16 in hardware. Its own module because these are facts that a measurement may change.
+On a CPU it is float32, or bfloat16 where all of these hold: the weights are stored in bfloat16, so that none is rounded; a
+measurement with the architecture shows that bfloat16 changes no more predictions here than in lm-eval's `hf`; the model is so
+large that its time matters; and the CPU multiplies bfloat16 in hardware. Its own module because these are facts that a
+measurement may change.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from pathlib import Path
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_size import weight_files
 
-#: Architectures for which that was counted, and where the count is.
-COUNTED_ARCHITECTURES = {"LlamaForCausalLM": "results/bench/bfloat16.md"}
-#: Parameters from which on bfloat16 is taken. It was counted at 135M; what is much smaller takes little time in float32.
+#: Architectures that were measured, and the file with the counts of changed predictions.
+MEASURED_ARCHITECTURES = {"LlamaForCausalLM": "results/bench/bfloat16.md"}
+#: Parameters from which on bfloat16 is taken. 135M were measured; a much smaller model takes little time in float32.
 MIN_PARAMETERS = 100_000_000
 _BYTES_PER_PARAMETER = 2
 
@@ -35,7 +36,7 @@ def choose_dtype(model_folder: ModelFolder, dtype: str) -> str:
     if files is None or not is_stored_in_bfloat16 or files.byte_count < MIN_PARAMETERS * _BYTES_PER_PARAMETER:
         return dtype
     architectures = getattr(model_folder.config, "architectures", None) or []
-    return "bfloat16" if len(architectures) == 1 and architectures[0] in COUNTED_ARCHITECTURES else dtype
+    return "bfloat16" if len(architectures) == 1 and architectures[0] in MEASURED_ARCHITECTURES else dtype
 
 
 def auto_dtype_note(model_folder: ModelFolder, dtype: str) -> str | None:

@@ -53,8 +53,8 @@ class Generation:
     """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `max_cache_tokens` in the slots.
 
     `max_batch_tokens` is the size of a batch of the prefix tree. `token_choices` are the rules of prompts whose next token is not
-    simply the likeliest, by number. `continuations` has the ids of each prompt's continuation that
-    is complete so far, by number.
+    simply the likeliest, by number. `continuations` has the ids of the continuations that are complete so far, by the number of
+    the prompt.
     """
 
     def __init__(
@@ -181,16 +181,16 @@ class Generation:
         """
         logits = self._tree_forward.logits(hidden_states)
         highest_logits, likeliest_token_ids = (tensor.tolist() for tensor in logits.max(dim=-1))
-        finished_slots, first_row = [], 0
+        finished_slots, first_position = [], 0
         for slot, draft in enumerate(drafts, start=first_slot):
             sequence, accepted_count = self._open_sequences[slot], 0
             chooser = self._token_choosers.get(sequence.prompt_index)
-            for row in range(first_row, first_row + 1 + len(draft)):
-                token_id = likeliest_token_ids[row]
-                if not math.isfinite(highest_logits[row]):
-                    raise NonFiniteLogit(sequence.prompt_index, highest_logits[row])
+            for position in range(first_position, first_position + 1 + len(draft)):
+                token_id = likeliest_token_ids[position]
+                if not math.isfinite(highest_logits[position]):
+                    raise NonFiniteLogit(sequence.prompt_index, highest_logits[position])
                 if chooser is not None:
-                    token_id = chooser.choose(logits[row], sequence.continuation_ids)
+                    token_id = chooser.choose(logits[position], sequence.continuation_ids)
                 sequence.continuation_ids.append(token_id)
                 sequence.drafts.append(token_id)
                 if self._is_finished(sequence.prompt_index, sequence.continuation_ids):
@@ -202,7 +202,7 @@ class Generation:
             sequence.drafts.note_result(draft, accepted_count)
             # Keys and values of wrong guesses are written over.
             self._slots.token_counts_by_slot[slot] -= len(draft) - accepted_count
-            first_row += 1 + len(draft)
+            first_position += 1 + len(draft)
         for slot in reversed(finished_slots):  # from the back, so that what moves into a slot is not itself finished
             self.continuations[self._open_sequences[slot].prompt_index] = self._open_sequences[slot].continuation_ids
             moved_sequence = self._open_sequences.pop()

@@ -1,7 +1,7 @@
 """Attention of several new tokens of each growing sequence: the pattern of a step in which guessed tokens are verified.
 
-The sequences are fed as one row, one behind the other; each new token attends to its own slot and to the new tokens of its
-sequence before it. Its own module because `tree_attention.StepAttention`, one new token each, stays as it is.
+The new tokens of all sequences are fed as one sequence; each attends to its own slot and to the new tokens of its sequence
+before it. Its own module because a step of one new token for each sequence (`tree_attention.StepAttention`) needs no masks.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class DraftAttention(AttentionPattern):
         """
         keys, values = self._slots.layer_keys_and_values(layer_index, key, value)
         head_count, head_size, key_head_count = query.shape[1], query.shape[3], key.shape[1]
-        outputs, first_row = [], 0
+        outputs, first_token = [], 0
         for slot, (start, end) in enumerate(self._starts_and_ends):
-            rows = slice(first_row, first_row + end - start)
-            first_row = rows.stop
-            keys[slot, :, start:end], values[slot, :, start:end] = key[0, :, rows], value[0, :, rows]
-            queries = query[:, :, rows]
+            new_tokens = slice(first_token, first_token + end - start)
+            first_token = new_tokens.stop
+            keys[slot, :, start:end], values[slot, :, start:end] = key[0, :, new_tokens], value[0, :, new_tokens]
+            queries = query[:, :, new_tokens]
             # The queries of the heads that share keys go in as if they were tokens, which reads the keys once.
             copies = 1 if options.sinks is not None else head_count // key_head_count
             output = masked_attention(

@@ -37,7 +37,7 @@ class DraftTokens:
         return self._token_ids[start : start + max(0, min(self._draft_length, MAX_DRAFT_TOKENS, max_tokens))]
 
     def note_result(self, draft: Sequence[int], accepted_count: int) -> None:
-        """Of a guess, so many tokens were right."""
+        """Set the length of the next guess from how many tokens of this one were right: twice as long after all, else so many."""
         if draft:
             self._draft_length = (
                 min(2 * self._draft_length, MAX_DRAFT_TOKENS)

@@ -68,23 +68,22 @@ class TorchProducts:
         return summands + self.linear(inputs, weight, bias)
 
 
-class OneDnnProducts:
+class OneDnnProducts(TorchProducts):
     """oneDNN's products; where a gradient is wanted, PyTorch's own."""
 
     def __init__(self) -> None:
         self._operator = torch.ops.mkldnn._linear_pointwise
-        self._torch_products = TorchProducts()
 
     def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The product."""
         if torch.is_grad_enabled():
-            return self._torch_products.linear(inputs, weight, bias)
+            return super().linear(inputs, weight, bias)
         return self._operator(inputs, weight, bias, "none", [], "")
 
     def linear_silu(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """SiLU of the product."""
         if torch.is_grad_enabled():
-            return self._torch_products.linear_silu(inputs, weight, bias)
+            return super().linear_silu(inputs, weight, bias)
         return self._operator(inputs, weight, bias, "swish", [], "")
 
     def linear_multiplied(
@@ -92,7 +91,7 @@ class OneDnnProducts:
     ) -> torch.Tensor:
         """The product times `factors`."""
         if torch.is_grad_enabled():
-            return self._torch_products.linear_multiplied(inputs, weight, bias, factors)
+            return super().linear_multiplied(inputs, weight, bias, factors)
         return self._operator.binary(inputs, factors, weight, bias, "mul")
 
     def linear_added(
@@ -100,7 +99,7 @@ class OneDnnProducts:
     ) -> torch.Tensor:
         """The product and `summands`."""
         if torch.is_grad_enabled():
-            return self._torch_products.linear_added(inputs, weight, bias, summands)
+            return super().linear_added(inputs, weight, bias, summands)
         if summands.dtype != inputs.dtype:
             return summands.add_(self.linear(inputs, weight, bias))
         return self._operator.binary(inputs, summands, weight, bias, "add")

@@ -1,8 +1,8 @@
 """Causal attention as two matrix products and a softmax: queries, keys and values in, the attended values out.
 
-For large blocks in float32 this takes two thirds of the time of PyTorch's fused attention on CPUs, whose products do not
-reach the rate of those of `matrix_products`; small blocks are better attended by PyTorch. Its own module because
-it knows neither trees nor models.
+For large blocks in float32 this takes two thirds of the time of PyTorch's fused attention on CPUs, whose products do not reach
+the rate of those of `matrix_products`; PyTorch is faster for small blocks. Its own module because it knows neither trees nor
+models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The chat protocol: the leaderboard's question in the model's own chat template, as its users ask it.
 
 A request's context is a chat: JSON of messages, which `chat_encoding.py` turns into ids by the template of the model. So the
-requests are the same for every model, and what a template makes of them is told by its hash and by that of the ids. The
+requests are the same for every model; a result has the hash of the template and that of the ids that it gave. The
 few-shot examples are turns of the chat (`turns`, the default: the model sees its answers where it gives them, as on Open LLM
 Leaderboard v2 and in lm-eval 0.4.13), or stand with the question in one turn (`one-turn`, as in the Orca prompt). Answers are
 scored by the rules of `orca`, version 2.
@@ -15,20 +15,21 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from orca_bench.errors import check_choice
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
-from orca_bench.evaluate.protocols.orca import Orca
+from orca_bench.evaluate.protocols.orca import Orca, score_by_task_rules
 from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
     context_before_question,
     describe_token_limits,
-    sampled_rows,
+    documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, Task, as_choice_task
 
-#: How few-shot examples are shown; the first is the default.
+#: Where few-shot examples stand; the first is the default.
 FEW_SHOT_NAMES = ("turns", "one-turn")
 
 #: The keys of a protocol's description that are about the model's template (`chat_encoding.describe_template`).
@@ -42,14 +43,17 @@ _TOKENS_DESCRIPTION = (
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """What the chat protocol may be told besides a system message.
+    """The options of the chat protocol besides a system message.
 
-    `few_shot` is one of FEW_SHOT_NAMES. `template_description` has what a result says of the model's template, by
-    TEMPLATE_KEYS; empty where no model is known.
+    `few_shot` is one of FEW_SHOT_NAMES; raises UserError for any other. `template_description` has what a result says of the
+    model's template, by TEMPLATE_KEYS; empty where no model is known.
     """
 
     few_shot: str = FEW_SHOT_NAMES[0]
     template_description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        check_choice(self.few_shot, FEW_SHOT_NAMES, "few_shot")
 
 
 class Chat:
@@ -87,16 +91,7 @@ class Chat:
 
     def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
-        return [
-            Document(
-                sample.part_name,
-                sample.document_index,
-                sample.row_index,
-                sample.row,
-                tuple(self._requests_of_row(task, sample.row, sample.few_shot_examples)),
-            )
-            for sample in sampled_rows(task, rows, question_limit)
-        ]
+        return documents_of(task, rows, question_limit, self._requests_of_row)
 
     def _requests_of_row(self, task: Task, row: Row, few_shot_examples: Sequence[Row]) -> Iterator[Request]:
         # What must stay of the first turn where earlier ones do not fit: the description of the task.
@@ -134,9 +129,7 @@ class Chat:
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score by the rules of `orca`."""
-        if isinstance(task, GenerationTask):
-            return task.score_text(document.row, answers[0].text.strip())
-        return as_choice_task(task).score(document.row, [answer.log_probability for answer in answers])
+        return score_by_task_rules(task, document, answers)
 
     def reader_warnings(self, task: Task) -> list[str]:
         """None: what the model's template does stands in the description of the protocol and in the model's warnings."""

@@ -17,6 +17,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
+    context_before_question,
     describe_token_limits,
     documents_of,
 )
@@ -56,7 +57,8 @@ class Leaderboard:
         """The documents of a task in the harness's order, with the few-shot examples that it drew."""
         return documents_of(task, rows, question_limit, self._requests_of_row)
 
-    def _requests_of_row(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
+    def _requests_of_row(self, task: Task, row: Row, few_shot_examples: Sequence[Row]) -> Iterator[Request]:
+        preceding_text = context_before_question(task, row, few_shot_examples)
         if isinstance(task, GenerationTask):
             stop_strings = task.leaderboard_text_rules.stop_strings
             yield Request(

@@ -21,6 +21,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
+    context_before_question,
     describe_token_limits,
     documents_of,
 )
@@ -60,7 +61,8 @@ class Orca:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
         return documents_of(task, rows, question_limit, self._requests_of_row)
 
-    def _requests_of_row(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
+    def _requests_of_row(self, task: Task, row: Row, few_shot_examples: Sequence[Row]) -> Iterator[Request]:
+        preceding_text = context_before_question(task, row, few_shot_examples)
         fixed_prefix_characters = len(prompt.fixed_prefix(self.system_text))
         if isinstance(task, GenerationTask):
             # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.
@@ -76,11 +78,16 @@ class Orca:
             yield Request(context, continuation.removeprefix(" "), fixed_prefix_characters=fixed_prefix_characters)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
-        """The score by the task's own rules; a text without the white space around it."""
-        if isinstance(task, GenerationTask):
-            return task.score_text(document.row, answers[0].text.strip())
-        return as_choice_task(task).score(document.row, [answer.log_probability for answer in answers])
+        """The score by `score_by_task_rules`."""
+        return score_by_task_rules(task, document, answers)
 
     def reader_warnings(self, task: Task) -> list[str]:
         """None: the table says in one note what the prompt does to a comparison."""
         return []
+
+
+def score_by_task_rules(task: Task, document: Document, answers: Sequence[Answer]) -> Score:
+    """The score by the task's own rules, those of version 2; a text without the white space around it."""
+    if isinstance(task, GenerationTask):
+        return task.score_text(document.row, answers[0].text.strip())
+    return as_choice_task(task).score(document.row, [answer.log_probability for answer in answers])

@@ -1,8 +1,8 @@
 """What a protocol is: rows in, documents with the exact strings that are sent, and answers back to scores.
 
 A protocol gives each task's documents in order; it needs no model and no tokenizer. The order of documents and the draw of
-few-shot examples are those of the leaderboard's harness (lm-evaluation-harness b281b092, evaluator.py). Both protocols that
-make requests here keep them, so that they ask the same questions with the same examples.
+few-shot examples are those of the leaderboard's harness (lm-evaluation-harness b281b092, evaluator.py). All protocols that
+make requests here have them, so that they ask the same questions with the same examples.
 """
 
 from __future__ import annotations
@@ -126,11 +126,11 @@ def documents_of(
     task: Task,
     rows: BenchmarkRows,
     question_limit: int | None,
-    requests_of: Callable[[Task, Row, str], Iterable[Request]],
+    requests_of: Callable[[Task, Row, Sequence[Row]], Iterable[Request]],
 ) -> list[Document]:
     """The documents of a task in the leaderboard's order, with its few-shot examples.
 
-    `requests_of` makes a row's requests; its text is what stands before the question: description and examples.
+    `requests_of` makes a row's requests from the task, the row and its few-shot examples.
     """
     return [
         Document(
@@ -138,7 +138,7 @@ def documents_of(
             sample.document_index,
             sample.row_index,
             sample.row,
-            tuple(requests_of(task, sample.row, context_before_question(task, sample.row, sample.few_shot_examples))),
+            tuple(requests_of(task, sample.row, sample.few_shot_examples)),
         )
         for sample in sampled_rows(task, rows, question_limit)
     ]

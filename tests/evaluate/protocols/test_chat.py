@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.protocols import Chat, ChatSettings
 from orca_bench.evaluate.protocols.chat import messages_of_context
@@ -76,3 +77,10 @@ def test_a_description_gives_the_protocol_again():
     assert description.differing_keys(ProtocolDescription.model_validate(other.describe()), {"gsm8k"}) == [
         "template_sha256"
     ]
+
+
+def test_few_shot_examples_that_stand_nowhere_known_are_refused():
+    """Also where a result says so, which somebody may have edited."""
+    description = Chat().describe() | {"few_shot": "one-turns"}
+    with pytest.raises(UserError, match="few_shot: 'one-turns' is not one of turns, one-turn"):
+        protocols.protocol_of_result(ProtocolDescription.model_validate(description))

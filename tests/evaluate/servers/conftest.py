@@ -18,13 +18,11 @@ def connect():
 
 
 @pytest.fixture
-def served(tiny_model, monkeypatch):
-    """A factory of servers with a fault and a window; gives (address, server)."""
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+def start_in_thread():
+    """Lets a server serve until the test ends; gives (address, server)."""
     servers = []
 
-    def start(fault=None, window=None):
-        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
+    def start(server):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/v1", server
@@ -37,17 +35,17 @@ def served(tiny_model, monkeypatch):
 
 
 @pytest.fixture
-def sglang(tiny_model):
+def served(tiny_model, monkeypatch, start_in_thread):
+    """A factory of servers with a fault and a window; gives (address, server)."""
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+
+    def start(fault=None, window=None):
+        return start_in_thread(completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window))
+
+    return start
+
+
+@pytest.fixture
+def sglang(tiny_model, start_in_thread):
     """A factory of servers that speak SGLang's API, with a fault; gives (address, server)."""
-    servers = []
-
-    def start(fault=None, **options):
-        server = sglang_server.serve(str(tiny_model), fault, **options)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return lambda fault=None, **options: start_in_thread(sglang_server.serve(str(tiny_model), fault, **options))
