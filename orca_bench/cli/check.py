@@ -28,13 +28,21 @@ from orca_bench.errors import UserError
     "--rules",
     type=options.PATH,
     metavar="FILE",
-    help="YAML file of the rules: level, smallest_loss, floors, tasks, max_overlap.",
+    help="YAML file of the rules: level, smallest_loss, floors, tasks, max_overlap, max_log_probability_change.",
 )
 @click.option(
     "--max-overlap",
     type=click.IntRange(min=0),
     metavar="N",
     help="Fail a task of which more than N questions are in the training records of RESULT.  [default: only warn of them]",
+)
+@click.option(
+    "--max-log-probability-change",
+    "max_change",
+    type=float,
+    metavar="NATS",
+    help="Fail a task where the log-probability of an answer differs by more than NATS from that of the one baseline: for "
+    "results of the same model, as 1e-3 in float32.  [default: do not compare them]",
 )
 @click.option("--summary", type=options.PATH, metavar="FILE", help="Write a summary in Markdown to this file.")
 @click.option("--junit", type=options.PATH, metavar="FILE", help="Write JUnit XML to this file.")
@@ -57,6 +65,7 @@ def command(
     baselines: tuple[str, ...],
     rules: Path | None,
     max_overlap: int | None,
+    max_change: float | None,
     summary: Path | None,
     junit: Path | None,
     annotations: bool | None,
@@ -70,17 +79,19 @@ def command(
     tell (token ids) is not compared, and the output says so.
 
     A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
-    `smallest_loss` points, if its score is below a floor, or if more of its questions are in the training records than
-    --max-overlap allows. Results of another protocol, other rows or another limit, unfinished results and edited results are
-    not comparable, and fail; so does a task that the baseline has and RESULT lacks. The output names what was not compared.
-    With several baselines a loss must also be larger than the differences between seeds: two or three baselines show only
-    large losses. Under GitHub Actions the summary is also written to the job's page.
+    `smallest_loss` points, if its score is below a floor, if more of its questions are in the training records than
+    --max-overlap allows, or if a log-probability changed by more than --max-log-probability-change. Results of another
+    protocol, other rows or another limit, unfinished results and edited results are not comparable, and fail; so does a task
+    that the baseline has and RESULT lacks. The output names what was not compared. With several baselines a loss must also be
+    larger than the differences between seeds: two or three baselines show only large losses. Under GitHub Actions the summary
+    is also written to the job's page.
 
     \b
       orca-bench check mini --baseline mini-untrained
       orca-bench check runs/mini/results/orca.json --baseline results/baselines
       orca-bench check new.json --baseline old.json --rules gate.yaml --summary gate.md --junit gate.xml
       orca-bench check b/orca --baseline a/orca --max-overlap 0
+      orca-bench check new.json --baseline old.json --max-log-probability-change 1e-3
 
     \b
     Rules, with their defaults:
@@ -89,6 +100,7 @@ def command(
       floors: {}          # points by task: {hellaswag: 60}, in `tasks` or not; of a task where less is better, the most
       tasks: all          # all of the baseline, or a list of those that are compared
       max_overlap: null   # questions of a task that may be in the training records; null only warns of them
+      max_log_probability_change: null   # nats, in any question, beside one baseline of the same model; null does not look
     """
     import json
     from dataclasses import replace
@@ -96,7 +108,7 @@ def command(
     from orca_bench.cli.console import console, next_step
     from orca_bench.files import catch_write_errors, write_text
     from orca_bench.report import gate, gate_formats, gate_terminal
-    from orca_bench.report.gate_rules import read_rules
+    from orca_bench.report.gate_rules import allowed_change, read_rules
     from orca_bench.results import reading
     from orca_bench.results.output_files import check_output_file
 
@@ -108,6 +120,9 @@ def command(
     gate_rules = read_rules(rules, {name for file in (result_file, *baseline_files) for name in file.result.tasks})
     if max_overlap is not None:
         gate_rules = replace(gate_rules, max_overlap=max_overlap)
+    if max_change is not None:
+        allowed_nats = allowed_change(max_change, "--max-log-probability-change")
+        gate_rules = replace(gate_rules, max_log_probability_change=allowed_nats)
     gate_report = gate.check(result_file, baseline_files, gate_rules)
     if summary:
         write_text(summary, gate_formats.to_markdown(gate_report, max_questions))

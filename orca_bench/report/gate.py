@@ -1,10 +1,11 @@
 """A result and its baselines in, a yes or no out: has this change made the model worse, and on which questions?
 
 A task fails where its loss against the baseline is significant (paired, corrected over the tasks) and at least as large as the
-rules' smallest loss, where it is below a floor, or where more of its questions are in the training records than the rules allow
-(gate_overlap.py). What cannot be compared fails too: a gate that passes results on other rows is worse than none
-(gate_comparability.py). Several baselines are runs of one recipe that differ in their seed: then a loss must also exceed the
-spread over seeds (stats/seed_tests.py). The notes name what was not examined.
+rules' smallest loss, where it is below a floor, where more of its questions are in the training records than the rules allow
+(gate_overlap.py), or where log-probabilities changed by more (gate_log_probabilities.py). What cannot be compared fails too: a
+gate that passes results on other rows is worse than none (gate_comparability.py). Several baselines are runs of one recipe that
+differ in their seed: then a loss must also exceed the spread over seeds (stats/seed_tests.py). The notes name what was not
+examined.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from orca_bench.report.gate_comparability import (
     unexamined_notes,
     why_not_compared,
 )
+from orca_bench.report.gate_log_probabilities import TaskLogProbabilities, change_text, compare_log_probabilities
+from orca_bench.report.gate_lost_questions import LostQuestion, lost_questions_of
 from orca_bench.report.gate_overlap import overlap_warnings, too_much_overlap
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_in_unit, format_p
 from orca_bench.results.harness_summary import follows_from_questions, question_values
-from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.task_facts import all_tasks_and_those_of, report_scale
 from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.stats.detectable_losses import detectable_loss, seed_detectable_loss
-from orca_bench.stats.log_likelihoods import LOG_LIKELIHOOD_AGGREGATIONS
 from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.numbers import estimate_numbers
 from orca_bench.stats.paired_tests import Difference
@@ -51,17 +52,10 @@ Outcome = Literal[
     "not comparable",
     "missing",
     "overlap",
+    "changed",
 ]
 #: The outcomes with which a task fails.
-FAILURES: tuple[Outcome, ...] = ("worse", "below the floor", "not comparable", "missing", "overlap")
-
-
-@dataclass(frozen=True)
-class LostQuestion:
-    """A question whose score fell, as the baseline and as the result have it."""
-
-    baseline_question: Question
-    result_question: Question
+FAILURES: tuple[Outcome, ...] = ("worse", "below the floor", "not comparable", "missing", "overlap", "changed")
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,8 @@ class GateReport:
     """The verdict of the gate.
 
     `obstacles` forbid comparing the results, `warnings` name questions that are in training records, by title of a task or name
-    of a file, and `notes` say what was not examined.
+    of a file, and `notes` say what was not examined. `log_probabilities` are those of each task where the rules look at them,
+    also of results with obstacles.
     """
 
     baseline: str
@@ -140,6 +135,7 @@ class GateReport:
     obstacles: list[Obstacle]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    log_probabilities: list[TaskLogProbabilities] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -150,7 +146,8 @@ class GateReport:
 def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules) -> GateReport:
     """Check a result against its baselines; lost questions are named in comparison with the first of them.
 
-    Raises UserError where one file is given twice, and where two results have nothing in common.
+    Raises UserError where one file is given twice, where two results have nothing in common, and where log-probabilities are to
+    be compared with several baselines.
     """
     refuse_repeated_files(result, baselines)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
@@ -164,12 +161,22 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     obstacles = obstacles_to_comparison(result, baselines)
     if not examined_tasks:
         obstacles.append(Obstacle("no task is held: the baseline has none"))
-    report = functools.partial(GateReport, label, len(baselines), rules)
+    log_probabilities = compare_log_probabilities(result, baselines, compared_tasks, rules)
+    report = functools.partial(GateReport, label, len(baselines), rules, log_probabilities=log_probabilities)
     if obstacles:
         return report([], obstacles)
     comparisons = _compare_tasks(result, baselines, compared_tasks, rules)
+    change_by_task = {each.name: change_text(each) for each in log_probabilities if each.changed_questions}
     verdicts = [
-        _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_tasks)
+        _verdict(
+            task,
+            result,
+            baselines,
+            rules,
+            comparisons.get(task.name),
+            task.name in compared_tasks,
+            change_by_task.get(task.name),
+        )
         for task in examined_tasks
     ]
     warnings = overlap_warnings(result, baselines, examined_tasks)
@@ -303,8 +310,9 @@ def _verdict(
     rules: GateRules,
     comparison: TaskComparison | None,
     is_compared: bool,
+    change_reason: str | None,
 ) -> TaskVerdict:
-    """The verdict on one task; a task that is not compared only has to reach its floor."""
+    """The verdict on one task; a task that is not compared only has to reach its floor. `change_reason` is that of the rule."""
     if task.name not in result.questions_by_task:
         return TaskVerdict(task.name, task.title, "missing", "not in the result")
     result_score = _score_of_questions(task, result)
@@ -322,7 +330,9 @@ def _verdict(
             outcome, reason = "not comparable", f"not comparable: {obstacle_text or _why_no_difference(task, result)}"
     if outcome not in FAILURES and (overlap_reason := too_much_overlap(task.name, result, rules)):
         outcome, reason = "overlap", overlap_reason
-    lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
+    if outcome not in FAILURES and change_reason:
+        outcome, reason = "changed", change_reason
+    lost_questions = lost_questions_of(result, baselines[0], task.name) if is_compared else []
     return TaskVerdict(
         task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions, task.unit
     )
@@ -368,23 +378,3 @@ def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
     if (-points if comparison.unit else round(-points, 2)) >= rules.smallest_loss:
         return "worse", loss_text
     return "tolerated", f"{loss_text}, less than the smallest loss of {rules.smallest_loss:g}"
-
-
-def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:
-    baseline_questions = baseline.questions_by_task[name].questions_by_key if name in baseline.questions_by_task else {}
-    result_questions = result.questions_by_task[name].questions_by_key
-    sign = _better_score_sign(result, name)
-    return [
-        LostQuestion(baseline_questions[question_key], result_questions[question_key])
-        for question_key in baseline_questions
-        if question_key in result_questions
-        and sign * result_questions[question_key].score < sign * baseline_questions[question_key].score
-    ]
-
-
-def _better_score_sign(result: ResultFile, name: str) -> int:
-    """1 where a question's score is better the higher it is, as a log-likelihood is whatever its perplexity; else -1."""
-    entry = result.result.tasks.get(name)
-    if not isinstance(entry, HarnessTaskResult) or entry.higher_is_better:
-        return 1
-    return 1 if entry.harness.aggregation in LOG_LIKELIHOOD_AGGREGATIONS else -1

@@ -11,7 +11,8 @@ from typing import TypeAlias
 from xml.etree import ElementTree
 
 from orca_bench.report.gate import GateReport, TaskVerdict
-from orca_bench.report.gate_questions import question_lines
+from orca_bench.report.gate_log_probabilities import TaskLogProbabilities
+from orca_bench.report.gate_questions import changed_question_lines, question_blocks, question_lines
 from orca_bench.report.gate_sentence import gate_sentence
 from orca_bench.report.gate_terminal import cell_texts
 from orca_bench.report.grid import column_unit, display_text, printable_text
@@ -40,12 +41,10 @@ def to_markdown(report: GateReport, max_questions: int | None) -> str:
             f"Δ is now minus baseline in {unit}, ± its standard error. Finds ≥: the smallest true loss, in {unit}, that is "
             "found four times in five; none: not even a fall to 0.",
         ]
-    for verdict in report.verdicts:
-        if not verdict.passed and verdict.lost_questions and max_questions != 0:
-            question_texts = question_lines(verdict, max_questions)
-            lines += ["", f"<details><summary>{html.escape(display_text(question_texts[0]))}</summary>", ""]
-            lines += [f"- `{display_text(text.strip()).replace('`', chr(39))}`" for text in question_texts[1:]]
-            lines += ["", "</details>"]
+    for heading, *question_texts in question_blocks(report, max_questions):
+        lines += ["", f"<details><summary>{html.escape(display_text(heading))}</summary>", ""]
+        lines += [f"- `{display_text(text.strip()).replace('`', chr(39))}`" for text in question_texts]
+        lines += ["", "</details>"]
     lines += [line for warning in report.warnings for line in ("", f"⚠️ {markdown_line(warning)}")]
     lines += [line for note in report.notes for line in ("", markdown_line(note))]
     return "\n".join(lines) + "\n"
@@ -61,13 +60,19 @@ def to_junit(report: GateReport, max_questions: int | None) -> str:
         "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failure_count), errors="0"
     )
     case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name="comparable")
+    changed_lines_by_task = {
+        task.name: changed_question_lines(task, max_questions) for task in report.log_probabilities
+    }
     if report.obstacles:
-        ElementTree.SubElement(case_element, "failure", message=_valid_xml("; ".join(map(str, report.obstacles))))
+        message = _valid_xml("; ".join(map(str, report.obstacles)))
+        failure_element = ElementTree.SubElement(case_element, "failure", message=message)
+        failure_element.text = _valid_xml("\n".join(line for lines in changed_lines_by_task.values() for line in lines))
     for verdict in report.verdicts:
         case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name=verdict.title)
         if not verdict.passed:
             failure_element = ElementTree.SubElement(case_element, "failure", message=_valid_xml(verdict.reason))
-            failure_element.text = _valid_xml("\n".join(question_lines(verdict, max_questions)))
+            lines = question_lines(verdict, max_questions) + changed_lines_by_task.get(verdict.name, [])
+            failure_element.text = _valid_xml("\n".join(lines))
     ElementTree.indent(suite_element)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite_element, encoding="unicode") + "\n"
 
@@ -86,7 +91,7 @@ def to_annotations(report: GateReport) -> list[str]:
 
 def to_json(report: GateReport) -> _Json:
     """All facts, fractions of 1 (of a metric with a `unit` numbers in it); with every lost question."""
-    return {
+    report_json: _Json = {
         "passed": report.passed,
         "headline": gate_sentence(report),
         "reasons": [str(obstacle) for obstacle in report.obstacles],
@@ -94,6 +99,9 @@ def to_json(report: GateReport) -> _Json:
         "notes": report.notes,
         "tasks": [_verdict_json(verdict) for verdict in report.verdicts],
     }
+    if report.rules.max_log_probability_change is not None:
+        report_json["log_probabilities"] = [_log_probabilities_json(task) for task in report.log_probabilities]
+    return report_json
 
 
 def _emoji(passed: bool) -> str:
@@ -150,6 +158,25 @@ def _verdict_json(verdict: TaskVerdict) -> _Json:
             for question in verdict.lost_questions
         ],
     } | ({"unit": verdict.unit} if verdict.unit else {})
+
+
+def _log_probabilities_json(task: TaskLogProbabilities) -> _Json:
+    """One task's log-probabilities, nats; of a question that has another number of them, only the question."""
+    return {
+        "task": task.name,
+        "questions": task.question_count,
+        "largest_change": _finite(task.largest_change),
+        "changed": [
+            {
+                "task": question.result_question.task,
+                "row": question.result_question.row,
+                "answer": question.answer_index,
+                "before": None if question.answer_index is None else question.baseline_log_probability,
+                "after": None if question.answer_index is None else question.result_log_probability,
+            }
+            for question in task.changed_questions
+        ],
+    }
 
 
 def _finite(number: float | None, factor: float = 1) -> float | None:

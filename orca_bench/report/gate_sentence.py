@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca_bench.report.gate import GateReport, Outcome, TaskComparison, TaskVerdict
+from orca_bench.report.gate_log_probabilities import unchanged_text
 from orca_bench.report.grid import format_detectable, format_in_unit
 
 _MAX_NAMED_TASKS = 3  # more tasks are counted, not named
@@ -60,7 +61,10 @@ def _passing_clauses(report: GateReport) -> list[str]:
         clauses.append(f"{_differences_text(within_seeds)} {verb} within what these seeds differ by")
     if tolerated := _with_outcome(report, "tolerated"):
         clauses.append(f"worse by less than that: {_differences_text(tolerated)}")
-    return clauses + _detectable_clauses(_with_outcome(report, "no loss shown"), len(compared))
+    clauses += _detectable_clauses(_with_outcome(report, "no loss shown"), len(compared))
+    if report.rules.max_log_probability_change is not None:
+        clauses.append(unchanged_text(report.log_probabilities))
+    return clauses
 
 
 def _detectable_clauses(verdicts: Sequence[TaskVerdict], compared_count: int) -> list[str]:
@@ -116,7 +120,8 @@ def _failing_clauses(report: GateReport) -> list[str]:
             text = f"{_tasks_text(worse, len(report.verdicts))}, most on {_differences_text([worst])}"
         clauses.append(f"worse than {report.baseline} on {text}")
     clauses += [f"{verdict.title} {verdict.reason}" for verdict in _with_outcome(report, "below the floor")]
-    clauses += [f"{verdict.title}: {verdict.reason}" for verdict in _with_outcome(report, "overlap")]
+    for outcome in ("overlap", "changed"):
+        clauses += [f"{verdict.title}: {verdict.reason}" for verdict in _with_outcome(report, outcome)]
     clauses += [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "missing")]
     return clauses + [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "not comparable")]
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_comparability import Obstacle
-from orca_bench.report.gate_questions import question_lines
+from orca_bench.report.gate_questions import question_blocks
 from orca_bench.report.gate_sentence import closing_line, format_loss, gate_sentence
 from orca_bench.report.grid import column_unit, display_text, format_in_unit, format_p
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
+    from rich.text import Text
 
 _DIFFERENCE, _LOSS = "Δ ± error", "finds ≥"
 _HEADINGS = ("", "Task", "baseline", "now", _DIFFERENCE, "p", _LOSS, "fell", "verdict")
@@ -49,6 +50,7 @@ class _Terminal:
             yield Text(display_text(f"failed: not comparable with {report.baseline}"), style=style)
             for obstacle in report.obstacles:
                 yield from (Text(line) for line in _obstacle_lines(obstacle, width))
+            yield from self._question_texts()
             return
         yield Text(_wrapped(gate_sentence(report), width, ""), style=style)
         if not report.verdicts:
@@ -58,21 +60,22 @@ class _Terminal:
         yield table
         for line in _legend(report, headings, width):
             yield Text(_wrapped(line, width, "  "), style="dim")
-        lines = [
-            line
-            for verdict in report.verdicts
-            if not verdict.passed
-            for line in question_lines(verdict, self.max_questions)
-        ]
-        yield from (Text(display_text(line), style="dim") for line in lines)
-        if any(line.startswith("  … ") for line in lines):
-            yield Text("(--questions all names every one)", style="dim")
+        yield from self._question_texts()
         for warning in report.warnings:
             yield Text(_wrapped(f"! {warning}", width, "  "), style="yellow")
         for note in report.notes:
             yield Text(_wrapped(f"• {note}", width, "  "), style="dim")
         yield Text("")
         yield Text(display_text(closing_line(report)), style=style)
+
+    def _question_texts(self) -> Iterator[Text]:
+        """The questions that fell or changed, a line each."""
+        from rich.text import Text
+
+        lines = [line for block in question_blocks(self.report, self.max_questions) for line in block]
+        yield from (Text(display_text(line), style="dim") for line in lines)
+        if any(line.startswith("  … ") for line in lines):
+            yield Text("(--questions all names every one)", style="dim")
 
 
 def _obstacle_lines(obstacle: Obstacle, width: int) -> Iterator[str]:
