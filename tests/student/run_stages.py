@@ -50,6 +50,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has gone: `… --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from content_hashes import FileHashes, differing_files, hash_files, is_run
 from pydantic import BaseModel, ValidationError
 from recorded_inputs import is_recorded, recorded_difference, records_input, unfinished_reason
-from stage_list import CommandLine, Stage, StageList, parse_command
+from stage_list import Stage, StageList, is_within, parse_command
 
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, read_json, write_json
@@ -107,79 +107,82 @@ def examine(stage: Stage, stage_list: StageList, examinations: dict[str, Examina
     return _examine_outputs(stage)
 
 
+@dataclass(frozen=True)
+class _Changes:
+    """What is other than when a stage began: its commands, or of the paths that it needs these files (of each the first)."""
+
+    has_other_commands: bool
+    files: tuple[Path, ...]
+
+    def __bool__(self) -> bool:
+        return self.has_other_commands or bool(self.files)
+
+    def __str__(self) -> str:
+        texts = ["its commands have changed"] if self.has_other_commands else []
+        return "; ".join([*texts, *(f"{file} has changed" for file in self.files)])
+
+
 def _examine_outputs(stage: Stage) -> Examination:
     state = read_state(stage)
-    needs = _hash_all(stage.needs)
-    changes = [] if state is None else _changes_since(state, stage, needs)
-    missing = [output for output in stage.gives if not Path(output).exists()]
+    changes = _Changes(False, ()) if state is None else _changes_since(state, stage)
+    outputs = list(map(Path, stage.gives))
+    missing = [output for output in outputs if not output.exists()]
     try:
-        reasons = [unfinished_reason(Path(output)) for output in stage.gives if Path(output).exists()]
+        unfinished = [reason for output in outputs if output.exists() and (reason := unfinished_reason(output))]
     except UserError as error:  # a result that cannot be read
         return _stale(stage, str(error))
-    unfinished = [reason for reason in reasons if reason is not None]
-    if len(missing) == len(stage.gives):
+    if len(missing) == len(outputs):
         return Examination(Standing.NEW)
     if missing or unfinished:
         if changes:
-            return _stale(stage, "; ".join(changes))
+            return _stale(stage, str(changes))
         return Examination(Standing.UNFINISHED, "; ".join([*unfinished, *(f"{path} is missing" for path in missing)]))
     if state is not None and state.gives is not None:
-        damaged = [place for output in stage.gives for place in _changed_places(output, state.gives, "{} is damaged")]
-        if not damaged and not changes:
+        damaged_files = _changed_files(stage.gives, state.gives)
+        if not damaged_files and not changes:
             return Examination(Standing.DONE)
-        if damaged and not _has_right_results_only(stage):
-            return _stale(
-                stage, "; ".join(damaged + changes), [Path(place.split(" is damaged")[0]) for place in damaged]
-            )
+        if damaged_files and not _gives_results_alone(stage):
+            names = ", ".join(map(str, damaged_files))
+            return _stale(stage, f"{names} is damaged: not as the stage wrote it", damaged_files)
     return _examine_records(stage, changes)
 
 
-def _examine_records(stage: Stage, changes: list[str]) -> Examination:
+def _examine_records(stage: Stage, changes: _Changes) -> Examination:
     """By what whole outputs record themselves: done where all say the right inputs."""
     commands = [parse_command(command, stage.name) for command in stage.commands]
+    changed_needs = [
+        Path(needed) for needed in stage.needs if any(is_within(str(file), needed) for file in changes.files)
+    ]
     differences: list[str] = []
-    changed_needs = [needed for needed in stage.needs if any(change.startswith(needed) for change in changes)]
     for output in map(Path, stage.gives):
-        command = _command_that_records(commands, output)
-        if command is None or not all(records_input(command, Path(needed)) for needed in changed_needs):
-            return _stale(stage, "; ".join(changes) or f"nothing says what {output} was made from")
-        if difference := recorded_difference(command, output):
-            differences.append(difference)
+        records_all = all(
+            is_recorded(command, output) and all(records_input(command, needed) for needed in changed_needs)
+            for command in commands
+        )
+        if not records_all:
+            return _stale(stage, str(changes) or f"nothing says what {output} was made from")
+        differences_by_command = [recorded_difference(command, output) for command in commands]
+        if all(differences_by_command):  # it is no command's output
+            differences += filter(None, differences_by_command[:1])
     if differences:
-        return _stale(stage, "; ".join([*changes, *differences]))
+        return _stale(stage, "; ".join([*filter(None, [str(changes)]), *differences]))
     write_end(stage)
     return Examination(Standing.DONE, "by what its output records")
 
 
-def _has_right_results_only(stage: Stage) -> bool:
-    """Whether all outputs are results, which have a hash of themselves: a later one is no damaged one."""
-    return all(output.endswith((".json", ".questions.jsonl")) for output in stage.gives) and any(
-        command.startswith("orca-bench eval ") for command in stage.commands
-    )
+def _gives_results_alone(stage: Stage) -> bool:
+    """Whether all outputs are those of evaluations, which have a hash of themselves: a later one is no damaged one."""
+    return all(command.startswith("orca-bench eval ") for command in stage.commands)
 
 
-def _command_that_records(commands: list[CommandLine], output: Path) -> CommandLine | None:
-    """The command whose output says itself what it was made from; None where no command's does."""
-    recording = [command for command in commands if is_recorded(command, output)]
-    return recording[0] if len(recording) == len(commands) == 1 else None
+def _changes_since(state: StageState, stage: Stage) -> _Changes:
+    return _Changes(state.commands != stage.commands, tuple(_changed_files(stage.needs, state.needs)))
 
 
-def _changes_since(state: StageState, stage: Stage, needs: dict[str, FileHashes]) -> list[str]:
-    """What is other than when the stage began: its commands, and the files that it needs."""
-    changes = [] if state.commands == stage.commands else ["its commands have changed"]
-    changes += [f"{needed} is new" for needed in needs if needed not in state.needs]
-    return changes + [
-        place
-        for needed in needs
-        if needed in state.needs
-        for place in _changed_places(needed, state.needs, "{} has changed")
-    ]
-
-
-def _changed_places(path: str, hashes_by_path: dict[str, FileHashes], text: str) -> list[str]:
-    """The first file of a path that is other than written down, put into `text`; empty where all are the same."""
-    files = differing_files(hash_files(Path(path)), hashes_by_path.get(path, {}))
-    return [text.format(Path(path) / files[0])] if files else []
+def _changed_files(paths: list[str], hashes_by_path: dict[str, FileHashes]) -> list[Path]:
+    """Of each path the first file that is other than written down."""
+    files_by_path = {path: differing_files(hash_files(Path(path)), hashes_by_path.get(path, {})) for path in paths}
+    return [Path(path) / files[0] for path, files in files_by_path.items() if files]
 
 
 def _stale(stage: Stage, reason: str, damaged_files: list[Path] | None = None) -> Examination:

@@ -11,6 +11,7 @@ import pytest
 from finished_runs import make_run
 from recorded_inputs import command_parameters
 from stage_list import parse_command, read_stage_list
+from stage_state import examine
 from waiting import PATIENCE_S, eventually
 
 from orca_bench.files import file_sha256
@@ -168,7 +169,7 @@ def test_a_damaged_output_is_named_and_written_again(job):
     job.programs()
     (job.work / "a.txt").write_text("ONE?")
     done = job()
-    assert "first                    again: a.txt is damaged" in done.stdout
+    assert "first                    again: a.txt is damaged: not as the stage wrote it" in done.stdout
     assert job.programs() == ["a.txt"] and (job.work / "a.txt").read_text() == "ONE\n"
 
 
@@ -229,6 +230,24 @@ def test_a_training_that_was_done_by_hand_counts_by_its_manifest(job):
     (run / "manifest.json").write_text(json.dumps({"status": "interrupted", "orca_bench": "0"}))
     (job.work / "stages" / "only.json").unlink()
     assert "only — goes on: runs/tiny is interrupted" in job("--list").stdout
+
+
+def test_of_a_damaged_run_the_model_alone_is_renamed(job, monkeypatch):
+    run = make_run(job.work, records=[])
+    (run / "model" / "config.json").write_text('{"dtype": "float32"}')
+    (run / "model" / "model.safetensors").write_text("weights")
+    (run / "metrics.jsonl").write_text("{}")
+    write_list(job, "orca-bench train runs/tiny/draft.yaml", [], ["runs/tiny"])
+    assert "only — done" in job("--list").stdout
+    (run / "model" / "README.md").write_text("a card with scores")
+    assert "only — done" in job("--list").stdout, "publish writes the card there"
+    (run / "model" / "model.safetensors").write_text("others")
+    assert "only — again: runs/tiny/model/model.safetensors is damaged" in job("--list").stdout
+    monkeypatch.chdir(job.work)
+    stage_list = read_stage_list(job.list_file)
+    assert examine(stage_list.stages[0], stage_list, {}).paths_to_move == (Path("runs/tiny/model"),)
+    (run / "metrics.jsonl").write_text("")
+    assert examine(stage_list.stages[0], stage_list, {}).paths_to_move == (Path("runs/tiny"),)
 
 
 def test_an_evaluation_that_was_done_by_hand_counts_by_its_result(job, command_in, tiny_model):

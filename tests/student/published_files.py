@@ -1,0 +1,138 @@
+"""Runs, results and models in; out, in a folder, what of them is small and may stand in a repository.
+
+    python tests/student/published_files.py --to published --run runs/mine --result runs/mine/results/orca.json --name mine-orca \
+        --weights runs/mine/model
+
+Of a run: recipe, manifest, curves, and the metrics of each step (compressed). Of a result: the file itself and its questions
+(compressed), without the texts that a benchmark or a model wrote; scores, choices, log-probabilities, rows and clusters stay, so
+that every comparison can be computed again. Of models: the hashes of their weights, never the weights. Its own module because
+`publish` writes everything of one model for its readers, texts included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+from orca_bench.errors import UserError
+from orca_bench.files import file_sha256, make_writable_folder, open_text_replacement, write_json
+from orca_bench.results.models import Question, question_from_json
+from orca_bench.results.reading import questions_path_for, read_result, read_with_questions
+from orca_bench.results.writing import write_result
+from orca_bench.train.run_folder import Run
+
+#: What a question may hold texts in: a right answer, a model's own, and what was cut off it.
+_TEXT_FIELDS = ("prediction", "gold", "answers", "whole")
+_WEIGHT_PATTERNS = ("*.safetensors", "*.gguf")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--run", type=Path, action="append", default=[], metavar="DIR", help="the folder of a run")
+    parser.add_argument("--result", type=Path, action="append", default=[], metavar="FILE")
+    parser.add_argument("--name", action="append", default=[], help="of each --result, without .json, in their order")
+    parser.add_argument(
+        "--weights", type=Path, action="append", default=[], metavar="PATH", help="model folder or file"
+    )
+    options = parser.parse_args()
+    try:
+        if len(options.name) != len(options.result):
+            raise UserError(f"{len(options.result)} results and {len(options.name)} names", where="--name")
+        make_writable_folder(options.to)
+        for run_folder in options.run:
+            publish_run(Run(run_folder), options.to)
+        for path, name in zip(options.result, options.name, strict=True):
+            publish_result(path, options.to / f"{name}.json")
+        if options.weights:
+            write_json(options.to / "weights.json", weight_hashes(options.weights))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def publish_run(run: Run, folder: Path) -> None:
+    """Copy the small files of a run, each with the run's name before its own. Raises UserError for a run that is not finished."""
+    if run.status != "finished":
+        raise UserError(f"is {run.status}, not finished", where=run.folder)
+    name = run.folder.name
+    check_no_private_path(run.manifest, run.manifest_file)
+    for source in (run.recipe_file, run.manifest_file, run.curves_file):
+        shutil.copyfile(source, folder / f"{name}.{source.name}")
+    with open_text_replacement(folder / f"{name}.metrics.jsonl.gz") as handle:
+        handle.write(run.metrics_file.read_text(encoding="utf-8"))
+
+
+def publish_result(path: Path, published_path: Path) -> None:
+    """Write a result and its questions without texts. The hashes in it are those of the files that are written.
+
+    Raises UserError where the questions are not beside the result, or are not its own.
+    """
+    questions = [
+        question_without_texts(question)
+        for task_questions in read_with_questions(path).questions_by_task.values()
+        for question in task_questions.questions_by_key.values()
+    ]
+    result = read_result(path)
+    check_no_private_path(result.to_json(), path)
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        temporary_path = Path(temporary_folder) / published_path.name
+        write_result(temporary_path, result, questions)
+        shutil.copyfile(temporary_path, published_path)
+        questions_text = questions_path_for(temporary_path).read_text(encoding="utf-8")
+    with open_text_replacement(Path(f"{questions_path_for(published_path)}.gz")) as handle:
+        handle.write(questions_text)
+
+
+def question_without_texts(question: Question) -> Question:
+    """The question without its fields that hold a text; of a text task the list of answers is empty."""
+    content = question.to_json()
+    for field_name in _TEXT_FIELDS:
+        if holds_text(content.get(field_name)):
+            del content[field_name]
+    content.setdefault("answers", [])
+    for field_name in ("ran_out", "greedy"):
+        if not content["answers"]:
+            content.pop(field_name, None)
+    return question_from_json(content)
+
+
+def holds_text(json_value: Any) -> bool:
+    """Whether a JSON value is a text, or has one in it."""
+    if isinstance(json_value, dict):
+        return any(map(holds_text, json_value.values()))
+    return any(map(holds_text, json_value)) if isinstance(json_value, list) else isinstance(json_value, str)
+
+
+def check_no_private_path(content: Any, where: Path) -> None:
+    """Raise UserError where a JSON value has the path of a folder of this machine."""
+    if isinstance(content, str) and content.startswith("/") and Path(content).exists():
+        raise UserError(
+            f"names {content}, a path of this machine", where=where, hint="name files relative to the folder"
+        )
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    for value in values:
+        check_no_private_path(value, where)
+
+
+def weight_hashes(paths: list[Path]) -> dict[str, str]:
+    """The SHA-256 of each file of weights, by its path; raises UserError where a path has none."""
+    hash_by_path: dict[str, str] = {}
+    for path in paths:
+        files = [path] if path.is_file() else sorted(file for each in _WEIGHT_PATTERNS for file in path.glob(each))
+        if not files:
+            raise UserError("no weights are here", where=path)
+        hash_by_path |= {file.as_posix(): file_sha256(file) for file in files}
+    return hash_by_path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
