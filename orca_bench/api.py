@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
-from orca_bench.question_limit import LimitJson
+from orca_bench.question_limit import Limit
 
 if TYPE_CHECKING:
     from orca_bench import hub
@@ -100,7 +100,7 @@ def evaluate(
     few_shot: str | None = None,
     benchmarks: str | Path | None = None,
     benchmarks_revisions: str | Sequence[str] = (),
-    limit: LimitJson = None,
+    limit: Limit = None,
     max_new_tokens: str | Sequence[str] = (),
     engine: EngineConfig | None = None,
     dtype: str = "auto",
@@ -118,12 +118,13 @@ def evaluate(
     `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, chat, plain, or both
     (leaderboard and orca). `system` is a system message, as an id of the Orca paper or a text; None is the protocol's own choice:
     message 5 under orca, none under chat. `few_shot`, under chat, is turns or one-turn. `benchmarks` is a folder of rows, `mini:`
-    for the embedded suite, None for the hub, with `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of
-    each task (of each MMLU subject), `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
-    `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
-    one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. `data_report`, a file of
-    `orca-bench data check` or `none`, marks the questions that are in the training records; by default it is that of the
-    model's folder. `log_samples` is a folder for lm-eval's own files of results and samples; empty means one beside the result.
+    for the embedded suite, None for the hub, with `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions
+    of each task (of each MMLU subject), a number or numbers by task; `max_new_tokens` (`TASK=N`) is the most tokens of a task's
+    answers. `engine` is `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a
+    file, `out` or one below `runs`, task by task, and answers are stored, so that the same call continues after a stop.
+    `data_report`, a file of `orca-bench data check` or `none`, marks the questions that are in the training records; by default
+    it is that of the model's folder. `log_samples` is a folder for lm-eval's own files of results and samples; empty means one
+    beside the result.
     Raises Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the
     returned mapping is empty.
     """

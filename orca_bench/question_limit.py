@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from orca_bench.errors import UserError, Where
-from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, task_facts
+from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, is_suite_spelling, task_facts
 
 #: As it stands in a result file: all questions, N of each task, or N by task, of those that have a limit.
 LimitJson = int | Mapping[str, int] | None
@@ -25,10 +26,15 @@ _HINT = "give N, TASK=N or TASK=all, with N of 1 or more"
 
 @dataclass(frozen=True)
 class QuestionLimit:
-    """The most questions of each task: `count_by_task` where tasks differ, in the suite's order, else `count`; None is all."""
+    """The most questions of each task: `count_by_task` where tasks differ, else `count`; None is all.
+
+    `count_by_task` is in the suite's order; tasks that the suite does not have follow by name. `other_count` is the limit
+    of a task that `count_by_task` does not name: of lm-eval, which has thousands.
+    """
 
     count: int | None = None
     count_by_task: tuple[tuple[str, int | None], ...] = ()
+    other_count: int | None = field(default=None, compare=False)
 
     @classmethod
     def of_file(cls, limit_json: LimitJson, task_names: Collection[str]) -> QuestionLimit:
@@ -91,7 +97,19 @@ class QuestionLimit:
 
     def of_task(self, task_name: str) -> int | None:
         """The most questions of a task (of each MMLU subject); None is all."""
-        return dict(self.count_by_task).get(task_name) if self.count is None else self.count
+        return dict(self.count_by_task).get(task_name, self.other_count) if self.count is None else self.count
+
+    @property
+    def other_task_names(self) -> list[str]:
+        """The tasks that it names and the suite does not have."""
+        return [task_name for task_name, _ in self.count_by_task if task_name not in TASK_BY_NAME]
+
+    def with_tasks(self, task_names: Iterable[str]) -> QuestionLimit:
+        """The same limit with a number for each of these tasks, so that a result file says it of each that it has."""
+        if not self.count_by_task:
+            return self
+        counts = dict(self.count_by_task) | {task_name: self.of_task(task_name) for task_name in task_names}
+        return _limit_of_tasks(counts, self.other_count)
 
     def to_json(self) -> int | dict[str, int] | None:
         """The limit as it stands in a result file."""
@@ -108,38 +126,63 @@ class QuestionLimit:
         return [(task_name, count) for task_name, count in self.count_by_task if count != self._common_count]
 
 
-def limit_from_json(limit_json: LimitJson, where: Where = "--limit") -> QuestionLimit:
-    """The limit of a Python call. Raises UserError for an unknown task and for no positive integer."""
+#: As a Python call takes it.
+Limit: TypeAlias = QuestionLimit | LimitJson
+
+
+def limit_from_json(limit_json: Limit, where: Where = "--limit", may_name_other_tasks: bool = False) -> QuestionLimit:
+    """The limit of a Python call. Raises UserError for an unknown task and for no positive integer.
+
+    With `may_name_other_tasks` a name that the suite does not have is taken as it stands.
+    """
+    if isinstance(limit_json, QuestionLimit):
+        for name in limit_json.other_task_names:
+            _task_name(name, where, may_name_other_tasks)
+        return limit_json
     if limit_json is None:
         return QuestionLimit()
     if not isinstance(limit_json, Mapping):
         return QuestionLimit(_checked_count(limit_json, limit_json, where))
-    counts = {task_facts(name, where).name: _checked_count(count, count, where) for name, count in limit_json.items()}
-    return _limit_of_tasks({facts.name: counts.get(facts.name) for facts in ALL_TASKS})
+    counts: dict[str, int | None] = {
+        _task_name(name, where, may_name_other_tasks): _checked_count(count, count, where)
+        for name, count in limit_json.items()
+    }
+    return _limit_of_tasks({facts.name: counts.get(facts.name) for facts in ALL_TASKS} | counts)
 
 
-def limit_from_texts(limit_texts: Sequence[str], where: Where = "--limit") -> QuestionLimit:
+def limit_from_texts(
+    limit_texts: Sequence[str], where: Where = "--limit", may_name_other_tasks: bool = False
+) -> QuestionLimit:
     """The limit that some `N`, `TASK=N` and `TASK=all` make together; one of a task counts more than `N`, wherever it stands.
 
-    Raises UserError for another task, for no positive integer, and for two that contradict each other.
+    `may_name_other_tasks` is as in `limit_from_json`. Raises UserError for another task, for no positive integer, and for two
+    that contradict each other.
     """
     counts: dict[str | None, int | None] = {}
     for limit_text in limit_texts:
         name_text, equals_sign, count_text = limit_text.rpartition("=")
-        task_name = task_facts(name_text, where).name if equals_sign else None
+        task_name = _task_name(name_text, where, may_name_other_tasks) if equals_sign else None
         count = None if equals_sign and count_text.strip() == "all" else _count_from_text(count_text, limit_text, where)
         if counts.setdefault(task_name, count) != count:
             raise UserError(f"'{limit_text}' contradicts another limit", where=where, hint="give each task one limit")
     common_count = counts.pop(None, None)
-    return _limit_of_tasks({facts.name: counts.get(facts.name, common_count) for facts in ALL_TASKS})
+    counts_of_tasks = {task_name: count for task_name, count in counts.items() if task_name is not None}
+    return _limit_of_tasks(dict.fromkeys(TASK_BY_NAME, common_count) | counts_of_tasks, common_count)
 
 
-def _limit_of_tasks(count_by_task: Mapping[str, int | None]) -> QuestionLimit:
+def _task_name(name: str, where: Where, may_name_other_tasks: bool) -> str:
+    """The suite's name for a task that a user names; another name as it stands where it may be named, else raises UserError."""
+    may_be_other = may_name_other_tasks and name.strip() and not is_suite_spelling(name)
+    return name.strip() if may_be_other else task_facts(name, where).name
+
+
+def _limit_of_tasks(count_by_task: Mapping[str, int | None], other_count: int | None = None) -> QuestionLimit:
     """One number where all tasks have it, so that the same questions have the same limit however it was written."""
     if len(counts := set(count_by_task.values())) <= 1:
         return QuestionLimit(counts.pop() if counts else None)
-    names = [*TASK_BY_NAME, *(task_name for task_name in count_by_task if task_name not in TASK_BY_NAME)]
-    return QuestionLimit(None, tuple((name, count_by_task[name]) for name in names if name in count_by_task))
+    names = [*TASK_BY_NAME, *sorted(task_name for task_name in count_by_task if task_name not in TASK_BY_NAME)]
+    counts_in_order = tuple((name, count_by_task[name]) for name in names if name in count_by_task)
+    return QuestionLimit(None, counts_in_order, other_count)
 
 
 def _count_from_text(count_text: str, limit_text: str, where: Where) -> int:

@@ -94,3 +94,25 @@ def test_what_is_no_limit_is_refused(texts, message):
     with pytest.raises(UserError) as refusal:
         limit_from_texts(texts)
     assert message in str(refusal.value) and "--limit" in str(refusal.value)
+
+
+def test_tasks_that_the_suite_does_not_have_are_named_where_a_command_takes_them():
+    limit = limit_from_texts(["100", "arc_easy=20", "MMLU=3"], may_name_other_tasks=True)
+    assert [limit.of_task(name) for name in ("arc_easy", "mmlu", "winogrande", "piqa")] == [20, 3, 100, 100]
+    assert limit.other_task_names == ["arc_easy"] and limit.file_suffix == "-limit100-mmlu3-arc_easy20"
+    in_file = limit.with_tasks(["arc_easy", "piqa"]).to_json()
+    assert (in_file["arc_easy"], in_file["piqa"]) == (20, 100)
+    assert QuestionLimit.of_file(in_file, {"piqa", "winogrande"}) == QuestionLimit(100)
+    assert limit_from_json({"arc_easy": 20}, may_name_other_tasks=True).of_task("piqa") is None
+    assert limit_from_json(limit, may_name_other_tasks=True) is limit
+    with pytest.raises(UserError, match="unknown task 'arc_easy'"):
+        limit_from_json(limit)
+    assert QuestionLimit(5).with_tasks(["piqa"]) == QuestionLimit(5)
+    counts = {"piqa": 2, "boolq": 1, "arc_easy": 3}
+    for names in (
+        list(counts),
+        sorted(counts),
+        sorted(counts, reverse=True),
+    ):  # in whatever order a result has its tasks
+        assert str(QuestionLimit.of_file(counts, names)) == "first 3 questions of arc_easy, 1 of boolq, 2 of piqa"
+        assert QuestionLimit.of_file(counts, names) == QuestionLimit.of_file(counts, list(counts))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.question_limit import LimitJson
+from orca_bench.question_limit import QuestionLimit
 
 if TYPE_CHECKING:
     from orca_bench.results.reading import ResultFile
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @options.limit
 @options.overrides
 @click.option("--fresh", is_flag=True, help="Train again; the earlier run becomes mini.old-1.")
-def command(runs: Path, limit: LimitJson, overrides: tuple[str, ...], fresh: bool) -> None:
+def command(runs: Path, limit: QuestionLimit, overrides: tuple[str, ...], fresh: bool) -> None:
     """Train and evaluate the small built-in example, without a network, in minutes on two cores.
 
     Generates a corpus, a tokenizer and small tasks; evaluates a model with random weights; trains it with DeepSpeed
@@ -53,7 +53,7 @@ def command(runs: Path, limit: LimitJson, overrides: tuple[str, ...], fresh: boo
     console.print(f"\nask it something that it was taught: {_example_question(run.folder.name, runs)}")
 
 
-def _evaluate(model: Path, runs: Path, limit: LimitJson) -> ResultFile:
+def _evaluate(model: Path, runs: Path, limit: QuestionLimit) -> ResultFile:
     from orca_bench import api, mini
     from orca_bench.cli.evaluation_display import EvaluationDisplay
     from orca_bench.cli.interrupts import interruptible

@@ -10,7 +10,7 @@ import click
 from orca_bench.cli import options
 from orca_bench.evaluate.engine_config import ENGINE_NAMES
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
-from orca_bench.question_limit import LimitJson
+from orca_bench.question_limit import QuestionLimit
 
 
 @click.command("eval")
@@ -35,7 +35,7 @@ from orca_bench.question_limit import LimitJson
 @options.few_shot
 @options.benchmarks
 @options.benchmarks_revision
-@options.limit
+@options.limit_of_any_task
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
@@ -104,7 +104,7 @@ def command(
     few_shot: str | None,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
-    limit: LimitJson,
+    limit: QuestionLimit,
     dtype: str,
     max_new_tokens: tuple[str, ...],
     runs: Path,

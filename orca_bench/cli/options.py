@@ -67,13 +67,20 @@ tasks: Decorator = click.option(
     + ", ".join(f"{task.name} ({task.shots} examples)" for task in suite.ALL_TASKS)
     + ".",
 )
-limit: Decorator = click.option(
-    "--limit",
-    multiple=True,
-    callback=lambda context, parameter, limit_texts: limit_from_texts(limit_texts).to_json(),
-    metavar="[TASK=]N",
-    help="Use the first N questions of each task (of each MMLU subject), or of TASK; TASK=all: all of them. May be repeated.",
-)
+
+
+def _limit(may_name_other_tasks: bool) -> Decorator:
+    """The option --limit; with `may_name_other_tasks` its names are checked by the command, which knows lm-eval's."""
+    return click.option(
+        "--limit",
+        multiple=True,
+        callback=lambda context, parameter, texts: limit_from_texts(texts, may_name_other_tasks=may_name_other_tasks),
+        metavar="[TASK=]N",
+        help="Use the first N questions of each task (of each MMLU subject), or of TASK; TASK=all: all of them. May be repeated.",
+    )
+
+
+limit, limit_of_any_task = _limit(may_name_other_tasks=False), _limit(may_name_other_tasks=True)
 benchmarks: Decorator = click.option(
     "--benchmarks",
     type=PATH,

@@ -9,7 +9,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.errors import UserError
-from orca_bench.question_limit import LimitJson, limit_from_json
+from orca_bench.question_limit import QuestionLimit
 
 
 @click.command("requests")
@@ -50,7 +50,7 @@ def command(
     system: str | None,
     few_shot: str | None,
     benchmarks: Path | None,
-    limit: LimitJson,
+    limit: QuestionLimit,
     token_ids: bool,
     model: str | None,
     revision: str | None,
@@ -119,8 +119,10 @@ def command(
         ("--few-shot", [] if few_shot is None else [few_shot]),
         ("--benchmarks", [] if benchmarks is None else [benchmarks]),
         ("--benchmarks-revision", benchmarks_revisions),
-        ("--limit", limit_from_json(limit).option_texts),
+        ("--limit", limit.option_texts),
         ("--max-new-tokens", max_new_tokens),
+        ("--model", [model] if model and protocol == "chat" else []),
+        ("--revision", [revision] if revision and protocol == "chat" else []),
     ]
     words = [word for option, values in options_and_values for value in values for word in (option, value)]
     next_step("score", "ANSWERS.jsonl", *words, runs=runs)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
-from orca_bench.question_limit import LimitJson
+from orca_bench.errors import UserError
+from orca_bench.question_limit import QuestionLimit
 
 
 @click.command("score")
@@ -26,6 +27,14 @@ from orca_bench.question_limit import LimitJson
 @options.benchmarks
 @options.benchmarks_revision
 @options.limit
+@click.option(
+    "--model",
+    type=options.MODEL,
+    metavar="MODEL",
+    help="chat: name of a run, model folder, GGUF file or hub id whose chat template the answers were made with; the result "
+    "then has its hash.",
+)
+@options.revision
 @click.option(
     "--cut-at-stop",
     is_flag=True,
@@ -46,7 +55,9 @@ def command(
     few_shot: str | None,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
-    limit: LimitJson,
+    limit: QuestionLimit,
+    model: str | None,
+    revision: str | None,
     cut_at_stop: bool,
     name: str | None,
     max_new_tokens: tuple[str, ...],
@@ -63,12 +74,22 @@ def command(
     `ran_out` (true if the text ended because it reached `max_new_tokens`). A line may leave out the request's strings; if it has
     them, they must be the protocol's. Every request must have its answer. A text is scored as it is. Where the
     leaderboard discarded tokens (`discard` of `requests --token-ids`), `answer` is the text without them and `whole` may be the
-    text with them.
+    text with them. Under chat, --model names the model that answered, so that the result is compared only with results of the
+    same chat template; its weights are not needed.
 
     \b
       orca-bench score answers.jsonl --protocol leaderboard --limit 100
       orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --format json
     """
+    if model and protocol != "chat":
+        raise UserError(
+            f"not an option of --protocol {protocol}, which has no chat template",
+            where="--model",
+            hint="--name names the model in tables",
+        )
+    if revision and not model:
+        raise UserError("without --model there is nothing to be of a revision", where="--revision")
+
     from orca_bench import api, mini
     from orca_bench.cli.console import next_step, progress_console, progress_message
     from orca_bench.cli.result_output import print_results
@@ -94,7 +115,12 @@ def command(
     check_output_file(out, [answers, benchmarks, reported, data_report], may_replace_result=True)
 
     from orca_bench.evaluate import offline_scoring, overlap_marks
+    from orca_bench.models.model_folder import locate_model
 
+    if model:
+        folder_or_id = api.select_model(model, runs, progress_message)
+        model_folder = locate_model(folder_or_id, revision, progress_message, with_weights=False)
+        selection = offline_scoring.with_template_of(selection, model_folder)
     with progress_console.status("reading, matching and scoring answers"):
         offline_scoring.score_answers(
             answers,

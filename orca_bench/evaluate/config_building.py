@@ -17,7 +17,7 @@ from orca_bench.evaluate.engine_config import ENGINE_NAMES, EngineConfig
 from orca_bench.evaluate.protocols import FEW_SHOT_NAMES, REQUEST_PROTOCOLS, default_system_text
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
-from orca_bench.question_limit import LimitJson, limit_from_json
+from orca_bench.question_limit import Limit, limit_from_json
 from orca_bench.suite import is_suite_spelling, task_facts
 from orca_bench.system_messages import system_message
 
@@ -39,7 +39,7 @@ def evaluation_config(
     few_shot: str | None = None,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
-    limit: LimitJson = None,
+    limit: Limit = None,
     max_new_tokens: Sequence[str] = (),
     engine: EngineConfig | None = None,
     dtype: str = "auto",
@@ -64,18 +64,14 @@ def evaluation_config(
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
     tasks, harness_task_names = split_task_names(tasks, protocol)
-    question_limit = limit_from_json(limit)
-    if harness_task_names and question_limit.count_by_task:
-        raise UserError(
-            "limits that differ by task are for tasks of the suite only", where="--limit", hint="give --limit N alone"
-        )
+    question_limit = limit_from_json(limit, may_name_other_tasks=bool(harness_task_names))
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
     system_text = chosen_system_text(system, protocol)
     few_shot = check_few_shot(few_shot, protocol)
     dataset_revisions_by_task, max_new_tokens_by_task = (
         revisions_by_task(benchmarks_revisions, benchmarks),
-        token_limits_by_task(max_new_tokens),
+        token_limits_by_task(max_new_tokens, may_name_other_tasks=bool(harness_task_names)),
     )
 
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
@@ -184,7 +180,7 @@ def request_selection(
     few_shot: str | None = None,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
-    limit: LimitJson = None,
+    limit: Limit = None,
     max_new_tokens: Sequence[str] = (),
 ) -> RequestSelection:
     """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
@@ -335,14 +331,21 @@ def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) ->
     return dataset_revisions_by_task
 
 
-def token_limits_by_task(limit_texts: Sequence[str]) -> dict[str, int]:
-    """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
+def token_limits_by_task(limit_texts: Sequence[str], may_name_other_tasks: bool = False) -> dict[str, int]:
+    """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number.
+
+    With `may_name_other_tasks` a name that the suite does not have is taken as it stands.
+    """
     generation_task_names = [task.name for task in SUITE if task.generates_text]
     max_new_tokens_by_task: dict[str, int] = {}
     for limit_text in limit_texts:
         name_text, _, token_count_text = limit_text.partition("=")
-        task_name = task_facts(name_text, "--max-new-tokens").name if name_text.strip() else ""
-        if task_name not in generation_task_names:
+        is_other = may_name_other_tasks and bool(name_text.strip()) and not is_suite_spelling(name_text)
+        if is_other:
+            task_name = name_text.strip()
+        else:
+            task_name = task_facts(name_text, "--max-new-tokens").name if name_text.strip() else ""
+        if not is_other and task_name not in generation_task_names:
             raise UserError(
                 f"'{limit_text}': {task_name or 'nothing'} is no task whose answers are texts",
                 where="--max-new-tokens",

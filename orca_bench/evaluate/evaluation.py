@@ -21,7 +21,7 @@ from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
 from orca_bench.evaluate.answers.workload import Workload, count_text
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
-from orca_bench.evaluate.harness.harness_entries import HarnessEntry, load_entries
+from orca_bench.evaluate.harness.harness_entries import HarnessEntry, check_entry_names, limit_new_tokens, load_entries
 from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.overlap_marks import OverlapMarker, marking_message, open_marker
 from orca_bench.evaluate.protocol_run import EvaluationInputs, ProtocolRun, open_run
@@ -184,6 +184,8 @@ def _load_suite_and_rows(config: EvaluationConfig, show_message: Callable[[str],
     harness_entries = (
         load_entries(config.harness_task_names, config.benchmarks_folder) if config.harness_task_names else []
     )
+    check_entry_names(config.question_limit.other_task_names, harness_entries, "--limit")
+    limit_new_tokens(harness_entries, config.max_new_tokens_by_task)
     return _SuiteAndRows(suite, rows_by_task, marker, harness_entries)
 
 

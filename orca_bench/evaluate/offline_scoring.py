@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
@@ -29,13 +29,21 @@ from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.merging import ResultOutput, check_output_path
 from orca_bench.results.models import AnswersFile, Question, Result
 
+_UNKNOWN_TEMPLATE_NOTE = (
+    "the chat template that the answers were made with is not known; score --model names the model that has it"
+)
+
 #: Called with how many tasks are done, and how many there are.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class RequestSelection:
-    """Which requests: tasks, protocol, rows, and token limits of answers other than the protocol's own."""
+    """Which requests: tasks, protocol, rows, and token limits of answers other than the protocol's own.
+
+    `template_description` is what a result says of the chat template under protocol `chat` (`chat_encoding.describe_template`);
+    empty where it is not known.
+    """
 
     tasks: Sequence[Task]
     protocol_name: str
@@ -45,10 +53,11 @@ class RequestSelection:
     dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
     few_shot: str = protocols.FEW_SHOT_NAMES[0]
+    template_description: Mapping[str, str] = field(default_factory=dict)
 
     def protocol(self) -> protocols.RequestProtocol:
-        """The protocol with its system message and token limits; of `chat` without a model, whose template it need not know."""
-        chat_settings = protocols.ChatSettings(self.few_shot)
+        """The protocol with its system message and token limits; the requests of `chat` do not depend on the template."""
+        chat_settings = protocols.ChatSettings(self.few_shot, self.template_description)
         return protocols.protocol_by_name(
             self.protocol_name, self.system_text, self.max_new_tokens_by_task, chat_settings
         )
@@ -58,6 +67,16 @@ class RequestSelection:
         return benchmark_rows.load_task_rows(
             task, self.benchmarks_folder, self.dataset_revisions_by_task.get(task.name)
         )
+
+
+def with_template_of(selection: RequestSelection, model_folder: ModelFolder) -> RequestSelection:
+    """The same requests of protocol `chat`, of which the model's chat template is known.
+
+    Raises UserError where the model has no chat template, or one that does not take the system message or the turns.
+    """
+    template = model_folder.chat_template
+    template.check(selection.system_text, selection.few_shot == "turns")
+    return replace(selection, template_description=chat_encoding.describe_template(template, selection.system_text))
 
 
 def write_requests(
@@ -131,8 +150,11 @@ def score_answers(
     all_documents = [document for task_documents in documents_by_task.values() for document in task_documents]
     answers = answer_files.match_answers(answer_file, all_documents, should_cut_texts)
     result = result_building.start_result(suite, protocol, selection.question_limit, {"name": model_name, "path": None})
+    is_template_unknown = selection.protocol_name == protocols.Chat.name and not selection.template_description
     result.answers = AnswersFile(
-        path=str(answers_path), sha256=file_sha256(answers_path), notes=answer_file.reader_notes
+        path=str(answers_path),
+        sha256=file_sha256(answers_path),
+        notes=[*answer_file.reader_notes, *([_UNKNOWN_TEMPLATE_NOTE] if is_template_unknown else [])],
     )
     make_writable_folder(result_path.parent)
     output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes_by_split for task in tasks})

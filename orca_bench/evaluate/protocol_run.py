@@ -240,7 +240,10 @@ def open_run(
                 protocol.max_new_tokens_by_task[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
     model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name)}
-    result = result_building.start_result(inputs.suite, protocol, config.question_limit, model_description)
+    question_limit = config.question_limit
+    if protocol_name == Plain.name:
+        question_limit = question_limit.with_tasks(entry.name for entry in inputs.harness_entries)
+    result = result_building.start_result(inputs.suite, protocol, question_limit, model_description)
     if config.benchmarks_folder is not None:
         result.benchmarks = str(config.benchmarks_folder)
     result.protocol.max_length = encoding.window_tokens

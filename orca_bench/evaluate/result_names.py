@@ -66,6 +66,6 @@ def result_stem(
     file_stem += "".join(
         f"-{task_name}-room{max_new_tokens}"
         for task_name, max_new_tokens in sorted(max_new_tokens_by_task.items())
-        if max_new_tokens != default_token_limits[task_name]
+        if max_new_tokens != default_token_limits.get(task_name)
     )
     return file_stem + question_limit.file_suffix

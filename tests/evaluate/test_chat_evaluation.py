@@ -184,6 +184,8 @@ def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, c
     model = ["--token-ids", "--model", chat_model("llama2", LLAMA2)]
     done = command("requests", *words, *model, "--out", "requests.jsonl")
     assert done.returncode == 0, done.stderr
+    next_words = done.stderr.split("next: ")[1]
+    assert f"--model {model[-1]}" in next_words
     lines = [json.loads(line) for line in (command.folder / "requests.jsonl").read_text().splitlines()]
     assert all(line["prompt"].startswith("<s>[INST] ") and line["prompt"].endswith(" [/INST]") for line in lines)
     questions = {
@@ -202,6 +204,14 @@ def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, c
         name: entry.value for name, entry in expected.tasks.items()
     }
     assert result.requests_sha256 == expected.requests_sha256 and result.protocol.template_sha256 is None
+    assert "the chat template that the answers were made with is not known" in done.stderr
+    done = command("score", "answers.jsonl", *words, "--model", model[-1], "--out", "known.json")
+    assert done.returncode == 0 and "is not known" not in done.stderr, done.stderr
+    known = reading.read_result(command.folder / "known.json").protocol
+    assert known.template_sha256 == expected.protocol.template_sha256 and known.template_sha256 is not None
+    assert known.differing_keys(expected.protocol, result.tasks) == ["max_length"]
+    refused = command("score", "answers.jsonl", *words[2:], "--protocol", "orca", "--model", model[-1])
+    assert refused.returncode == 2 and "which has no chat template" in refused.stderr
 
 
 def test_few_shot_and_system_have_the_protocols_own_defaults():

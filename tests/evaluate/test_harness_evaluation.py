@@ -23,6 +23,9 @@ SUBJECTS = (
 )
 
 
+PLAIN = ("--protocol", "plain", "--tasks")
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Rows of lm-eval's tasks, and of MMLU's social sciences, of which each subject has another number."""
@@ -172,6 +175,34 @@ def test_a_limit_holds_for_each_task_and_the_result_is_verified(evaluated, rows,
     assert verified.returncode == 0 and "wikitext: value" in verified.stdout, verified.stdout
 
 
+def test_lm_evals_tasks_have_limits_and_token_limits_of_their_own(evaluated, rows, tiny_model):
+    command, file, _ = evaluated
+    tasks = "mmlu_social_sciences,wikitext,boolq,gsm8k_cot_zeroshot"
+    process = command(
+        *("eval", "--model", tiny_model, *PLAIN, tasks, "--benchmarks", rows, "--limit", 3, "--limit", "wikitext=2"),
+        *("--limit", "mmlu_social_sciences=1", "--limit", "gsm8k_cot_zeroshot=all"),
+        *("--max-new-tokens", "gsm8k_cot_zeroshot=5", "--name", "m"),
+    )
+    assert process.returncode == 0, process.stderr
+    (path,) = (command.folder / "runs/m/results").glob("*.json")
+    assert path.name.startswith("plain-gsm8k_cot_zeroshot-room5-limit3-")
+    result = reading.read_with_questions(path).result
+    full_count = file.result.tasks["gsm8k_cot_zeroshot"].n
+    assert {name: entry.n for name, entry in result.tasks.items()} == {
+        **{"mmlu_social_sciences": 12, "wikitext": 2, "boolq": 3, "gsm8k_cot_zeroshot": full_count}
+    }
+    assert [result.question_limit.of_task(name) for name in result.tasks] == [1, 2, 3, None]
+    assert str(result.question_limit) == (
+        "first 3 questions of boolq, 1 of mmlu_social_sciences, 2 of wikitext, all of gsm8k_cot_zeroshot"
+    )
+    texts, limited = file.result.tasks["gsm8k_cot_zeroshot"], result.tasks["gsm8k_cot_zeroshot"]
+    assert limited.harness.generation["max_gen_toks"] == 5 and limited.requests_sha256 != texts.requests_sha256
+    assert result.protocol.max_new_tokens["gsm8k_cot_zeroshot"] == 5
+    assert "max_new_tokens" in result.protocol.differing_keys(file.result.protocol, ["gsm8k_cot_zeroshot"])
+    verified = command("verify", path, "-v")
+    assert verified.returncode == 0, verified.stdout
+
+
 def test_verify_finds_a_changed_value_and_a_changed_score(evaluated, rows, tiny_model):
     command, file, _ = evaluated
     questions_by_task = {
@@ -195,7 +226,22 @@ def test_verify_finds_a_changed_value_and_a_changed_score(evaluated, rows, tiny_
         (("--protocol", "plain", "--tasks", "swag"), "swag.*cannot be had"),
         (("--protocol", "plain", "--tasks", "humaneval"), "humaneval"),
         (("--protocol", "plain", "--tasks", ","), "no task named"),
-        (("--protocol", "plain", "--tasks", "wikitext,mmlu", "--limit", "mmlu=2"), "differ by task.*give --limit N"),
+        (
+            (*PLAIN, "arc_easy", "--limit", "arc_esy=2"),
+            "--limit: 'arc_esy' is no task of this.*did you mean 'arc_easy'",
+        ),
+        ((*PLAIN, "arc_easy", "--limit", "piqa=2"), "--limit: 'piqa' is no task of this evaluation; it has arc_easy"),
+        ((*PLAIN, "winogrande", "--limit", "arc_easy=2"), "--limit: unknown task 'arc_easy'"),
+        (
+            (*PLAIN, "mmlu_social_sciences", "--limit", "mmlu_sociology=2"),
+            "a part of mmlu_social_sciences.*give mmlu_social_sciences=N",
+        ),
+        ((*PLAIN, "arc_easy", "--max-new-tokens", "arc_easy=2"), "--max-new-tokens: arc_easy is no task whose answers"),
+        (
+            (*PLAIN, "gsm8k_cot_zeroshot", "--max-new-tokens", "gsm8k_cot_zeroshto=2"),
+            "did you mean 'gsm8k_cot_zeroshot'",
+        ),
+        ((*PLAIN, "gsm8k_cot_zeroshot", "--max-new-tokens", "gsm8k_cot_zeroshot=0"), "gives no number of tokens"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_one_line(command, rows, tiny_model, arguments, problem):

@@ -7,7 +7,7 @@ own module because what an entry is made of is known before anything is computed
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,16 @@ from pathlib import Path
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task as HarnessTask
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, join_names, spelling_hint
 from orca_bench.evaluate.harness.lm_eval_run import hide_harness_log
 from orca_bench.evaluate.harness.named_tasks import NamedTasks, load_named_tasks
 from orca_bench.results.hashing import sha256_of_json
+from orca_bench.suite import TASK_BY_NAME
 
 #: The kinds of requests that lm-eval's tasks have, of those that are answered.
 OUTPUT_TYPES = ("loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until")
+
+_MOST_NAMED_ENTRIES = 8
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,44 @@ def load_entries(names: Sequence[str], benchmarks_folder: Path | None) -> list[H
         for task in entry.tasks_by_name.values():
             _check_task(task)
     return list(entries.values())
+
+
+def check_entry_names(names: Iterable[str], entries: Sequence[HarnessEntry], option: str) -> None:
+    """Raise UserError where an option names a task that the suite does not have, and that is none of the entries."""
+    entry_names = [entry.name for entry in entries]
+    for name in names:
+        if name in TASK_BY_NAME or name in entry_names:
+            continue
+        group_names = [entry.name for entry in entries if name in entry.tasks_by_name]
+        if group_names:
+            raise UserError(
+                f"'{name}' is a part of {group_names[0]}, whose parts share one number",
+                where=option,
+                hint=f"give {group_names[0]}=N, or name {name} in --tasks",
+            )
+        spelling = spelling_hint(name, [*entry_names, *TASK_BY_NAME])
+        raise UserError(
+            f"'{name}' is no task of this evaluation",
+            where=option,
+            hint=spelling or f"it has {join_names(entry_names, _MOST_NAMED_ENTRIES)}",
+        )
+
+
+def limit_new_tokens(entries: Sequence[HarnessEntry], max_new_tokens_by_task: Mapping[str, int]) -> None:
+    """Give the texts of some entries another limit than lm-eval's task files say, tokens, as `--gen_kwargs max_gen_toks=N` does.
+
+    Raises UserError for a name that is none of the entries nor of the suite, and for an entry without texts.
+    """
+    check_entry_names(max_new_tokens_by_task, entries, "--max-new-tokens")
+    for entry in entries:
+        if (max_new_tokens := max_new_tokens_by_task.get(entry.name)) is None:
+            continue
+        tasks = [task for task in entry.tasks_by_name.values() if task.OUTPUT_TYPE == "generate_until"]
+        if not tasks:
+            raise UserError(f"{entry.name} is no task whose answers are texts", where="--max-new-tokens")
+        for task in tasks:
+            arguments = dict(task.get_config("generation_kwargs") or {}) | {"max_gen_toks": max_new_tokens}
+            task.set_config(key="generation_kwargs", value=arguments)
 
 
 def _entries(names: Sequence[str], loaded: NamedTasks) -> Iterator[HarnessEntry]:
