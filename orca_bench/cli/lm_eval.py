@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from orca_bench.cli import options
 
 
-class _PassedOn(click.Command):
+class _ForwardingCommand(click.Command):
     """A command that takes its own options out and hands all other words on as they are."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -22,7 +23,7 @@ class _PassedOn(click.Command):
         words = iter(args)
         for word in words:
             if word == "--benchmarks":
-                own_words += [word, *[next_word for next_word in [next(words, None)] if next_word is not None]]
+                own_words += [word, *itertools.islice(words, 1)]  # its value, if there is one
             elif word.startswith("--benchmarks="):
                 own_words.append(word)
             else:
@@ -36,7 +37,7 @@ class _PassedOn(click.Command):
         return parser
 
 
-@click.command("lm-eval", cls=_PassedOn)
+@click.command("lm-eval", cls=_ForwardingCommand)
 @click.argument("arguments", nargs=-1, metavar="ARGUMENTS")
 @click.option(
     "--benchmarks",

@@ -103,7 +103,7 @@ def unexamined_notes(
     if tasks_without_token_hashes:
         task_titles = ", ".join(tasks_without_token_hashes)
         notes.append(f"token ids were not compared, for a result does not know them: {task_titles}")
-    notes += _untold_notes((result, *baselines), examined_tasks)
+    notes += _notes_on_logs((result, *baselines), examined_tasks)
     notes += [
         f"the questions and answers are those of {baseline.path}, byte for byte"
         for baseline in baselines
@@ -119,18 +119,18 @@ def unexamined_notes(
     return notes
 
 
-def _untold_notes(result_files: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]) -> list[str]:
+def _notes_on_logs(result_files: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]) -> list[str]:
     """What logs of other programs do not tell of the examined tasks, so that it was not compared."""
     log_files = [file for file in result_files if file.result.protocol.is_of_log]
     notes = []
-    for noun, is_told in (
+    for noun, is_known in (
         ("rows", lambda result, name: result.row_hashes_by_split(name) is not None),
         ("requests", lambda result, name: result.tasks[name].requests_sha256 is not None),
     ):
         titles = [
             task.title
             for task in examined_tasks
-            if any(task.name in file.result.tasks and not is_told(file.result, task.name) for file in log_files)
+            if any(task.name in file.result.tasks and not is_known(file.result, task.name) for file in log_files)
         ]
         if titles:
             notes.append(f"{noun} were not compared, for a log does not tell them: {', '.join(titles)}")

@@ -229,8 +229,8 @@ def _why_no_difference(base: ResultFile, other: ResultFile, task: TaskFacts) -> 
     A log of another program without questions does not tell its rows; then they are taken to be the task's.
     """
     row_hashes = [file.result.evaluation_row_hash(task) for file in (base, other)]
-    is_untold = None in row_hashes and (base.result.protocol.is_of_log or other.result.protocol.is_of_log)
-    if row_hashes[0] != row_hashes[1] and not is_untold:
+    is_unknown = None in row_hashes and (base.result.protocol.is_of_log or other.result.protocol.is_of_log)
+    if row_hashes[0] != row_hashes[1] and not is_unknown:
         return "other rows"
     entries = [file.result.tasks[task.name] for file in (base, other)]
     if entries[0].metric != entries[1].metric:

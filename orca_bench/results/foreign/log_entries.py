@@ -61,7 +61,7 @@ def build_entry(task: LoggedTask) -> HarnessTaskResult:
     warnings = list(task.warnings)
     metrics = {metric.name: _metric_result(metric, task, warnings) for metric in task.metrics}
     main = metrics[task.main_metric]
-    set_scores(task, main)
+    _set_scores(task, main)
     interval_note = None
     if not follows_from_questions(main.aggregation):
         interval_note = (
@@ -91,7 +91,7 @@ def build_entry(task: LoggedTask) -> HarnessTaskResult:
     )
 
 
-def set_scores(task: LoggedTask, main: MetricResult) -> None:
+def _set_scores(task: LoggedTask, main: MetricResult) -> None:
     """Give each question the score, and weight, that it has in the main metric.
 
     A question that the metric has no number for keeps the score that its reader gave it: whether it is right.
