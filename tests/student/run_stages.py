@@ -183,9 +183,9 @@ def run_stage(stage: Stage, examination: Examination) -> int:
     Raises UserError where an output is missing afterwards, and KeyboardInterrupt where the user stops it.
     """
     print(f"\n{stage.name}: {stage.does} ({time_text(stage.minutes)})", flush=True)
-    renamed_path_by_path = {path: move_aside(path) for path in examination.paths_to_move if path.exists()}
-    for path, renamed_path in renamed_path_by_path.items():
-        print(f"{path} is now {renamed_path.name} ({examination.reason})", flush=True)
+    moved_path_by_path = {path: move_aside(path) for path in examination.paths_to_move if path.exists()}
+    for path, moved_path in moved_path_by_path.items():
+        print(f"{path} is now {moved_path} ({examination.reason})", flush=True)
     if examination.standing is not Standing.UNFINISHED or read_state(stage) is None:
         write_start(stage)
     start_s = time.monotonic()
@@ -200,8 +200,8 @@ def run_stage(stage: Stage, examination: Examination) -> int:
     for output in stage.gives:
         if not Path(output).exists():
             raise UserError(f"stage {stage.name} has not written it", where=output)
-    for path, renamed_path in renamed_path_by_path.items():
-        remove_if_equal(renamed_path, path)
+    for path, moved_path in moved_path_by_path.items():
+        remove_if_equal(moved_path, path)
     write_end(stage, time.monotonic() - start_s)
     print(f"{stage.name}: done after {time_text((time.monotonic() - start_s) / 60)}", flush=True)
     return 0

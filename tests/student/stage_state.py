@@ -19,9 +19,10 @@ from recorded_inputs import is_recorded, recorded_difference, records_input, unf
 from stage_list import Stage, StageList, is_within, parse_command
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_writable_folder, read_json, write_json
+from orca_bench.files import catch_write_errors, make_writable_folder, read_json, write_json
 
 _STATE_FOLDER = Path("stages")
+_REPLACED_FOLDER = Path("replaced")
 
 
 class Standing(Enum):
@@ -36,7 +37,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Examination:
-    """Where a stage stands and why; `paths_to_move` are the outputs that stand in its way and are renamed before it runs."""
+    """Where a stage stands and why; `paths_to_move` are the outputs that stand in its way and are moved before it runs."""
 
     standing: Standing
     reason: str = ""
@@ -186,7 +187,7 @@ def _changed_files(paths: list[str], hashes_by_path: dict[str, FileHashes]) -> l
 
 
 def _stale(stage: Stage, reason: str, damaged_files: list[Path] | None = None) -> Examination:
-    """That a stage runs again; its outputs are renamed first, of a damaged run's model that alone."""
+    """That a stage runs again; its outputs are moved aside first, of a damaged run's model that alone."""
     outputs = [Path(output) for output in stage.gives if Path(output).exists()]
     if damaged_files is not None:
         outputs = [_part_to_move(output, damaged_files) for output in outputs]
@@ -200,28 +201,33 @@ def _part_to_move(output: Path, damaged_files: list[Path]) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename an output to the first free NAME.old-N; returns that. Raises UserError for a run that another process trains."""
+    """Move an output to replaced/PATH.old-N, and a run to NAME.old-N, as `train --fresh` does; returns the new path.
+
+    Raises UserError for a run that another process trains.
+    """
     if path.is_dir() and is_run(path):
         from orca_bench.train.run_folder import Run
 
-        moved_folder = Run(path).move_aside()
-        assert moved_folder is not None, "a run with a recipe is not empty"
-        return moved_folder
+        renamed_folder = Run(path).move_aside()
+        assert renamed_folder is not None, "a run with a recipe is not empty"
+        return renamed_folder
     number = 1
-    while (new_path := path.with_name(f"{path.name}.old-{number}")).exists():
+    while (new_path := _REPLACED_FOLDER / f"{path}.old-{number}").exists():
         number += 1
-    path.rename(new_path)
+    make_writable_folder(new_path.parent)
+    with catch_write_errors(new_path):
+        shutil.move(path, new_path)
     return new_path
 
 
-def remove_if_equal(renamed_path: Path, path: Path) -> None:
-    """Remove an output that was renamed, where its stage has written the same bytes again."""
-    if hash_files(renamed_path) != hash_files(path):
+def remove_if_equal(moved_path: Path, path: Path) -> None:
+    """Remove an output that was moved aside, where its stage has written the same bytes again."""
+    if hash_files(moved_path) != hash_files(path):
         return
-    if renamed_path.is_dir():
-        shutil.rmtree(renamed_path)
+    if moved_path.is_dir():
+        shutil.rmtree(moved_path)
     else:
-        renamed_path.unlink()
+        moved_path.unlink()
 
 
 def _state_path(stage: Stage) -> Path:

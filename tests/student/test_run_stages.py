@@ -142,9 +142,9 @@ def test_a_changed_input_makes_its_stage_and_those_after_it_run_again(job):
     job.source.write_text("two\n")
     done = job()
     assert "first                    again: source.txt has changed" in done.stdout
-    assert "a.txt is now a.txt.old-1" in done.stdout, "nothing that was computed is lost"
+    assert "a.txt is now replaced/a.txt.old-1" in done.stdout, "nothing that was computed is lost"
     assert job.programs() == ["a.txt", "b.txt"] and (job.work / "b.txt").read_text() == "TWO\n"
-    assert (job.work / "a.txt.old-1").read_text() == "ONE\n"
+    assert (job.work / "replaced" / "a.txt.old-1").read_text() == "ONE\n"
 
 
 def test_a_stage_whose_inputs_come_out_the_same_is_not_run_again(job):
@@ -153,7 +153,7 @@ def test_a_stage_whose_inputs_come_out_the_same_is_not_run_again(job):
     job.source.write_text("ONE\n")
     done = job()
     assert job.programs() == ["a.txt"] and "second: done, its inputs are what they were" in done.stdout
-    assert not (job.work / "a.txt.old-1").exists(), "a copy with the same bytes is of no use"
+    assert not (job.work / "replaced" / "a.txt.old-1").exists(), "a copy with the same bytes is of no use"
 
 
 def test_changed_commands_are_run(job):
@@ -232,7 +232,7 @@ def test_a_training_that_was_done_by_hand_counts_by_its_manifest(job):
     assert "only — goes on: runs/tiny is interrupted" in job("--list").stdout
 
 
-def test_of_a_damaged_run_the_model_alone_is_renamed(job, monkeypatch):
+def test_of_a_damaged_run_the_model_alone_is_moved_aside(job, monkeypatch):
     run = make_run(job.work, records=[])
     (run / "model" / "config.json").write_text('{"dtype": "float32"}')
     (run / "model" / "model.safetensors").write_text("weights")
