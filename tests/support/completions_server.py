@@ -73,7 +73,14 @@ def _plant_fault(fault: str | None, choice: dict) -> None:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """A server that says nothing of a client that goes away: its threads share the standard error of the test."""
+    """A server that says nothing of a client that goes away: its threads share the standard error of the test.
+
+    An answer may wait for `hung`.
+    """
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.hung = threading.Event()
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), OSError):
@@ -209,7 +216,7 @@ def serve(
 
     server = QuietServer((host, port), Handler)
     server.requests, server.headers, server.paths, server.model, server.answers = [], [], [], model.model, model
-    server.quick, server.hung, server.first_s = 13, threading.Event(), 0.0
+    server.quick, server.first_s = 13, 0.0
     return server
 
 

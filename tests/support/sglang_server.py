@@ -8,7 +8,6 @@ off that may be long), `textless` (ids are not decoded), `null` (log-probabiliti
 """
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from completions_server import QuietServer
@@ -108,5 +107,5 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
             return self._send_json(200, answer)
 
     server = QuietServer(("127.0.0.1", 0), Handler)
-    server.requests, server.answers, server.hung = [], model, threading.Event()
+    server.requests, server.answers = [], model
     return server

@@ -12,7 +12,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.servers.completions_client import RequestRefused
-from orca_bench.evaluate.servers.server_api import Completion, Prompt, PromptScores, ServerApi
+from orca_bench.evaluate.servers.server_api import Completion, Prompt, PromptScores, ServerApi, as_text, top_values_of
 
 #: Greedy decoding with nothing in its way. vLLM takes what is not sent from the model's generation_config.json
 #: (`--generation-config auto`), so everything is sent that can be: OpenAI's own parameters, …
@@ -64,23 +64,19 @@ class CompletionsApi(ServerApi):
             values = _token_values(choice)
             top_entries = (choice.logprobs.top_logprobs or []) if choice.logprobs else []
             top_values = [max(map(float, entry.values())) if entry else None for entry in top_entries]
-        # Of a text only the server knows how many tokens it has.
-        prompt_length = (
-            len(prompt)
-            if isinstance(prompt, list)
-            else getattr(completion.usage, "prompt_tokens", None) or len(values) - 1
-        )
-        missing_count = values[1:prompt_length].count(None)
-        # A server may leave out the token that it generated where that ends the text; the first then has no value, as ever.
-        omits_next_token = len(values) == prompt_length and choice.finish_reason == "stop" and values[:1] == [None]
-        if missing_count or not (len(values) == prompt_length + 1 or omits_next_token):
-            raise self._echo_error(prompt_length, len(values) - missing_count)
-        return PromptScores(
-            values[:prompt_length],
-            (top_values or [None] * prompt_length)[:prompt_length],
-            top_values[prompt_length] if len(top_values) > prompt_length else None,
-            self._echoed_ids(choice),
-        )
+            # Of a text only the server knows how many tokens it has.
+            prompt_length = len(prompt) if isinstance(prompt, list) else _prompt_tokens(completion) or len(values) - 1
+            missing_count = values[1:prompt_length].count(None)
+            # A server may leave out the token that it generated where that ends the text; the first then has no value, as ever.
+            omits_next_token = len(values) == prompt_length and choice.finish_reason == "stop" and values[:1] == [None]
+            if missing_count or not (len(values) == prompt_length + 1 or omits_next_token):
+                raise self._echo_error(prompt_length, len(values) - missing_count)
+            return PromptScores(
+                values[:prompt_length],
+                top_values_of(top_values, prompt_length),
+                top_values[prompt_length] if len(top_values) > prompt_length else None,
+                self._echoed_ids(choice),
+            )
 
     async def generate(
         self, prompt: Prompt, max_new_tokens: int, stop_strings: Sequence[str] = (), with_tokens: bool = False
@@ -96,13 +92,13 @@ class CompletionsApi(ServerApi):
         with self._parsing("text with its tokens"):
             token_texts = choice.logprobs.tokens if choice.logprobs else None
             return Completion(
-                choice.text,
-                None if token_texts is None else list(token_texts),
+                as_text(choice.text),
+                None if token_texts is None else list(map(as_text, token_texts)),
                 self._generated_ids(choice),
                 [value for value in _token_values(choice) if value is not None] or None,
                 self._hit_token_limit(choice.finish_reason),
                 self._echoed_ids(choice),
-                getattr(completion.usage, "prompt_tokens", None),
+                _prompt_tokens(completion),
             )
 
     def _id_options(self, prompt: Prompt) -> dict[str, Any]:
@@ -136,10 +132,15 @@ class CompletionsApi(ServerApi):
         extra_body = {**self.sampling_options.get("extra_body", {}), **options.pop("extra_body", {})}
         all_options = self.sampling_options | options | ({"extra_body": extra_body} if extra_body else {})
         completion = await self._endpoint.complete(prompt, **all_options)
-        details = getattr(completion.usage, "prompt_tokens_details", None)
-        prompt_tokens = getattr(completion.usage, "prompt_tokens", None) or None  # a server that does not count sends 0
-        self._count_prompt(prompt, prompt_tokens, getattr(details, "cached_tokens", None))
+        details = getattr(getattr(completion, "usage", None), "prompt_tokens_details", None)
+        self._count_prompt(prompt, _prompt_tokens(completion), getattr(details, "cached_tokens", None))
         return completion
+
+
+def _prompt_tokens(completion: Any) -> int | None:
+    """How many tokens the server counts in the prompt; None where it does not count, which some say with a 0."""
+    token_count = getattr(getattr(completion, "usage", None), "prompt_tokens", None)
+    return token_count if isinstance(token_count, int) and token_count > 0 else None
 
 
 def _token_values(choice: Any) -> list[float | None]:

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from orca_bench.errors import UserError, one_line
@@ -170,7 +170,9 @@ class Endpoint:
                 model=self.model_name, prompt=prompt, temperature=0, timeout=client_timeout, **options
             )
         )
-        if not completion.choices:
+        # openai's client checks no types.
+        choices = getattr(completion, "choices", None)
+        if not isinstance(choices, list) or not choices:
             raise UserError("the server's completion has no choice", where=self.redacted_url)
         return completion
 
@@ -251,17 +253,16 @@ class Endpoint:
         # Once only: a server that is not there now will not come.
         client_without_retries = self._client.with_options(max_retries=0)
 
-        async def list_models() -> list[Model]:
-            return [listed_model async for listed_model in client_without_retries.models.list()]
+        async def list_models() -> list[_ListedModel]:
+            return [_ListedModel.read(model) async for model in client_without_retries.models.list()]
 
         try:
             listed_models = self.run(self.request(list_models))
         except RequestRefused:  # transformers serve has an internal error where there is no folder of downloaded models
             self._refuse_unusable_kind(None)
             raise
-        listed_model_names = [listed_model.id for listed_model in listed_models]
-        owner = next((getattr(listed_model, "owned_by", None) for listed_model in listed_models), None)
-        self._refuse_unusable_kind(owner)
+        listed_model_names = [listed_model.name for listed_model in listed_models]
+        self._refuse_unusable_kind(listed_models[0].owner if listed_models else None)
         if requested_model_name is not None and listed_model_names and requested_model_name not in listed_model_names:
             raise UserError(
                 f"the server has no model '{requested_model_name}'",
@@ -275,12 +276,9 @@ class Endpoint:
                 hint="name one with --served-model",
             )
         self.model_name: str = requested_model_name or listed_model_names[0]
-        matching_model = next(
-            (listed_model for listed_model in listed_models if listed_model.id == self.model_name),
-            None,
-        )
-        # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        listed_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens()
+        window_tokens_by_name = {listed_model.name: listed_model.window_tokens for listed_model in listed_models}
+        # vLLM and SGLang list max_model_len; llama.cpp has n_ctx, what one of its slots holds, elsewhere.
+        listed_tokens = window_tokens_by_name.get(self.model_name) or self._slot_window_tokens()
         self.window_tokens = server_kinds.usable_window_tokens(self.kind, listed_tokens, self.look_up)
 
     def _refuse_unusable_kind(self, owner: str | None) -> None:
@@ -294,6 +292,23 @@ class Endpoint:
         with contextlib.suppress(KeyError, TypeError):
             return _positive_int(properties["default_generation_settings"]["n_ctx"])
         return None
+
+
+class _ListedModel(NamedTuple):
+    """A model that a server lists: its name, its owner and its window in tokens; None where the server does not say."""
+
+    name: str
+    owner: str | None
+    window_tokens: int | None
+
+    @staticmethod
+    def read(model: Model) -> _ListedModel:
+        """From openai's object, whose types are not checked; raises AttributeError or TypeError where it has no name."""
+        if not isinstance(model.id, str):
+            raise TypeError("a listed model has no name")
+        owner = getattr(model, "owned_by", None)
+        window_tokens = _positive_int(getattr(model, "max_model_len", None))
+        return _ListedModel(model.id, owner if isinstance(owner, str) else None, window_tokens)
 
 
 class RequestRefused(UserError):

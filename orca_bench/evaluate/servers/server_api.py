@@ -148,9 +148,31 @@ class ServerApi(ABC):
         """Raise UserError where an answer does not have its `content`, a noun for the error, as the API documents it."""
         try:
             yield
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            raise self._format_error(content) from None
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise self._format_error(content) from error
 
     def _format_error(self, content: str) -> UserError:
         where = self._endpoint.redacted_url
         return UserError(f"the server's answer has no {content} that can be read", where=where, hint=self._format_hint)
+
+
+def as_text(value: Any) -> str:
+    """A JSON value that must be a text; raises TypeError where it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
+
+
+def ids_or_none(value: Any) -> list[int] | None:
+    """A JSON value that may be a list of ids; None where it is anything else."""
+    return value if isinstance(value, list) and all(isinstance(token_id, int) for token_id in value) else None
+
+
+def top_values_of(values: Sequence[float | None], prompt_length: int) -> list[float | None]:
+    """Of each token of a prompt the log-probability of the likeliest one, from a server's list, which may be empty.
+
+    Raises ValueError where it is not empty and has none for some token.
+    """
+    if 0 < len(values) < prompt_length:
+        raise ValueError(f"likeliest tokens of {len(values)} positions for {prompt_length} tokens")
+    return [*values[:prompt_length]] or [None] * prompt_length

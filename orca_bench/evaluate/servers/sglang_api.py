@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.servers.server_api import Completion, Prompt, PromptScores, ServerApi
+from orca_bench.evaluate.servers.server_api import (
+    Completion,
+    Prompt,
+    PromptScores,
+    ServerApi,
+    ids_or_none,
+    top_values_of,
+)
 
 #: Greedy decoding with nothing in its way; SGLang takes what is not sent from the model's generation_config.json.
 _GREEDY_OPTIONS = {
@@ -58,6 +65,7 @@ class SglangApi(ServerApi):
             next_values = [
                 _top_value(position_entries) for position_entries in meta_info.get("output_top_logprobs") or []
             ]
+            top_values = top_values_of(top_values, len(values))
         expected_count = (len(prompt) if isinstance(prompt, list) else meta_info["prompt_tokens"]) - first_position
         if len(values) != expected_count:
             raise UserError(
@@ -73,7 +81,7 @@ class SglangApi(ServerApi):
         unscored: list[float | None] = [None] * scored_start
         return PromptScores(
             [*unscored, *values[1:]],
-            [*unscored, *(top_values[1:] or [None] * (len(values) - 1))],
+            [*unscored, *top_values[1:]],
             next_values[0] if next_values else None,
             echoed_ids if first_position == 0 else None,
         )
@@ -97,7 +105,7 @@ class SglangApi(ServerApi):
             return Completion(
                 answer["text"],
                 token_texts if entries and len(token_texts) == len(entries) else None,
-                [int(entry[1]) for entry in entries] if entries else answer.get("output_ids"),
+                [int(entry[1]) for entry in entries] if entries else ids_or_none(answer.get("output_ids")),
                 _token_values(entries) or None,
                 self._hit_token_limit(finish["type"], str(finish.get("message") or "")),
                 None,

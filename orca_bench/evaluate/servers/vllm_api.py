@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from orca_bench.evaluate.servers.completions_api import CompletionsApi
-from orca_bench.evaluate.servers.server_api import Prompt
+from orca_bench.evaluate.servers.server_api import Prompt, ids_or_none
 
 
 class VllmApi(CompletionsApi):
@@ -29,11 +29,7 @@ class VllmApi(CompletionsApi):
         return {"extra_body": {"return_tokens_as_token_ids": True} | options["extra_body"]} if options else {}
 
     def _echoed_ids(self, choice: Any) -> list[int] | None:
-        return _ids(getattr(choice, "prompt_token_ids", None))
+        return ids_or_none(getattr(choice, "prompt_token_ids", None))
 
     def _generated_ids(self, choice: Any) -> list[int] | None:
-        return _ids(getattr(choice, "token_ids", None))
-
-
-def _ids(value: Any) -> list[int] | None:
-    return value if isinstance(value, list) and all(isinstance(token_id, int) for token_id in value) else None
+        return ids_or_none(getattr(choice, "token_ids", None))
