@@ -1,0 +1,378 @@
+"""The ledger of a build: every request, every attempt with its price, and every answer, in one SQLite file with one writer.
+
+An attempt is on disk with the most it can cost before it is sent, and its answer is on disk before anybody is told of it. So a
+kill at any instant loses no answer: an attempt that was in flight is listed as `unknown, possibly paid` when the file is opened
+again, and its request is asked again. Prices are integers in millionths of a millionth of a dollar, so that sums are exact. Its
+own module because it is the only one that knows the tables.
+
+Price: one fsync for all that is written meanwhile (`group_commit`). WAL mode with SQLite's exclusive locking needs no memory that
+processes share (https://sqlite.org/wal.html), so that the file may lie on a network file system; no second process can read it
+while a build runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from filelock import FileLock, Timeout
+
+from orca_bench.data.build.group_commit import GroupCommitter, Statement
+from orca_bench.data.build.prices import PICODOLLARS
+from orca_bench.data.build.teacher_requests import TeacherRequest
+from orca_bench.errors import UserError, WriteError
+from orca_bench.files import catch_write_errors, make_writable_folder
+
+#: What became of a request. `failed` alone is asked again by the next build.
+Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "failed"]
+
+#: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
+AttemptState = Literal["in flight", "answered", "failed", "unknown, possibly paid"]
+IN_FLIGHT_STATE: Final = "in flight"
+ANSWERED_STATE: Final = "answered"
+FAILED_STATE: Final = "failed"
+UNKNOWN_STATE: Final = "unknown, possibly paid"
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x0BCA_1ED6
+_CREATE_STATEMENTS = (
+    "CREATE TABLE requests (request_id TEXT PRIMARY KEY, source TEXT NOT NULL, row_number INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, request_id TEXT NOT NULL, state TEXT NOT NULL,
+        worst_case_picodollars INTEGER NOT NULL, picodollars INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER,
+        reason TEXT, sent_at TEXT NOT NULL)""",
+    """CREATE TABLE answers (request_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, outcome TEXT NOT NULL, text TEXT NOT NULL,
+        reasoning TEXT, finish_reason TEXT, model TEXT, error TEXT) WITHOUT ROWID""",
+    "CREATE INDEX attempts_in_flight ON attempts (attempt) WHERE state = 'in flight'",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
+_LARGEST_QUERY_IDS = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request, as far as the teacher answered.
+
+    Attributes:
+        outcome: What it counts as.
+        text: The answer without thinking; empty where there is none.
+        reasoning: The thinking of a reasoning model, None where there is none.
+        finish_reason: Why the teacher stopped, in its own word.
+        model: The model's name as the teacher gives it.
+        prompt_tokens: Tokens of the messages by the teacher's count, None where it does not tell.
+        completion_tokens: Tokens of answer and thinking, likewise.
+        dollars: Price of the attempt that gave the answer; its worst case where the tokens are not known.
+        error: What went wrong, of `failed` and `filtered`.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    dollars: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class UnknownAttempt:
+    """An attempt whose reply did not arrive whole, or that was in flight when a build was stopped."""
+
+    attempt: int
+    request_id: str
+    source: str
+    row_number: int
+    worst_case_dollars: float
+    reason: str
+
+
+@dataclass
+class Spending:
+    """What was spent: `dollars` and tokens of all attempts that the teacher counted, failed ones included.
+
+    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `requests_by_outcome` counts requests.
+    """
+
+    requests_by_outcome: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+    unknown_attempts: int = 0
+    unknown_dollars: float = 0.0
+
+
+@contextlib.contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """Open the ledger at `path` for the one builder that writes it; a new file is made where there is none.
+
+    Raises UserError where another builder has it, and where the file is no ledger, is damaged or cannot be written.
+    """
+    make_writable_folder(path.parent)
+    builder_lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        with catch_write_errors(path.parent):
+            builder_lock.acquire()
+    except Timeout:
+        raise UserError(
+            "another build is writing this ledger", where=path, hint="wait for it, or choose another output"
+        ) from None
+    try:
+        ledger = Ledger(path)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+    finally:
+        builder_lock.release()
+
+
+class Ledger:
+    """An open ledger; `open_ledger` makes one. Every method raises UserError where the file cannot be read or written.
+
+    `begin_attempt`, `end_attempt` and `abandon_attempts` are called in one event loop; the methods that read, anywhere.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._connection_lock = threading.Lock()
+        with self._explain_errors():
+            self._database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare_database()
+            except BaseException:
+                self._database.close()
+                raise
+        self._committer = GroupCommitter(self._database, self._connection_lock, self._explain_error)
+
+    def _prepare_database(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")  # each commit waits for the disk: no power cut loses an answer either
+        application_id, version = (
+            execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        execute("BEGIN IMMEDIATE")
+        if not application_id and not execute("SELECT 1 FROM sqlite_master").fetchone():
+            for create_statement in _CREATE_STATEMENTS:
+                execute(create_statement)
+        elif application_id != _APPLICATION_ID:
+            raise UserError("not a ledger of orca-bench data build", where=self.path, hint="choose another output")
+        elif version != _SCHEMA_VERSION:
+            raise UserError(
+                f"a ledger of version {version}; this orca-bench writes version {_SCHEMA_VERSION}", where=self.path
+            )
+        execute(*_abandon_statement("the build was killed"))
+        self._next_attempt = execute("SELECT coalesce(max(attempt), 0) + 1 FROM attempts").fetchone()[0]
+        self.picodollars_paid, self.picodollars_unknown = execute(
+            "SELECT coalesce(sum(picodollars), 0), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?), 0) "
+            "FROM attempts",
+            (UNKNOWN_STATE,),
+        ).fetchone()
+        execute("COMMIT")
+        self._worst_case_by_attempt: dict[int, int] = {}
+        self.picodollars_in_flight = 0
+
+    def close(self) -> None:
+        """Write what is submitted, list what is in flight as unknown, and close the file."""
+        self._committer.close()
+        try:
+            if self._committer.error is None:
+                with self._explain_errors():
+                    self._database.execute(*_abandon_statement("the build was stopped"))
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether everything that was submitted was written."""
+        return self._committer.error is None
+
+    @property
+    def committed_picodollars(self) -> int:
+        """What was paid, with the worst case of all that is in flight or unknown: a budget is compared with it."""
+        return self.picodollars_paid + self.picodollars_unknown + self.picodollars_in_flight
+
+    async def begin_attempt(self, request: TeacherRequest, worst_case_picodollars: int) -> int:
+        """Write that a request is about to be sent; returns the attempt's number when the disk has it.
+
+        `committed_picodollars` includes the worst case from the call on.
+        """
+        attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
+        self._worst_case_by_attempt[attempt] = worst_case_picodollars
+        self.picodollars_in_flight += worst_case_picodollars
+        sent_at = datetime.now(UTC).isoformat(timespec="seconds")  # for a reader: nothing is computed from it
+        await self._committer.submit(
+            [
+                (
+                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+                    (request.request_id, request.source, request.row_number),
+                ),
+                (
+                    "INSERT INTO attempts (attempt, request_id, state, worst_case_picodollars, sent_at) VALUES (?, ?, ?, ?, ?)",
+                    (attempt, request.request_id, IN_FLIGHT_STATE, worst_case_picodollars, sent_at),
+                ),
+            ]
+        )
+        return attempt
+
+    async def end_attempt(
+        self,
+        attempt: int,
+        request_id: str,
+        state: AttemptState,
+        picodollars: int | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        reason: str | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        """Write how an attempt ended, and the request's answer where it has one; returns when the disk has both.
+
+        `picodollars` is its price: None of an unknown one, and of one that was answered without a count of tokens, for which
+        its worst case is written.
+        """
+        worst_case_picodollars = self._worst_case_by_attempt.pop(attempt)
+        self.picodollars_in_flight -= worst_case_picodollars
+        if state == UNKNOWN_STATE:
+            self.picodollars_unknown += worst_case_picodollars
+        else:
+            picodollars = worst_case_picodollars if picodollars is None else picodollars
+            self.picodollars_paid += picodollars
+        statements: list[Statement] = [
+            (
+                "UPDATE attempts SET state = ?, picodollars = ?, prompt_tokens = ?, completion_tokens = ?, reason = ? "
+                "WHERE attempt = ?",
+                (state, picodollars, prompt_tokens, completion_tokens, reason, attempt),
+            )
+        ]
+        if answer is not None:
+            statements.append(
+                (
+                    "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        request_id,
+                        attempt,
+                        answer.outcome,
+                        answer.text,
+                        answer.reasoning,
+                        answer.finish_reason,
+                        answer.model,
+                        answer.error,
+                    ),
+                )
+            )
+        await self._committer.submit(statements)
+
+    async def abandon_attempts(self, reason: str) -> None:
+        """List what is in flight as unknown: nobody waits for its replies any more."""
+        self.picodollars_unknown += self.picodollars_in_flight
+        self.picodollars_in_flight = 0
+        self._worst_case_by_attempt.clear()
+        await self._committer.submit([_abandon_statement(reason)])
+
+    def final_ids(self, request_ids: Sequence[str]) -> set[str]:
+        """Which of the requests have an outcome other than `failed`."""
+        final_ids: set[str] = set()
+        for start in range(0, len(request_ids), _LARGEST_QUERY_IDS):
+            ids = request_ids[start : start + _LARGEST_QUERY_IDS]
+            placeholders = ",".join("?" * len(ids))
+            rows = self._select(
+                f"SELECT request_id FROM answers WHERE outcome != 'failed' AND request_id IN ({placeholders})", ids
+            )
+            final_ids.update(request_id for (request_id,) in rows)
+        return final_ids
+
+    def answer_of(self, request_id: str) -> Answer | None:
+        """What became of a request; None where nothing is known of it yet."""
+        rows = self._select(
+            "SELECT outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, picodollars, error "
+            "FROM answers JOIN attempts USING (attempt) WHERE answers.request_id = ?",
+            [request_id],
+        )
+        if not rows:
+            return None
+        outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, picodollars, error = rows[0]
+        dollars = (picodollars or 0) / PICODOLLARS
+        return Answer(outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, dollars, error)
+
+    def spending_by_source(self) -> dict[str, Spending]:
+        """What was spent, by source, in the order of the sources' names."""
+        spending_by_source: dict[str, Spending] = {}
+        for source, outcome, request_count in self._select(
+            "SELECT source, outcome, count(*) FROM requests JOIN answers USING (request_id) GROUP BY source, outcome"
+        ):
+            spending_by_source.setdefault(source, Spending()).requests_by_outcome[outcome] = request_count
+        for (
+            source,
+            prompt_tokens,
+            completion_tokens,
+            picodollars,
+            unknown_attempts,
+            unknown_picodollars,
+        ) in self._select(
+            "SELECT source, coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(picodollars), 0), "
+            "count(*) FILTER (WHERE state = ?1), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?1), 0) "
+            "FROM requests JOIN attempts USING (request_id) GROUP BY source",
+            [UNKNOWN_STATE],
+        ):
+            spending = spending_by_source.setdefault(source, Spending())
+            spending.prompt_tokens, spending.completion_tokens = prompt_tokens, completion_tokens
+            spending.dollars = picodollars / PICODOLLARS
+            spending.unknown_attempts = unknown_attempts
+            spending.unknown_dollars = unknown_picodollars / PICODOLLARS
+        return dict(sorted(spending_by_source.items()))
+
+    def unknown_attempts(self) -> list[UnknownAttempt]:
+        """Every attempt that is `unknown, possibly paid`, in the order in which they were sent."""
+        rows = self._select(
+            "SELECT attempt, request_id, source, row_number, worst_case_picodollars, reason FROM attempts "
+            "JOIN requests USING (request_id) WHERE state = ? ORDER BY attempt",
+            [UNKNOWN_STATE],
+        )
+        return [
+            UnknownAttempt(attempt, request_id, source, row_number, picodollars / PICODOLLARS, reason)
+            for attempt, request_id, source, row_number, picodollars, reason in rows
+        ]
+
+    def _select(self, sql_query: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        with self._explain_errors(), self._connection_lock:
+            return self._database.execute(sql_query, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def _explain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explain_error(error) from None
+
+    def _explain_error(self, error: sqlite3.Error) -> UserError:
+        error_name = getattr(error, "sqlite_errorname", None) or ""
+        if error_name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return UserError("another program has this ledger open", where=self.path, hint="close it there")
+        if error_name.startswith("SQLITE_NOTADB"):
+            return UserError("not a ledger of orca-bench data build", where=self.path, hint="choose another output")
+        if error_name.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
+            return UserError(f"the ledger is damaged ({error})", where=self.path, hint="choose another output")
+        return WriteError(
+            f"cannot write the ledger: {error}",
+            where=self.path,
+            hint="free space or make the folder writable, and run the command again: what was answered before is kept",
+        )
+
+
+def _abandon_statement(reason: str) -> Statement:
+    return (
+        "UPDATE attempts SET state = ?, reason = ? WHERE state = 'in flight'",
+        (UNKNOWN_STATE, reason),
+    )

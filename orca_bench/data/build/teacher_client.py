@@ -1,0 +1,122 @@
+"""One attempt at a teacher: chat messages in, its reply out, or why there is none.
+
+The client is `openai`'s asynchronous one with its retries off. The key is read from the environment and taken out of every text
+that a server sends back. Its own module because it is the only one that knows that library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from orca_bench.data.build.data_recipe import Teacher
+from orca_bench.data.build.teacher_replies import AttemptFailed, Reply, explain_status, read_reply
+from orca_bench.errors import UserError, one_line
+
+_CONNECT_TIMEOUT_S = 30.0
+_REDACTION = "***"
+_NO_KEY = "none"  # of a server that needs none; the library refuses an empty one
+#: What httpx raises before a request is sent.
+_UNREACHED_CAUSES = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError")
+_TIMEOUT_CAUSES = ("ReadTimeout", "WriteTimeout")
+_OWN_PARAMETERS = ("messages", "model", "stream")
+
+#: The headers of a reply, by their names in lower case.
+Headers = Mapping[str, str]
+
+
+class TeacherClient:
+    """The teacher of a recipe.
+
+    Raises UserError where its address or the key in the environment is none, and for parameters that are not the recipe's to set;
+    nothing secret is in the error.
+    """
+
+    def __init__(self, settings: Teacher):
+        import openai
+
+        _check_settings(settings)
+        self._openai, self._settings = openai, settings
+        self._key = os.environ.get(settings.api_key_variable, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()) or " " in self._key:
+            raise UserError("not a key: it has spaces or signs that no key has", where=f"${settings.api_key_variable}")
+        self._client = openai.AsyncOpenAI(
+            base_url=settings.base_url,
+            api_key=self._key or _NO_KEY,
+            max_retries=0,
+            timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, _CONNECT_TIMEOUT_S)),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def send(self, messages: Sequence[Mapping[str, str]]) -> tuple[Reply | AttemptFailed, Headers]:
+        """Send messages once; returns the reply, or why there is none, with the headers of what came."""
+        openai, settings = self._openai, self._settings
+        chat_messages: Any = messages
+        try:
+            async with asyncio.timeout(settings.timeout):  # of all together: httpx starts anew with every byte
+                response = await self._client.chat.completions.with_raw_response.create(
+                    model=settings.model, messages=chat_messages, extra_body=settings.parameters
+                )
+        except TimeoutError:
+            return self._timed_out(), {}
+        except openai.APIStatusError as error:
+            body = error.response.content
+            if self._key:
+                body = body.replace(self._key.encode(), _REDACTION.encode())
+            failure = explain_status(error.status_code, body, settings.api_key_variable, settings.model)
+            return failure, error.response.headers
+        except openai.APIConnectionError as error:  # an APITimeoutError too
+            return self._explain_connection_error(error), {}
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
+            return AttemptFailed("retry", f"not a reply of a teacher ({self._line(error)})", is_possibly_paid=True), {}
+        try:
+            return read_reply(response.content), response.headers
+        except AttemptFailed as failure:
+            failure.reason = self._line(failure.reason)
+            return failure, response.headers
+
+    def _explain_connection_error(self, error: Exception) -> AttemptFailed:
+        cause = error.__cause__ or error
+        cause_name = type(cause).__name__
+        if cause_name in _TIMEOUT_CAUSES:
+            return self._timed_out()
+        cause_text = self._line(cause) or cause_name
+        if cause_name in _UNREACHED_CAUSES:
+            reason = f"cannot reach {self._settings.base_url} ({cause_text})"
+            return AttemptFailed("busy", reason, where="teacher.base_url", hint="is it running?", is_unreached=True)
+        return AttemptFailed("retry", f"the connection broke off ({cause_text})", is_possibly_paid=True)
+
+    def _timed_out(self) -> AttemptFailed:
+        return AttemptFailed("retry", f"no complete reply within {self._settings.timeout:g} s", is_possibly_paid=True)
+
+    def _line(self, error_or_text: BaseException | str) -> str:
+        text = str(error_or_text)
+        return one_line(text.replace(self._key, _REDACTION) if self._key else text, 200)
+
+
+def _check_settings(settings: Teacher) -> None:
+    try:
+        address = urlsplit(settings.base_url)
+        is_address = address.scheme in ("http", "https") and bool(address.hostname)
+        has_secrets = bool(address.username or address.password or address.query)
+    except ValueError:
+        is_address = has_secrets = False
+    if not is_address:
+        raise UserError("not the address of a server", where="teacher.base_url", hint="http://127.0.0.1:8000/v1, say")
+    if has_secrets:
+        raise UserError(
+            "a login or a query in the address, which would be kept with the records",
+            where="teacher.base_url",
+            hint=f"the key is read from the environment: {settings.api_key_variable}",
+        )
+    for name in _OWN_PARAMETERS:
+        if name in settings.parameters:
+            raise UserError("not a parameter of the recipe", where=f"teacher.parameters.{name}", hint="leave it out")
+    if settings.parameters.get("n", 1) != 1:
+        raise UserError("one answer a request", where="teacher.parameters.n", hint="leave it out")
