@@ -35,6 +35,7 @@ else
 bench: real-model
 	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_training.py --measurements build/bench_training.jsonl  # goes on after an interruption
+	$(BIN)/python tests/benchmarks/bench_training_plan.py --measurements build/bench_training_plan.jsonl  # so does this
 	for size in 15m 110m 135m; do $(BIN)/python tests/benchmarks/bench_evaluation.py --size $$size || exit; done
 	$(BIN)/python tests/benchmarks/bench_evaluation.py --size 135m --texts leaderboard
 	$(BIN)/python tests/benchmarks/bench_gguf.py

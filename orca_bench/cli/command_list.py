@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
     "Data": (CommandEntry("data", "data", "Convert instruction files into records; check records."),),
     "Train": (
         CommandEntry("train", "train", "Train the model that a recipe describes, with DeepSpeed ZeRO-3."),
+        CommandEntry("plan", "plan", "Estimate memory, hours and dollars of a training before it."),
         CommandEntry("import", "import_gguf", "Write a model folder with what is in a GGUF file."),
         CommandEntry("demo", "demo", "Train and evaluate the small built-in example, offline."),
     ),

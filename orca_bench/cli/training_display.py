@@ -10,7 +10,7 @@ from orca_bench.counts import ReportProgress, counted
 from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
-    from orca_bench.train.batch_plan import MemoryEstimate
+    from orca_bench.train.memory_estimate import MemoryEstimate
     from orca_bench.train.run_setup import PreparedRun
 
 _MAX_RECORD_NUMBERS = 5  # record numbers that a message names
@@ -89,10 +89,17 @@ def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) ->
     from rich.table import Table
 
     table = Table(title=f"memory per process, ZeRO-{zero_stage}, GiB (estimate)", title_justify="left")
-    for heading in ("rank", "model states", "activations", "output head", "total"):
+    for heading in ("rank", "model states", "activations", "output head", "buffers", "total"):
         table.add_column(heading, justify="right")
     cells = [
-        f"{gib:.2f}" for gib in (memory.states_gib, memory.activations_gib, memory.output_head_gib, memory.total_gib)
+        f"{gib:.2f}"
+        for gib in (
+            memory.states_gib,
+            memory.activations_gib,
+            memory.output_head_gib,
+            memory.buffers_gib,
+            memory.total_gib,
+        )
     ]
     table.add_row("0" if process_count == 1 else f"0–{process_count - 1}, each", *cells)
     console.print(table)

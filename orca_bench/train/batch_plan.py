@@ -18,7 +18,6 @@ from orca_bench.recipe import Recipe, Train
 from orca_bench.train import packing
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.micro_batches import EMPTY_PLACE
-from orca_bench.train.output_head import positions_per_part
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -182,60 +181,3 @@ class BatchPlan:
         return self.train_section.lr * max(
             0.0, (self.step_count - lagged_step_index) / max(1.0, self.step_count - warmup_steps)
         )
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """An estimate of one process's memory in GiB: model states, activations, and the output head's logits and gradient."""
-
-    states_gib: float
-    activations_gib: float
-    output_head_gib: float
-
-    @property
-    def total_gib(self) -> float:
-        """GiB per process."""
-        return self.states_gib + self.activations_gib + self.output_head_gib
-
-
-def estimate_memory(
-    parameter_count: int, hidden_size: int, layer_count: int, vocab_size: int, train_section: Train, row_length: int
-) -> MemoryEstimate:
-    """What one process needs in GiB, without the framework's own memory and fragmentation.
-
-    `row_length` is the length of the longest example, or of a dense row, in tokens.
-
-    Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32: 4
-    + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and figure
-    1: stage 1 shards the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing the input of
-    each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022, arXiv 2205.05198,
-    equation 2 without the attention scores), else those of every layer. Output head (`output_head.py`, if all positions are
-    scored): the logits of a part in float32, and in mixed precision their copy; the gradient of its weights in float32, and
-    in mixed precision its copy.
-    """
-    is_mixed_precision = train_section.precision != "fp32"
-    weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
-    process_count, zero_stage = train_section.processes, train_section.zero_stage
-    if train_section.offload == "cpu":
-        optimizer_bytes = 0
-    bytes_per_parameter = (
-        weight_bytes / (process_count if zero_stage >= 3 else 1)
-        + gradient_bytes / (process_count if zero_stage >= 2 else 1)
-        + optimizer_bytes / (process_count if zero_stage >= 1 else 1)
-    )
-    tokens_per_micro_batch = train_section.micro_batch * row_length
-    layer_activation_bytes = 34 * tokens_per_micro_batch * hidden_size * (1 if is_mixed_precision else 2)
-    activation_bytes_per_number = 2 if is_mixed_precision else 4
-    if train_section.gradient_checkpointing:
-        activation_bytes = (
-            layer_activation_bytes + layer_count * tokens_per_micro_batch * hidden_size * activation_bytes_per_number
-        )
-    else:
-        activation_bytes = layer_activation_bytes * layer_count
-    part_size, bytes_with_copy = positions_per_part(tokens_per_micro_batch), 6 if is_mixed_precision else 4
-    bytes_per_gib = 2**30
-    return MemoryEstimate(
-        parameter_count * bytes_per_parameter / bytes_per_gib,
-        activation_bytes / bytes_per_gib,
-        bytes_with_copy * (part_size + hidden_size) * vocab_size / bytes_per_gib,
-    )

@@ -67,8 +67,15 @@ class FlopsUtilization:
         """
         lengths: np.ndarray = sequence_lengths.astype(np.float64)
         attended_positions = float((lengths * (lengths + 1) / 2).sum())
-        product_flops = 6.0 * self.product_parameter_count * float(lengths.sum())
-        return product_flops + 12.0 * self.attention_width * attended_positions
+        return self.product_flops(float(lengths.sum())) + self.attention_flops(attended_positions)
+
+    def product_flops(self, token_count: float) -> float:
+        """Operations (FLOP) of the matrix products with weights, forward and backward."""
+        return 6.0 * self.product_parameter_count * token_count
+
+    def attention_flops(self, attended_positions: float) -> float:
+        """Operations (FLOP) of attention, forward and backward: `attended_positions` summed over tokens."""
+        return 12.0 * self.attention_width * attended_positions
 
     def of_step(self, sequence_lengths: np.ndarray, seconds: float) -> float | None:
         """MFU, from 0 to 1, of a step over sequences of these lengths, int64 [sequences]; None without a peak rate."""

@@ -39,10 +39,12 @@ from orca_bench.train import (
     student_model,
     trackers,
 )
-from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
+from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.example_preparation import PreparedExamples
+from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory
+from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.rank_processes import LostRank, RankProcesses
 from orca_bench.train.run_folder import Run, environment_entries
 from orca_bench.train.training_process import train_in_this_process
@@ -61,8 +63,8 @@ class PreparedRun:
 
     `recipe` is as it was read; `tokenizer_folder` is where its tokenizer lies on this machine, and `commit_by_key` are the
     commits of what came from the hub. `sources` are the records' files; `examples` are those that are trained on, and
-    `prepared_examples` all of them with those held out; `parameter_count` is the size of the student; `memory_estimate` is an
-    estimate per process.
+    `prepared_examples` all of them with those held out; `shape` is that of the student; `memory_estimate` is an estimate per
+    process.
     """
 
     recipe: Recipe
@@ -72,8 +74,13 @@ class PreparedRun:
     examples: EncodedExamples
     prepared_examples: PreparedExamples
     plan: BatchPlan
-    parameter_count: int
+    shape: ModelShape
     memory_estimate: MemoryEstimate
+
+    @property
+    def parameter_count(self) -> int:
+        """The size of the student."""
+        return self.shape.parameter_count
 
     @property
     def encoding_report(self) -> EncodingReport:
@@ -118,15 +125,8 @@ def compute_prepared_run(
         recipe, records, digest, tokenizer, report_encoded_records, show_message, run_tokens_folder, substitute_folder
     )
     examples = prepared_examples.training
-    parameter_count = student_model.count_parameters(model_config)
-    memory_per_process = estimate_memory(
-        parameter_count,
-        model_config.hidden_size,
-        model_config.num_hidden_layers,
-        model_config.vocab_size,
-        recipe.train,
-        recipe.data.max_length if recipe.train.packing == "dense" else int(examples.lengths.max()),
-    )
+    shape = ModelShape.of_config(model_config)
+    row_length = recipe.data.max_length if recipe.train.packing == "dense" else int(examples.lengths.max())
     commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
     plan = BatchPlan.of_recipe(recipe, examples, model_config)
     return PreparedRun(
@@ -137,8 +137,8 @@ def compute_prepared_run(
         examples,
         prepared_examples,
         plan,
-        parameter_count,
-        memory_per_process,
+        shape,
+        estimate_memory(shape, recipe.train, row_length),
     )
 
 

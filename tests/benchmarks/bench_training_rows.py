@@ -63,6 +63,15 @@ def prepare_rows(
     else:
         pairs = _draw_lengths(count, seed)
         origin = f"{count:,} records of generated words in the lengths of {LENGTHS_FILE.name}"
+    return generated_rows(folder, pairs, vocab_size, origin, seed)
+
+
+def generated_rows(
+    folder: Path, pairs: list[tuple[int, int]], vocab_size: int, origin: str, seed: int = 0
+) -> BenchRows:
+    """A record of generated words for each (prompt length, response length) in tokens, and the tokenizer of these words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records_file = folder / "records.jsonl"
     make_tokenizer(folder / "tokenizer", vocab_size)
     tokenizer = load_tokenizer(folder / "tokenizer")
     records = [_record_of_lengths(*pair, vocab_size, random.Random(f"{seed} {i}")) for i, pair in enumerate(pairs)]

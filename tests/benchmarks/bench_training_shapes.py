@@ -12,6 +12,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 2048,
         "tie_word_embeddings": True,
     },
+    # karpathy/llama2.c's stories42M
+    "42m": {
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+    },
     # SmolLM2-135M
     "135m": {
         "hidden_size": 576,
@@ -50,4 +59,4 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 
-VOCAB_SIZES = {"15m": 32_000, "135m": 49_152, "tiny": 300, "1b": 32_000, "3b": 32_000}
+VOCAB_SIZES = {"15m": 32_000, "42m": 32_000, "135m": 49_152, "tiny": 300, "1b": 32_000, "3b": 32_000}

@@ -21,7 +21,7 @@ from orca_bench.cli.main import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("orca_bench/*/README.md")), *sorted(ROOT.glob("*/README.md")), ROOT / "README.md"]
 #: Commands whose examples run here; those that judge may exit with 1.
-RUNNABLE = ("runs", "table", "compare", "check", "verify", "plot", "page", "publish", "data")
+RUNNABLE = ("runs", "table", "compare", "check", "verify", "plot", "page", "publish", "data", "plan")
 JUDGES = ("check", "verify")
 #: Folders of the project that an example may name a file of.
 PROJECT_FOLDERS = ("recipes/", "results/")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orca_bench.recipe import Train
-from orca_bench.train.batch_plan import BatchPlan, estimate_memory
+from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.micro_batches import EMPTY_PLACE
 
 
@@ -115,16 +115,6 @@ def test_the_learning_rate_is_deepspeeds_warmup_decay(warmup, examples):
 def test_the_cards_run_has_the_cards_number_of_steps():
     plan = BatchPlan(np.ones(137_000, np.int64), Train())
     assert plan.step_count == 25_688 and plan.warmup_step_count == 2_568
-
-
-def test_memory_is_divided_by_the_zero_stage():
-    def states(**options):
-        return estimate_memory(10**9, 1000, 10, 32000, Train(global_batch=16, **options), 1024).states_gib * 2**30
-
-    assert states(zero_stage=0) == pytest.approx(16e9)
-    assert states(zero_stage=1) == pytest.approx(4e9 + 12e9 / 8)
-    assert states(zero_stage=2) == pytest.approx(2e9 + 14e9 / 8)
-    assert states(zero_stage=3) == pytest.approx(16e9 / 8)
 
 
 def test_what_the_number_of_steps_does_to_the_recipe_is_said():

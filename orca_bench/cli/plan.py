@@ -1,0 +1,248 @@
+"""`orca-bench plan RECIPE`: a recipe and GPUs in, the memory, time and price of its run out, and what would be cheaper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orca_bench.cli import options
+from orca_bench.counts import counted
+from orca_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from orca_bench.recipe import Recipe
+    from orca_bench.train.run_plan import Machines, RunEstimate, RunPlan, Workload
+
+_LISTED_SETTINGS = 8
+
+
+@click.command("plan")
+@click.argument("recipe", type=options.PATH)
+@options.overrides
+@options.runs
+@click.option("--gpu", "gpu_name", default="a100-80g", show_default=True, metavar="NAME", help="Kind of GPU.")
+@click.option("--gpus", "gpus_per_node", type=int, metavar="N", help="GPUs in each node.  [default: processes / nodes]")
+@click.option("--nodes", "node_count", type=int, default=1, show_default=True, metavar="M", help="Machines with GPUs.")
+@click.option(
+    "--price", type=float, metavar="X", help="Dollars per GPU-hour.  [default: 1.50 for a100-80g, else unknown]"
+)
+@click.option("--records", "record_count", type=int, metavar="N", help="Number of records, which are then not read.")
+@click.option(
+    "--tokens-per-record",
+    type=int,
+    metavar="T",
+    help="With --records: mean length of an example, prompt and response.  [default: data.max_length, which none exceeds]",
+)
+@click.option(
+    "--step-seconds",
+    "measured_step_s",
+    type=float,
+    metavar="S",
+    help="Measured seconds of a step of this recipe on these GPUs: all times are scaled by it.",
+)
+@click.option("--tflops", type=float, help="Peak rate of the GPU in bf16 without sparsity, TFLOP/s.")
+@click.option("--memory-gb", type=float, help="Memory of the GPU, 10⁹ bytes.")
+@click.option("--memory-gb-s", type=float, help="Bandwidth of the GPU's memory, GB/s.")
+@click.option("--link-gb-s", type=float, help="NVLink or PCIe to the other GPUs, one direction, GB/s.")
+@click.option("--network-gb-s", type=float, help="Network between nodes, one GPU's share, one direction, GB/s.")
+@options.output_format("terminal", "json")
+def command(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    gpu_name: str,
+    gpus_per_node: int | None,
+    node_count: int,
+    price: float | None,
+    record_count: int | None,
+    tokens_per_record: int | None,
+    measured_step_s: float | None,
+    tflops: float | None,
+    memory_gb: float | None,
+    memory_gb_s: float | None,
+    link_gb_s: float | None,
+    network_gb_s: float | None,
+    output_format: str,
+) -> None:
+    """Estimate memory, hours and dollars of the training that RECIPE describes, before any GPU is rented.
+
+    Prints the memory of each process, the seconds of a step by cause (compute, memory traffic, communication, Python), the
+    hours and dollars of the run, and all settings that fit the GPUs, the cheapest first. The settings keep the updates: they
+    differ in ZeRO stage, micro batch, recomputation of activations, packing and offloading.
+
+    Reads the records as `orca-bench train --dry-run` does; with --records it reads none. The formulas, their sources and how far
+    they were off are in orca_bench/train/README.md. Start, checkpoints, held-out losses and export are not in the hours.
+
+    GPUs: a100-40g, a100-80g, h100, h100-pcie, h200, b200, l40s, l4, a10g, rtx-a6000, rtx-4090, rtx-3090. Another one takes
+    --tflops, --memory-gb, --memory-gb-s and --link-gb-s; these options also replace figures of the table.
+
+    \b
+      orca-bench plan recipes/mini.yaml --gpu l4 -o train.precision=bf16
+      orca-bench plan recipes/13b.yaml --records 137000 --tokens-per-record 307
+      orca-bench plan recipes/13b.yaml --records 137000 --gpu h100 --price 2.5
+    """
+    from orca_bench import api
+    from orca_bench.train.gpus import find_gpu
+    from orca_bench.train.planned_workload import described_workload, read_workload
+    from orca_bench.train.run_plan import Machines, check_machines, plan_run
+
+    for option, number in (
+        ("--gpus", gpus_per_node),
+        ("--nodes", node_count),
+        ("--price", price),
+        ("--step-seconds", measured_step_s),
+    ):
+        if number is not None and not 0 < number < float("inf"):
+            raise UserError(f"{number:g}", where=option, hint="give a number above 0")
+    if tokens_per_record is not None and record_count is None:
+        raise UserError("is about --records", where="--tokens-per-record", hint="add --records N")
+    gpu = find_gpu(
+        gpu_name,
+        {
+            "--tflops": tflops,
+            "--memory-gb": memory_gb,
+            "--memory-gb-s": memory_gb_s,
+            "--link-gb-s": link_gb_s,
+            "--network-gb-s": network_gb_s,
+        },
+    )
+    loaded = api.load_recipe(recipe, overrides, runs)
+    gpus_per_node, node_count = check_machines(loaded.train, gpu, gpus_per_node, node_count)
+    machines = Machines(gpu, gpus_per_node, node_count, gpu.dollars_per_hour if price is None else price)
+    if record_count is None:
+        workload = read_workload(loaded)
+    else:
+        workload = described_workload(loaded, record_count, tokens_per_record)
+    plan = plan_run(loaded, workload, machines, measured_step_s)
+    if output_format == "json":
+        print(json.dumps(_plan_values(plan), indent=1))
+    else:
+        _print_plan(loaded, workload, machines, plan)
+
+
+def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: RunPlan) -> None:
+    from orca_bench.cli.console import console
+
+    own = plan.recipe_estimate
+    lengths = workload.lengths
+    price = "price of a GPU-hour unknown (--price)"
+    if machines.dollars_per_hour is not None:
+        price = f"${machines.dollars_per_hour:.2f} per GPU-hour"
+    console.print(
+        f"{recipe.name}: {workload.shape.parameter_count:,} parameters; {counted(len(lengths), 'example')} of "
+        f"{lengths.mean():.0f} tokens (longest {lengths.max():,}); {counted(own.step_count, 'step')} of {own.train.global_batch}"
+    )
+    console.print(
+        f"{machines.gpus_per_node} × {machines.gpu.name} in {counted(machines.node_count, 'node')}; {price}; all figures are "
+        "estimates\n"
+    )
+    console.print(f"the recipe, {_setting_text(own.train)}:")
+    memory = own.memory
+    console.print(
+        f"  memory per process {memory.total_gib:.1f} of {own.gpu_memory_gib:.1f} GiB"
+        f"{'' if own.fits else ', which does not fit'} (model states {memory.states_gib:.1f}, activations "
+        f"{memory.activations_gib:.1f}, output head {memory.output_head_gib:.1f}, buffers {memory.buffers_gib:.1f})"
+    )
+    causes = ", ".join(f"{cause} {seconds:.3g}" for cause, seconds in own.step.seconds_by_cause.items())
+    console.print(f"  step {own.step.seconds:.3g} s: {causes}; MFU {own.mfu:.1%}")
+    console.print(f"  run {own.hours:.1f} hours{_dollars_text(own, ', $')}; {_bound_text(plan)}")
+    _print_settings(plan)
+
+
+def _bound_text(plan: RunPlan) -> str:
+    """What binds the recipe; for communication also how much is sent, and what ZeRO stage 2 would do."""
+    own, stage_2 = plan.recipe_estimate, plan.stage_2_estimate
+    text = f"bound by {own.step.bound_by}"
+    if own.step.bound_by == "communication":
+        text += f": ZeRO-{own.train.zero_stage} sends {_sent_text(own)}"
+        if stage_2 is not None:
+            text += (
+                f"; stage 2 sends {_sent_text(stage_2)}, takes {stage_2.step.seconds:.3g} s, and its "
+                f"{stage_2.memory.total_gib:.1f} GiB {'fit' if stage_2.fits else 'do not fit'}"
+            )
+    return text
+
+
+def _sent_text(estimate: RunEstimate) -> str:
+    return f"{estimate.step.communication_bytes / 1e9:.0f} GB per GPU and step"
+
+
+def _setting_text(train: Any) -> str:
+    parts = [
+        f"ZeRO-{train.zero_stage}",
+        f"micro batch {train.micro_batch} × {train.accumulation}",
+        "recomputation" if train.gradient_checkpointing else "no recomputation",
+        f"packing {train.packing}",
+    ]
+    return ", ".join([*parts, "offload cpu"] if train.offload == "cpu" else parts)
+
+
+def _dollars_text(estimate: RunEstimate, prefix: str) -> str:
+    return "" if estimate.dollars is None else f"{prefix}{estimate.dollars:,.2f}"
+
+
+def _print_settings(plan: RunPlan) -> None:
+    """The cheapest settings that fit, each with the first of every ZeRO stage below them."""
+    from rich.table import Table
+
+    from orca_bench.cli.console import console
+
+    estimates = plan.fitting_estimates
+    listed = estimates[:_LISTED_SETTINGS]
+    for stage in sorted({estimate.train.zero_stage for estimate in estimates}):
+        cheapest = next(estimate for estimate in estimates if estimate.train.zero_stage == stage)
+        if cheapest not in listed:
+            listed.append(cheapest)
+    table = Table(
+        title=f"\nsettings that fit, cheapest first ({len(listed)} of {len(estimates)}; of each ZeRO stage the cheapest)",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("ZeRO", "batch", "recompute", "packing", "GiB", "s/step", "hours", "dollars", "bound by"):
+        table.add_column(heading, justify="right" if heading in ("GiB", "s/step", "hours", "dollars") else "left")
+    for estimate in listed:
+        train = estimate.train
+        table.add_row(
+            f"{train.zero_stage}{', cpu' if train.offload == 'cpu' else ''}",
+            f"{train.micro_batch} × {train.accumulation}",
+            "yes" if train.gradient_checkpointing else "no",
+            train.packing,
+            f"{estimate.memory.total_gib:.1f}",
+            f"{estimate.step.seconds:.3g}",
+            f"{estimate.hours:.1f}",
+            _dollars_text(estimate, "") or "?",
+            estimate.step.bound_by,
+        )
+    console.print(table)
+
+
+def _plan_values(plan: RunPlan) -> dict[str, Any]:
+    return {
+        "recipe": _estimate_values(plan.recipe_estimate),
+        "settings": [_estimate_values(estimate) for estimate in plan.fitting_estimates],
+    }
+
+
+def _estimate_values(estimate: RunEstimate) -> dict[str, Any]:
+    train = estimate.train
+    return {
+        "zero_stage": train.zero_stage,
+        "micro_batch": train.micro_batch,
+        "accumulation": train.accumulation,
+        "gradient_checkpointing": train.gradient_checkpointing,
+        "packing": train.packing,
+        "offload": train.offload,
+        "memory_gib": round(estimate.memory.total_gib, 3),
+        "fits": estimate.fits,
+        "step_seconds": estimate.step.seconds,
+        "seconds_by_cause": estimate.step.seconds_by_cause,
+        "bound_by": estimate.step.bound_by,
+        "mfu": estimate.mfu,
+        "steps": estimate.step_count,
+        "hours": estimate.hours,
+        "dollars": estimate.dollars,
+    }

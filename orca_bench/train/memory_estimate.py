@@ -1,0 +1,98 @@
+"""The shape of a model and a recipe's training section in, the memory of each process out, in GiB.
+
+Its own module because `train --dry-run` shows it, `plan` compares settings by it, and each term has a source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orca_bench.recipe import Train
+from orca_bench.train.model_shape import ModelShape
+from orca_bench.train.output_head import positions_per_part
+
+_BYTES_PER_GIB = 2**30
+
+#: Parameters whose gradients DeepSpeed sends together, whose gradient it copies to float32 at a time, and whose weights it keeps
+#: gathered at stage 3, at most: the defaults of deepspeed 0.19.8, runtime/zero/config.py.
+_REDUCE_BUCKET_SIZE, _SUB_GROUP_SIZE, _MOST_LIVE_PARAMETERS = 500_000_000, 1_000_000_000, 1_000_000_000
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """An estimate of one process's memory in GiB at its peak.
+
+    `states_gib`: weights, gradients, the optimizer's states. `activations_gib` and `output_head_gib`: what a forward pass
+    keeps for its backward pass, and the output head's logits and gradient. `buffers_gib`: gathered weights, and the
+    gradients that are sent.
+    """
+
+    states_gib: float
+    activations_gib: float
+    output_head_gib: float
+    buffers_gib: float = 0.0
+
+    @property
+    def total_gib(self) -> float:
+        """GiB per process."""
+        return self.states_gib + self.activations_gib + self.output_head_gib + self.buffers_gib
+
+
+def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) -> MemoryEstimate:
+    """What one process needs in GiB at its peak, without the memory of Python, of libraries and of fragmentation.
+
+    `row_length` is the length of the longest example, or of a dense row, in tokens.
+
+    Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32: 4
+    + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and figure
+    1: stage 1 shards the optimizer's, 2 the gradients too, 3 the weights too). With offloading the optimizer's are in the
+    main memory.
+
+    Activations: with checkpointing the input of each layer and the activations inside one layer, else those of every layer.
+    Inside a layer are the tensors that autograd keeps of transformers' LLaMA (modeling_llama.py of 5.23; the list for GPT is
+    equation 2 of Korthikanti et al. 2022, arXiv 2205.05198): for each token 24 bytes × hidden + 8 × intermediate in mixed
+    precision (the norms keep float32), 40 and 16 in fp32. Activations and head are gone when the optimizer needs its
+    gradients in float32 (mixed precision, of at most a thousand million parameters at a time), so the larger of the two
+    counts, as activations.
+
+    Output head (`output_head.py`, if all positions are scored): the logits of a part in float32, and in mixed precision
+    their copy; the gradient of its weights in float32, and in mixed precision its copy. Buffers with ZeRO: the gradients
+    that are sent, of at most 500 million parameters; at stage 3 the gathered weights, of at most a thousand million
+    (`stage3_max_live_parameters`).
+    """
+    is_mixed_precision = train_section.precision != "fp32"
+    weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
+    process_count, zero_stage = train_section.processes, train_section.zero_stage
+    optimizer_share = 1 / process_count if zero_stage >= 1 else 1.0
+    is_offloaded = train_section.offload == "cpu"
+    bytes_per_parameter = (
+        weight_bytes / (process_count if zero_stage >= 3 else 1)
+        + gradient_bytes / (process_count if zero_stage >= 2 else 1)
+        + (0 if is_offloaded else optimizer_bytes * optimizer_share)
+    )
+    tokens_per_micro_batch = train_section.micro_batch * row_length
+    bytes_by_width = (24, 8) if is_mixed_precision else (40, 16)
+    layer_bytes_per_token = bytes_by_width[0] * shape.hidden_size + bytes_by_width[1] * shape.intermediate_size
+    layer_activation_bytes = tokens_per_micro_batch * layer_bytes_per_token
+    if train_section.gradient_checkpointing:
+        layer_input_bytes = tokens_per_micro_batch * shape.hidden_size * weight_bytes
+        activation_bytes: float = layer_activation_bytes + shape.layer_count * layer_input_bytes
+    else:
+        activation_bytes = layer_activation_bytes * shape.layer_count
+    part_size = min(positions_per_part(tokens_per_micro_batch), tokens_per_micro_batch)
+    bytes_with_copy = 6 if is_mixed_precision else 4
+    head_bytes = bytes_with_copy * (part_size + shape.hidden_size) * shape.vocab_size
+    buffer_bytes = 0.0
+    if zero_stage >= 1:
+        buffer_bytes += gradient_bytes * min(shape.parameter_count, _REDUCE_BUCKET_SIZE)
+        if is_mixed_precision and not is_offloaded:
+            step_bytes = 4 * min(shape.parameter_count * optimizer_share, _SUB_GROUP_SIZE)
+            activation_bytes = max(activation_bytes, step_bytes - head_bytes)
+    if zero_stage >= 3:
+        buffer_bytes += weight_bytes * min(shape.parameter_count, _MOST_LIVE_PARAMETERS)
+    return MemoryEstimate(
+        shape.parameter_count * bytes_per_parameter / _BYTES_PER_GIB,
+        activation_bytes / _BYTES_PER_GIB,
+        head_bytes / _BYTES_PER_GIB,
+        buffer_bytes / _BYTES_PER_GIB,
+    )

@@ -1,0 +1,85 @@
+"""A model's configuration in, the numbers that memory and time of a training depend on out.
+
+Its own module because both estimates need them, and because the shapes of some published models are here: a plan can be made
+where the hub cannot be reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orca_bench.models.architecture import attention_sizes
+from orca_bench.train import model_flops, student_model
+from orca_bench.train.model_flops import FlopsUtilization
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+#: Shapes of the bases that the shipped recipes name: hidden, intermediate, layers, heads, vocabulary. Source: config.json of
+#: openlm-research/open_llama_3b, _7b and _13b.
+_PUBLISHED_SHAPES = {
+    "openlm-research/open_llama_3b": (3200, 8640, 26, 32, 32000),
+    "openlm-research/open_llama_7b": (4096, 11008, 32, 32, 32000),
+    "openlm-research/open_llama_13b": (5120, 13824, 40, 40, 32000),
+}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a model: numbers of parameters, and widths in numbers per token.
+
+    `last_product_parameter_count` is the number of weights of a layer's last matrix product, 0 where the configuration does not
+    say. `flops` counts the operations of a step.
+    """
+
+    parameter_count: int
+    hidden_size: int
+    intermediate_size: int
+    layer_count: int
+    vocab_size: int
+    last_product_parameter_count: int
+    flops: FlopsUtilization
+
+    @property
+    def layer_product_parameter_count(self) -> int:
+        """Parameters of all layers: all without the embedding and the output head."""
+        return self.flops.product_parameter_count - self.vocab_size * self.hidden_size
+
+    @classmethod
+    def of_config(cls, model_config: PretrainedConfig) -> ModelShape:
+        """The shape of a model of this configuration."""
+        text_config = model_config.get_text_config()
+        hidden_size = text_config.hidden_size
+        intermediate_size = getattr(text_config, "intermediate_size", None)
+        sizes = attention_sizes(model_config)
+        layer_count = text_config.num_hidden_layers if sizes is None else sizes.layer_count
+        parameter_count = student_model.count_parameters(model_config)
+        return cls(
+            parameter_count,
+            hidden_size,
+            intermediate_size or 4 * hidden_size,
+            layer_count,
+            text_config.vocab_size,
+            (intermediate_size or 0) * hidden_size,
+            model_flops.flops_utilization(model_config, parameter_count, None),
+        )
+
+
+def published_shape(hub_id: str | None) -> ModelShape | None:
+    """The shape of a published model by its hub id; None for others."""
+    sizes = _PUBLISHED_SHAPES.get(hub_id or "")
+    if sizes is None:
+        return None
+    from transformers import LlamaConfig
+
+    hidden_size, intermediate_size, layer_count, head_count, vocab_size = sizes
+    return ModelShape.of_config(
+        LlamaConfig(
+            hidden_size=hidden_size,
+            intermediate_size=intermediate_size,
+            num_hidden_layers=layer_count,
+            num_attention_heads=head_count,
+            vocab_size=vocab_size,
+        )
+    )

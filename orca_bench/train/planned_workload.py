@@ -1,0 +1,58 @@
+"""A recipe in, what it trains on out: the shape of its model and the lengths of its examples.
+
+Its own module because a plan is made before the records are on this machine too: then their number and their length come from the
+user, and the shape from a table of published models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orca_bench import tokenizers
+from orca_bench.errors import UserError
+from orca_bench.recipe import Recipe
+from orca_bench.train import resolved_sources, student_model
+from orca_bench.train.model_shape import ModelShape, published_shape
+from orca_bench.train.run_plan import Workload
+from orca_bench.train.train_recipe import SilentTrainingDisplay, TrainingDisplay, UnreachableSource, describe_training
+
+
+def read_workload(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> Workload:
+    """The workload of a recipe whose records, tokenizer and configuration can be read here, or are fetched from the hub.
+
+    Raises UserError for wrong input, and where the hub cannot be reached: then with the options that replace the records.
+    """
+    try:
+        prepared = describe_training(recipe, display)
+    except UnreachableSource as error:
+        raise UserError(
+            f"the records cannot be counted here: {error}",
+            where="plan",
+            hint="give their number with --records, and their mean length with --tokens-per-record",
+        ) from error
+    return Workload(prepared.shape, prepared.examples.lengths)
+
+
+def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int | None) -> Workload:
+    """The workload of `record_count` records, each of `tokens_per_record` tokens; None: of `data.max_length`, which none exceeds.
+
+    No record is read. Raises UserError where the numbers are not possible or the model's shape is not known here.
+    """
+    max_length = recipe.data.max_length
+    if record_count < 1:
+        raise UserError(f"{record_count} records", where="--records", hint="give a number above 0")
+    if tokens_per_record is not None and not 1 <= tokens_per_record <= max_length:
+        raise UserError(
+            f"{tokens_per_record} tokens, and an example has 1 to data.max_length {max_length}",
+            where="--tokens-per-record",
+            hint=f"give 1 to {max_length}",
+        )
+    shape = published_shape(recipe.model.base) or _configured_shape(recipe)
+    return Workload(shape, np.full(record_count, tokens_per_record or max_length, np.int64))
+
+
+def _configured_shape(recipe: Recipe) -> ModelShape:
+    """The shape by the base's configuration, or by the recipe's random model and the size of its tokenizer."""
+    resolved_recipe, _ = resolved_sources.resolve_recipe_sources(recipe, {}, with_weights=False)
+    tokenizer = tokenizers.load_tokenizer(resolved_recipe.model.tokenizer_source)
+    return ModelShape.of_config(student_model.student_config(resolved_recipe, tokenizer))
