@@ -87,32 +87,36 @@ class QuietServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers requests with JSON, and logs nothing."""
+
+    def log_message(self, *_):
+        pass
+
+    def _send_json(self, code: int, body: object):
+        self._send_data(code, json.dumps(body).encode(), "application/json")
+
+    def _send_data(self, code: int, data: bytes, content_type: str):
+        self.send_response(code)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(data)))
+        if code == 429:
+            self.send_header("Retry-After", "0.05")
+        self.end_headers()
+        self.wfile.write(data)
+
+
 def serve(
     folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
 ) -> ThreadingHTTPServer:
     """A server that is ready to `serve_forever`; `requests` are what came in, `model` is what answers them."""
     model = Model(folder, 16)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
+    class Handler(JsonHandler):
         def _send_json(self, code: int, body: object):
-            data = b"<html>hello" if fault == "html" else json.dumps(body).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            if code == 429:
-                self.send_header("Retry-After", "0.05")
-            self.end_headers()
-            self.wfile.write(data)
-
-        def _send_text(self, text: str):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
+            if fault == "html":
+                return self._send_data(code, b"<html>hello", "application/json")
+            return super()._send_json(code, body)
 
         def do_GET(self):
             self.path = self.path.split("?")[0]
@@ -125,7 +129,8 @@ def serve(
             elif self.path == "/metrics" and fault != "props":
                 counts = {"queries": model.queried, "hits": model.cached}
                 lines = [f'vllm:prefix_cache_{n}_total{{engine="0"}} {float(c)}' for n, c in counts.items()]
-                self._send_text("\n".join(["# HELP vllm:prefix_cache_hits", *lines, ""]))
+                text = "\n".join(["# HELP vllm:prefix_cache_hits", *lines, ""])
+                self._send_data(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
             elif self.path == "/props" and fault == "props":
                 self._send_json(200, {"default_generation_settings": {"n_ctx": window}})
             else:

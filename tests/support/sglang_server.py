@@ -8,9 +8,9 @@ off that may be long), `textless` (ids are not decoded), `null` (log-probabiliti
 """
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
-from completions_server import QuietServer
+from completions_server import JsonHandler, QuietServer
 from prefix_caching_model import PrefixCachingModel
 
 
@@ -68,18 +68,7 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
                     entry[0] = None
         return {"text": text, "output_ids": new, "meta_info": meta}
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def _send_json(self, code: int, body: object):
-            data = json.dumps(body).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
+    class Handler(JsonHandler):
         def do_GET(self):
             if self.path == "/v1/models":
                 card = {"id": "tiny", "object": "model", "created": 0, "owned_by": "sglang", "max_model_len": window}

@@ -1,11 +1,9 @@
 """Whatever stands in a server's answer, it is an answer or an error in one line, and never a traceback."""
 
 import copy
-import json
-from http.server import BaseHTTPRequestHandler
 
 import pytest
-from completions_server import QuietServer
+from completions_server import JsonHandler, QuietServer
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence, encoding_of_protocol
@@ -88,19 +86,8 @@ def changed_answers(answer):
 def fixed_server(request, start_in_thread):
     """The address of a server of each kind, and the server: it lists its `models` and answers every request with its `answer`."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            pass
-
-        def _send_json(self, code, body):
-            data = json.dumps(body).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
 
         def do_GET(self):
             self._send_json(*((200, server.models) if self.path == "/v1/models" else (404, {})))
