@@ -1,4 +1,4 @@
-"""A number and a noun in, `1 step` or `1,200 steps` out; and the kind of function that is told how far long work is.
+"""A number and a noun in, `1 step` or `1,200 steps` out; dollars in words; and the kind of function that is told how far work is.
 
 Its own module because every room says how many there are of something.
 """
@@ -14,3 +14,8 @@ ReportProgress = Callable[[int, int | None], None]
 def counted(number: int, noun: str) -> str:
     """A number of things, in words: `1 step`, `2 steps`; the plural of `noun` has an s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def dollars_text(dollars: float) -> str:
+    """An amount of money: `$1,234.50`, and below a dollar with four digits after the point, as $0.0031."""
+    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:,.4f}"

@@ -17,7 +17,7 @@ import lzma
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -163,10 +163,12 @@ def write_json(path: Path, json_value: Any) -> None:
 
 def write_json_lines(path: Path, json_objects: list[dict[str, Any]]) -> None:
     """Replace `path` by one JSON object a line in one step."""
-    write_text(
-        path,
-        "".join(_escape_surrogates(json.dumps(json_object, ensure_ascii=False)) + "\n" for json_object in json_objects),
-    )
+    write_text(path, "".join(map(json_line, json_objects)))
+
+
+def json_line(json_object: Mapping[str, Any]) -> str:
+    """An object as one line of JSON Lines, its end included, that UTF-8 can hold."""
+    return _escape_surrogates(json.dumps(json_object, ensure_ascii=False)) + "\n"
 
 
 def _escape_surrogates(json_text: str) -> str:

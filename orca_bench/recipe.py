@@ -6,7 +6,7 @@ table of keys in recipes/README.md use the models here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,10 @@ EXTENDS_DESCRIPTION = (
     "Another recipe, as a path relative to this file or the name of a shipped recipe. Its keys hold where this file does "
     "not give them. A list replaces a list. `null` takes a value away."
 )
+
+
+#: A recipe of a training or of data.
+RecipeModel = TypeVar("RecipeModel", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -251,7 +255,7 @@ class Recipe(_Section):
         return yaml_files.to_yaml_text(self.model_dump())
 
 
-def first_difference(earlier_recipe: Recipe, new_recipe: Recipe) -> str | None:
+def first_difference(earlier_recipe: RecipeModel, new_recipe: RecipeModel) -> str | None:
     """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does.
 
     Another split over processes and micro batches computes the same to rounding, and counts as no difference.
@@ -266,7 +270,7 @@ def split_differences(earlier_recipe: Recipe, new_recipe: Recipe) -> list[str]:
     return [difference for difference in all_differences if difference not in other_differences]
 
 
-def _differences(earlier_recipe: Recipe, new_recipe: Recipe, ignored_marks: tuple[str, ...]) -> list[str]:
+def _differences(earlier_recipe: BaseModel, new_recipe: BaseModel, ignored_marks: tuple[str, ...]) -> list[str]:
     """The keys without one of the marks that differ, each with both values."""
     earlier_values = _values_by_key(earlier_recipe, ignored_marks)
     new_values = _values_by_key(new_recipe, ignored_marks)
@@ -278,12 +282,19 @@ def _differences(earlier_recipe: Recipe, new_recipe: Recipe, ignored_marks: tupl
 
 
 def _values_by_key(section: BaseModel, ignored_marks: tuple[str, ...], key_prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key, those with one of the marks left out."""
+    """Values by dotted key, those with one of the marks left out; of a mapping of sections, those of each."""
     value_by_key: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
         value = getattr(section, field_name)
+        if set(ignored_marks) & {mark for mark in field.metadata if isinstance(mark, str)}:
+            continue
+        sections = value if isinstance(value, dict) else {}
         if isinstance(value, BaseModel):
             value_by_key |= _values_by_key(value, ignored_marks, f"{key_prefix}{field_name}.")
-        elif not set(ignored_marks) & {mark for mark in field.metadata if isinstance(mark, str)}:
+        elif sections and all(isinstance(entry, BaseModel) for entry in sections.values()):
+            value_by_key[f"{key_prefix}{field_name} in this order"] = list(sections)
+            for name, entry in sections.items():
+                value_by_key |= _values_by_key(entry, ignored_marks, f"{key_prefix}{field_name}.{name}.")
+        else:
             value_by_key[key_prefix + field_name] = value
     return value_by_key

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,12 +18,17 @@ from pydantic_core import ErrorDetails
 from orca_bench import yaml_files
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.files import shipped_folder
-from orca_bench.recipe import EXTENDS_KEY, LANGUAGE_PATTERN, LICENSE_PATTERN, PRINTABLE_PATTERN, RUN_NAME_PATTERN
+from orca_bench.recipe import (
+    EXTENDS_KEY,
+    LANGUAGE_PATTERN,
+    LICENSE_PATTERN,
+    PRINTABLE_PATTERN,
+    RUN_NAME_PATTERN,
+    RecipeModel,
+)
 
 #: The place of a value: the keys that lead to it, and positions in lists.
 KeyPath = tuple[str | int, ...]
-
-RecipeModel = TypeVar("RecipeModel", bound=BaseModel)
 
 _MAX_CHAIN_LENGTH = 16  # in one chain, above the file that extends none
 
@@ -248,11 +253,18 @@ def _keys_of_section(recipe_model: type[BaseModel], key_path: KeyPath) -> list[s
     """The known keys of the section at `key_path`; the name of an entry in a mapping of sections is no key of its own."""
     section: Any = recipe_model
     for section_key in key_path:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            section = section.model_fields[str(section_key)].annotation
-        candidates = [section, *get_args(section)]
-        mapping = next((candidate for candidate in candidates if get_origin(candidate) is dict), None)
-        section = mapping or next(
-            candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)
+        is_mapping = get_origin(section) is dict
+        section = (
+            get_args(section)[1] if is_mapping else _section_type(section.model_fields[str(section_key)].annotation)
         )
     return list(section.model_fields)
+
+
+def _section_type(annotation: Any) -> Any:
+    """The class of a section, or the type of a mapping of sections, in the annotation of a field that may be absent."""
+    candidates = [annotation, *get_args(annotation)]
+    return next(
+        candidate
+        for candidate in candidates
+        if get_origin(candidate) is dict or (isinstance(candidate, type) and issubclass(candidate, BaseModel))
+    )

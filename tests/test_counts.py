@@ -2,9 +2,19 @@
 
 import pytest
 
-from orca_bench.counts import counted
+from orca_bench.counts import counted, dollars_text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps"), (12_345, "12,345 steps")])
 def test_one_is_singular_and_thousands_have_commas(number, text):
     assert counted(number, "step") == text
+
+
+def test_small_amounts_of_money_have_digits_enough():
+    assert [dollars_text(amount) for amount in (0, 0.00314, 0.5, 1, 1234.5)] == [
+        "$0.00",
+        "$0.0031",
+        "$0.5000",
+        "$1.00",
+        "$1,234.50",
+    ]

@@ -202,6 +202,7 @@ def _places(document: str, path: str) -> tuple[Path, ...]:
 def test_every_file_of_the_project_that_a_document_names_exists(document):
     in_a_run = (
         "recipe.yaml",
+        "manifest.yaml",  # of a build
         "tokens/",
         "checkpoints/",
         "exports/step-N/",

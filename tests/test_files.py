@@ -84,7 +84,7 @@ def test_the_wheel_names_every_shipped_file_and_no_page():
     root = Path(__file__).resolve().parents[1]
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
-    files = [*(root / "recipes").glob("*.yaml"), *(root / "results" / "reported").glob("*.json")]
+    files = [*(root / "recipes").rglob("*.yaml"), *(root / "results" / "reported").glob("*.json")]
     assert {root / name for name in wheel["force-include"]} == set(files)
     assert wheel["exclude"] == ["**/*.md"]
 

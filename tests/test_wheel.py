@@ -27,7 +27,7 @@ def installed(tmp_path_factory):
     (wheel,) = folder.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.endswith(".md")]
-    shipped = {*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "results" / "reported").glob("*.json")}
+    shipped = {*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "results" / "reported").glob("*.json")}
     assert {Path(name).name for name in names if "/shipped/" in name} == {path.name for path in shipped}
     venv.create(folder / "environment", with_pip=True)
     programs = folder / "environment" / "bin"

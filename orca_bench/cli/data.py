@@ -1,4 +1,4 @@
-"""`orca-bench data …`: instruction files in, records out; the checks of records are in data_check.py."""
+"""`orca-bench data …`: instruction files in, records out; build, show and the checks of records have files of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.data_build import build
 from orca_bench.cli.data_check import check, merge_shard_reports
+from orca_bench.cli.data_show import show
 
 if TYPE_CHECKING:
     from orca_bench.data.conversion import ConversionReport
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
 
 @click.group("data")
 def command() -> None:
-    """Convert instruction files into records, and check what is in records."""
+    """Convert instruction files into records, build records with a teacher, and check what is in records."""
 
 
+command.add_command(build)
+command.add_command(show)
 command.add_command(check)
 command.add_command(merge_shard_reports)
 

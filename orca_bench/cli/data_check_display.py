@@ -49,7 +49,7 @@ def _show_findings(report: DataReport) -> None:
     if not report.findings:
         console.print("no faults in the records")
     else:
-        table = _table("fault", ("records", True), ("share", True), "first place")
+        table = plain_table("fault", ("records", True), ("share", True), "first place")
         for kind in FINDING_KINDS:
             finding = report.findings.get(kind.key)
             if finding is not None:
@@ -99,7 +99,9 @@ def _show_overlap(report: DataReport) -> None:
         console.print(f"  none ({rows:,} rows of {counted(len(report.benchmarks), 'task')} compared)")
         _show_not_compared(report)
         return
-    table = _table("task", ("test rows", True), *((f"{kind}: rows", True) for kind in OVERLAP_KINDS), ("records", True))
+    table = plain_table(
+        "task", ("test rows", True), *((f"{kind}: rows", True) for kind in OVERLAP_KINDS), ("records", True)
+    )
     for name, overlap in report.overlap.items():
         facts = TASK_BY_NAME.get(name)
         splits = report.benchmarks.get(name, {})
@@ -173,7 +175,7 @@ def _marked(text: str, longest_run: str) -> Text:
     return marked_text
 
 
-def _table(*columns: str | tuple[str, bool]) -> Table:
+def plain_table(*columns: str | tuple[str, bool]) -> Table:
     """A table without borders; a column is a heading, or a heading and whether its cells are numbers."""
     from rich.table import Table
 

@@ -2,7 +2,8 @@
 
     python -m orca_bench.cli.reference
 
-writes orca_bench/cli/README.md and the table of keys in recipes/README.md; a test compares both with the code. Its own module
+writes orca_bench/cli/README.md and the tables of keys in recipes/README.md and recipes/data/README.md; a test compares them
+with the code. Its own module
 because only this imports every command at once.
 """
 
@@ -22,13 +23,15 @@ from pydantic_core import PydanticUndefined
 
 from orca_bench.cli.command_list import GROUPS, CommandEntry
 from orca_bench.cli.main import cli
+from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.recipe import EXTENDS_DESCRIPTION, EXTENDS_KEY, MAY_CHANGE_MARK, MAY_SPLIT_MARK, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS_FILE = ROOT / "orca_bench" / "cli" / "README.md"
 RECIPES_FILE = ROOT / "recipes" / "README.md"
+DATA_RECIPES_FILE = ROOT / "recipes" / "data" / "README.md"
 
-#: The lines of recipes/README.md between which the table of keys is written.
+#: The lines of both pages between which the table of keys is written.
 _BEGIN, _END = "<!-- The table of keys, written by `make docs`. -->", "<!-- The end of the table of keys. -->"
 
 _INTRODUCTION = """# The commands
@@ -47,10 +50,10 @@ eval "$(_ORCA_BENCH_COMPLETE=bash_source orca-bench)"
 
 
 def main() -> None:
-    """Write both references."""
+    """Write all references."""
     COMMANDS_FILE.write_text(command_reference(), encoding="utf-8")
-    text = RECIPES_FILE.read_text(encoding="utf-8")
-    RECIPES_FILE.write_text(with_recipe_keys(text), encoding="utf-8")
+    for page, key_table in ((RECIPES_FILE, recipe_keys()), (DATA_RECIPES_FILE, data_recipe_keys())):
+        page.write_text(with_keys(page.read_text(encoding="utf-8"), key_table), encoding="utf-8")
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -121,42 +124,61 @@ def _escape_cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
-# --- the recipe's keys ----------------------------------------------------------------------------------------------
+# --- the keys of recipes --------------------------------------------------------------------------------------------
 
 
-def with_recipe_keys(text: str) -> str:
-    """The text of recipes/README.md with a new table of keys; it is appended where the text has none yet."""
-    key_table = f"{_BEGIN}\n\n{recipe_keys()}\n{_END}\n"
+def with_keys(text: str, key_table: str) -> str:
+    """The text of a page of recipes with a new table of keys; it is appended where the text has none yet."""
+    marked_table = f"{_BEGIN}\n\n{key_table}\n{_END}\n"
     if _BEGIN not in text:
-        return f"{text.rstrip()}\n\n## Keys\n\n{key_table}"
+        return f"{text.rstrip()}\n\n## Keys\n\n{marked_table}"
     text_before, text_after = text.split(_BEGIN)
-    return text_before + key_table + text_after.split(_END)[1].removeprefix("\n")
+    return text_before + marked_table + text_after.split(_END)[1].removeprefix("\n")
 
 
 def recipe_keys() -> str:
-    """The table of the recipe's keys: name, values, default and meaning; stars mark keys that may change in between."""
-    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    rows.append(f"| `{EXTENDS_KEY}` | text |  | {_escape_cell(EXTENDS_DESCRIPTION)} |")
-    rows += [f"| {' | '.join(map(_escape_cell, row))} |" for row in _key_rows(Recipe)]
+    """The table of a training recipe's keys: name, values, default and meaning; stars mark keys that may change in between."""
     note = (
         "A run may be continued with another value of a key that has a star. Keys with two stars split the same batch over\n"
         "processes and passes: they may change too, and the numbers stay the same to rounding. All other keys must keep their\n"
         "values."
     )
+    return _key_table(Recipe, note)
+
+
+def data_recipe_keys() -> str:
+    """The table of a data recipe's keys, likewise."""
+    note = (
+        "A build may be continued with another value of a key that has a star. All other keys must keep their values, as the\n"
+        "answers depend on them. SOURCE is the name of a source."
+    )
+    return _key_table(DataRecipe, note)
+
+
+def _key_table(recipe_model: type[BaseModel], note: str) -> str:
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    rows.append(f"| `{EXTENDS_KEY}` | text |  | {_escape_cell(EXTENDS_DESCRIPTION)} |")
+    rows += [f"| {' | '.join(map(_escape_cell, row))} |" for row in _key_rows(recipe_model)]
     return "\n".join([*rows, "", note]) + "\n"
 
 
-def _key_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def _key_rows(
+    section: type[BaseModel], prefix: str = "", section_stars: str = ""
+) -> Iterator[tuple[str, str, str, str]]:
+    """A row for each key; the keys of a section that has stars have them too."""
     for name, field in section.model_fields.items():
         subsection = _subsection_type(field)
         if subsection is not None and field.description is None:
             yield from _key_rows(subsection, f"{prefix}{name}.")
             continue
-        star_suffix = " *" if MAY_CHANGE_MARK in field.metadata else " **" if MAY_SPLIT_MARK in field.metadata else ""
-        values_text = "section" if subsection is not None else _values_text(field.annotation)
+        star_suffix = (
+            " *" if MAY_CHANGE_MARK in field.metadata else " **" if MAY_SPLIT_MARK in field.metadata else section_stars
+        )
+        is_mapping = get_origin(field.annotation) is dict
+        values_text = _values_text(field.annotation) if subsection is None or is_mapping else "section"
         yield f"`{prefix}{name}`{star_suffix}", values_text, _default_text(field), field.description or ""
         if subsection is not None:
-            yield from _key_rows(subsection, f"{prefix}{name}.")
+            yield from _key_rows(subsection, f"{prefix}{name}.{'SOURCE.' if is_mapping else ''}", star_suffix)
 
 
 def _subsection_type(field: FieldInfo) -> type[BaseModel] | None:
@@ -180,6 +202,9 @@ def _values_text(annotation: Any) -> str:
     if origin is list:
         values_text = _values_text(arguments[0])
         return f"list of: {values_text}" if get_origin(arguments[0]) is Literal else f"list of {values_text}s"
+    if origin is dict:
+        is_of_sections = isinstance(arguments[1], type) and issubclass(arguments[1], BaseModel)
+        return "sections by name" if is_of_sections else "mapping"
     return {bool: "true, false", int: "integer", float: "number", str: "text"}[annotation]
 
 

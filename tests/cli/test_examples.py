@@ -17,6 +17,7 @@ from synthetic_results import random_result
 
 from orca_bench.cli.command_list import COMMANDS
 from orca_bench.cli.main import cli
+from orca_bench.system_messages import SYSTEM_MESSAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("orca_bench/*/README.md")), *sorted(ROOT.glob("*/README.md")), ROOT / "README.md"]
@@ -48,8 +49,9 @@ def _document_examples():
 EXAMPLES = sorted({line for line in (*_help_examples(), *_document_examples()) if "$" not in line})
 
 
-#: What an example that cannot run here has: the hub, a large model, one shard of several, what lm-eval itself has written.
-_NOT_HERE = ("--push", "psmathur", "llama15m", "part-", "lm-eval-output")
+#: What an example that cannot run here has: the hub, a large model, one shard of several, what lm-eval itself has written, a
+#: teacher.
+_NOT_HERE = ("--push", "psmathur", "llama15m", "part-", "lm-eval-output", "data build")
 
 
 def _is_runnable(line):
@@ -81,9 +83,14 @@ def beside_the_demo(tmp_path_factory, command_in, mini, mini_records):
         random_result(folder, label, share)
     (folder / "gate.yaml").write_text("smallest_loss: 1\nfloors: {hellaswag: 60}\n")
     for name in ("alpaca_data.json", "alpaca.json"):
-        (folder / name).write_text(json.dumps([{"instruction": "Do", "input": "", "output": "done"}]))
+        (folder / name).write_text(json.dumps([{"instruction": "Do", "input": "", "output": "done"}] * 13))
     (folder / "records").mkdir()
     (folder / "records" / "mine.jsonl").write_text("".join(json.dumps(record) + "\n" for record in mini_records[:50]))
+    dolly_records = [{**mini_records[0], "source": "dolly", "system": SYSTEM_MESSAGES[7]}] * 3
+    for path in (folder / "records" / "orca_mini" / "records.jsonl", folder / "records" / "mine.jsonl"):
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "a", encoding="utf-8") as records_file:
+            records_file.writelines(json.dumps(record) + "\n" for record in dolly_records)
     (folder / "path" / "to" / "llama").mkdir()
     (folder / "path" / "to" / "llama" / "tokenizer.model").symlink_to(mini["mini:tokenizer"])
     dolly_row = {"instruction": "Who?", "context": "Ann.", "response": "Ann", "category": "qa"}

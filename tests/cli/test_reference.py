@@ -15,9 +15,13 @@ def test_the_reference_of_all_commands_is_that_of_the_code():
     assert reference.COMMANDS_FILE.read_text(encoding="utf-8") == reference.command_reference(), HINT
 
 
-def test_the_table_of_recipe_keys_is_that_of_the_code():
-    text = reference.RECIPES_FILE.read_text(encoding="utf-8")
-    assert reference.with_recipe_keys(text) == text, HINT
+def test_the_tables_of_recipe_keys_are_those_of_the_code():
+    for page, key_table in (
+        (reference.RECIPES_FILE, reference.recipe_keys()),
+        (reference.DATA_RECIPES_FILE, reference.data_recipe_keys()),
+    ):
+        text = page.read_text(encoding="utf-8")
+        assert reference.with_keys(text, key_table) == text, HINT
 
 
 def test_every_command_and_option_stands_in_the_reference():
@@ -36,10 +40,21 @@ def test_every_recipe_key_has_a_meaning():
     assert "`data.strict` *" in reference.recipe_keys()
 
 
+def test_every_key_of_a_data_recipe_has_a_meaning():
+    rows = [row.split(" | ") for row in reference.data_recipe_keys().splitlines() if row.startswith("| `")]
+    assert len(rows) > 30 and all(row[3].strip(" |") for row in rows)
+    assert "| `sources` | sections by name | required |" in reference.data_recipe_keys()
+    assert "| `sources.SOURCE.sample` | integer |" in reference.data_recipe_keys()
+    assert (
+        "| `teacher.price.input` *" in reference.data_recipe_keys() and "| `budget` * |" in reference.data_recipe_keys()
+    )
+
+
 def test_a_new_table_takes_the_place_of_the_old_one():
-    once = reference.with_recipe_keys("# Recipes\n\nProse.\n")
+    key_table = reference.recipe_keys()
+    once = reference.with_keys("# Recipes\n\nProse.\n", key_table)
     assert once.startswith("# Recipes\n\nProse.\n\n## Keys\n")
-    assert reference.with_recipe_keys(once + "\nMore.\n") == once + "\nMore.\n"
+    assert reference.with_keys(once + "\nMore.\n", key_table) == once + "\nMore.\n"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from orca_bench.data.build.group_commit import GroupCommitter, Statement
 from orca_bench.data.build.prices import PICODOLLARS
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, WriteError
-from orca_bench.files import catch_write_errors, make_writable_folder
+from orca_bench.files import make_writable_folder
 
 #: What became of a request. `failed` alone is asked again by the next build.
 Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "failed"]
@@ -119,12 +119,13 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
     make_writable_folder(path.parent)
     builder_lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     try:
-        with catch_write_errors(path.parent):
-            builder_lock.acquire()
-    except Timeout:
+        builder_lock.acquire()
+    except Timeout:  # an OSError too
         raise UserError(
             "another build is writing this ledger", where=path, hint="wait for it, or choose another output"
         ) from None
+    except OSError as error:
+        raise WriteError(f"cannot write: {error.strerror or error}", where=builder_lock.lock_file) from None
     try:
         ledger = Ledger(path)
         try:

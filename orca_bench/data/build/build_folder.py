@@ -1,0 +1,114 @@
+"""The folder of a build: where its files lie, whether a recipe may go on in it, and its manifest.
+
+`recipe.yaml` is the resolved recipe, `manifest.yaml` says what was read, answered and spent, `ledger.sqlite` has every answer,
+`records.jsonl` the records, and README.md is the data card. The manifest is YAML because a folder's .json files are taken for
+data. Its own module because a build, its dry run and its display agree on these names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_bench import yaml_files
+from orca_bench.data.build.data_recipe import DataRecipe
+from orca_bench.data.build.data_recipe_file import read_data_recipe
+from orca_bench.data.build.teacher_requests import RecipeRequests
+from orca_bench.errors import UserError
+from orca_bench.files import write_text
+from orca_bench.recipe import first_difference
+
+DEFAULT_OUTPUT_PARENT = Path("records")
+MANIFEST_FORMAT = "orca-bench data build 1"
+
+
+@dataclass(frozen=True)
+class BuildFolder:
+    """The folder of a build and the files in it."""
+
+    path: Path
+
+    @classmethod
+    def of_recipe(cls, recipe: DataRecipe) -> BuildFolder:
+        """The folder that a recipe names, or records/NAME."""
+        return cls(DEFAULT_OUTPUT_PARENT / recipe.name if recipe.output is None else Path(recipe.output))
+
+    @property
+    def records_path(self) -> Path:
+        """The records, JSON Lines."""
+        return self.path / "records.jsonl"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Every request, attempt and answer, SQLite."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def recipe_path(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def manifest_path(self) -> Path:
+        """What was read, answered and spent."""
+        return self.path / "manifest.yaml"
+
+    @property
+    def card_path(self) -> Path:
+        """The data card."""
+        return self.path / "README.md"
+
+    def check_recipe(self, recipe: DataRecipe) -> None:
+        """Raise UserError where another recipe was built here, with the first key that differs, or where other files stand."""
+        if not self.recipe_path.exists():
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(
+                    "this is a file, and the output is a folder", where=self.path, hint="set output in the recipe"
+                )
+            foreign_files = [path for path in (self.records_path, self.card_path) if path.exists()]
+            if foreign_files:
+                raise UserError(
+                    "a file that no build wrote stands where the output goes",
+                    where=foreign_files[0],
+                    hint="choose another folder with -o output=FOLDER",
+                )
+            return
+        if difference := first_difference(read_data_recipe(self.recipe_path), recipe):
+            raise UserError(
+                f"another recipe was built here: {difference}",
+                where=self.path,
+                hint="choose another folder with -o output=FOLDER",
+            )
+
+    def pinned_commits(self) -> dict[str, str]:
+        """The commits of hub sets by source, as the first build here read them; empty before it."""
+        return {
+            name: entry["version"]
+            for name, entry in self._earlier_sources().items()
+            if entry.get("hub") is not None and isinstance(entry.get("version"), str)
+        }
+
+    def check_sources(self, requests: RecipeRequests) -> None:
+        """Raise UserError where a source's files are not those that the first build here read."""
+        for source_rows in requests.sources:
+            earlier_version = self._earlier_sources().get(source_rows.name, {}).get("version")
+            if earlier_version is not None and earlier_version != source_rows.survey.version:
+                raise UserError(
+                    f"the files of source '{source_rows.name}' have changed since the first build here",
+                    where=self.path,
+                    hint="choose another folder with -o output=FOLDER, or put the earlier files back",
+                )
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest."""
+        write_text(self.manifest_path, yaml_files.to_yaml_text(manifest))
+
+    def _earlier_sources(self) -> dict[str, dict[str, Any]]:
+        if not self.manifest_path.exists():
+            return {}
+        manifest, _ = yaml_files.read_yaml_file(self.manifest_path, "manifest")
+        sources = manifest.get("sources") if isinstance(manifest, dict) else None
+        if not isinstance(sources, dict) or not all(isinstance(entry, dict) for entry in sources.values()):
+            raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
+        return sources

@@ -1,0 +1,199 @@
+"""A data recipe in, the folder of its records out: counting, asking, writing, in this order, and what each leaves behind.
+
+The ledger has every answer as soon as it arrives, so a build that is interrupted, runs out of its budget or meets a dead server
+goes on where it was. Its own module because the order of the steps is a matter apart from each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import heapq
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orca_bench.counts import ReportProgress, counted
+from orca_bench.data.build.build_folder import BuildFolder
+from orca_bench.data.build.build_manifest import manifest_of
+from orca_bench.data.build.data_card import data_card_text
+from orca_bench.data.build.data_recipe import DataRecipe
+from orca_bench.data.build.ledger import Ledger, Spending, open_ledger
+from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
+from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write_records
+from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
+from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts, TeacherRequest
+from orca_bench.errors import Interrupted, UserError
+from orca_bench.files import write_text
+from orca_bench.stats.totals import TotalEstimate, estimate_total
+from orca_bench.tokenizers import load_tokenizer
+
+
+class BuildDisplay(Protocol):
+    """What a build reports while it runs."""
+
+    def message(self, line: str) -> None:
+        """A line for the person."""
+
+    def counting(self, title: str) -> AbstractContextManager[ReportProgress]:
+        """Requests are counted inside the block, and their number is reported to what the block gets."""
+
+    def asking(self, progress: AskProgress, request_count: int, budget: float) -> AbstractContextManager[None]:
+        """The teacher is asked inside the block; `progress` changes meanwhile."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a build would ask: counts of requests, the most it can cost in dollars, and prompt tokens where they were counted."""
+
+    requests: RecipeRequests
+    counts: RequestCounts
+    worst_case_dollars: float
+    prompt_tokens: int | None
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A build: its folder, what was written, what was spent by source, and whether the budget ended it."""
+
+    folder: BuildFolder
+    counts: RequestCounts
+    output: OutputCounts
+    spending_by_source: dict[str, Spending]
+    is_stopped_by_budget: bool
+
+
+@dataclass(frozen=True)
+class BillEstimate:
+    """What all requests would cost, in dollars, by the `sampled_count` of them that were answered."""
+
+    dollars: TotalEstimate
+    sampled_count: int
+    request_count: int
+    failed_count: int
+
+
+def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path | None = None) -> BuildPlan:
+    """Read all sources and count what would be asked; nothing is sent and nothing is written.
+
+    With `tokenizer_path` the tokens of the messages are counted, without those of the teacher's chat template.
+    """
+    folder = BuildFolder.of_recipe(recipe)
+    folder.check_recipe(recipe)
+    tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    requests = RecipeRequests(recipe, folder.pinned_commits())
+    worst_case_picodollars = prompt_tokens = 0
+    with display.counting("reading sources") as report_progress:
+        for request_number, request in enumerate(requests, 1):
+            worst_case_picodollars += price_picodollars(worst_case_tokens(request, recipe.teacher), recipe.teacher)
+            if tokenizer is not None:
+                prompt_tokens += sum(len(tokenizer.encode(message["content"])) for message in request.messages)
+            if request_number % 1000 == 0:
+                report_progress(request_number, None)
+    assert requests.counts is not None
+    return BuildPlan(
+        requests, requests.counts, worst_case_picodollars / PICODOLLARS, None if tokenizer is None else prompt_tokens
+    )
+
+
+def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: ColumnNames = "records") -> BuildResult:
+    """Ask the teacher for every request without an answer, and write records, manifest and data card.
+
+    Raises UserError for what `read_data_recipe`, the sources, the teacher and the disk refuse, and Interrupted where the user
+    stops it; what was answered before is in the ledger, and another call goes on.
+    """
+    folder = BuildFolder.of_recipe(recipe)
+    with _open_build(recipe, folder, display) as (ledger, requests, counts):
+        outcome = _ask_all(requests, counts.request_count, ledger, recipe, display)
+        with display.counting("writing records") as report_progress:
+            output = write_records(
+                folder.records_path,
+                requests,
+                ledger,
+                recipe,
+                column_names,
+                lambda request_count: report_progress(request_count, counts.request_count),
+            )
+        spending_by_source = ledger.spending_by_source()
+        manifest = manifest_of(recipe, requests, counts, output, spending_by_source)
+        folder.write_manifest(manifest)
+        write_text(folder.card_path, data_card_text(recipe, counts, output, spending_by_source, column_names))
+    return BuildResult(folder, counts, output, spending_by_source, outcome.is_stopped_by_budget)
+
+
+def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -> BillEstimate:
+    """Ask a random sample of the requests and estimate what all of them cost; the answers stay in the ledger.
+
+    The sample depends on the seed and the requests alone, so that a larger one contains a smaller one. Raises as `build_records`
+    does, and UserError where no request of the sample is answered.
+    """
+    folder = BuildFolder.of_recipe(recipe)
+    with _open_build(recipe, folder, display) as (ledger, requests, counts):
+        sample = heapq.nsmallest(sample_size, requests, key=lambda request: _sample_key(request, recipe.seed))
+        _ask_all(sample, len(sample), ledger, recipe, display)
+        answers = [ledger.answer_of(request.request_id) for request in sample]
+        prices = [answer.dollars for answer in answers if answer is not None and answer.outcome != "failed"]
+        if not folder.records_path.exists():
+            folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
+    if not prices:
+        raise UserError(
+            f"none of the {counted(len(sample), 'request')} was answered", where="--estimate", hint="raise budget"
+        )
+    return BillEstimate(
+        estimate_total(prices, counts.request_count), len(prices), counts.request_count, len(sample) - len(prices)
+    )
+
+
+@contextlib.contextmanager
+def _open_build(
+    recipe: DataRecipe, folder: BuildFolder, display: BuildDisplay
+) -> Iterator[tuple[Ledger, RecipeRequests, RequestCounts]]:
+    """The build's ledger, held by this process alone, and its requests, after everything that would forbid to ask was checked."""
+    folder.check_recipe(recipe)
+    with open_ledger(folder.ledger_path) as ledger:
+        requests = RecipeRequests(recipe, folder.pinned_commits())
+        folder.check_sources(requests)
+        with display.counting("reading sources") as report_progress:
+            counts = requests.count(lambda request_count: report_progress(request_count, None))
+        write_text(folder.recipe_path, recipe.to_yaml())
+        if not folder.manifest_path.exists():
+            folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
+        yield ledger, requests, counts
+
+
+def _ask_all(
+    requests: Iterable[TeacherRequest],
+    request_count: int,
+    ledger: Ledger,
+    recipe: DataRecipe,
+    display: BuildDisplay,
+) -> AskOutcome:
+    progress = AskProgress()
+    try:
+        with display.asking(progress, request_count, recipe.budget):
+            return asyncio.run(_ask_until_signal(requests, ledger, recipe, progress))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        done_count = progress.answered + progress.answered_before
+        raise Interrupted(
+            f"{done_count:,} of {counted(request_count, 'request')} are answered and in the ledger; the same command continues"
+        ) from None
+
+
+async def _ask_until_signal(
+    requests: Iterable[TeacherRequest], ledger: Ledger, recipe: DataRecipe, progress: AskProgress
+) -> AskOutcome:
+    """`ask`, which SIGTERM cancels as Ctrl-C does (asyncio.run has its own handler of SIGINT)."""
+    this_task = asyncio.current_task()
+    assert this_task is not None
+    event_loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread; Windows
+        event_loop.add_signal_handler(signal.SIGTERM, this_task.cancel)
+    return await ask(requests, ledger, recipe.teacher, recipe.budget, progress)
+
+
+def _sample_key(request: TeacherRequest, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {request.request_id}".encode(), digest_size=8).digest()
