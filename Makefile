@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo lint test test-all fuzz bench gate breaks student docs real-model setup clean
+.PHONY: demo lint test test-all fuzz bench gate gate-real breaks student docs real-model setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -45,6 +45,9 @@ endif
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines
+
+gate-real: setup  ## log-probabilities of a real model (make real-model) beside committed ones; RENEW=1 writes these again
+	$(BIN)/python tests/benchmarks/gate_real.py $(if $(RENEW),--renew)
 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/benchmarks/gate_mini.py

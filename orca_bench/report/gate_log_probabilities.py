@@ -85,13 +85,28 @@ def compare_log_probabilities(
 
 def change_text(comparison: TaskLogProbabilities) -> str:
     """`12 of 60 questions changed by more than 0.001 nats in log-probability, the largest by -0.0531`."""
-    largest = comparison.changed_questions[0]
+    return _change_text([comparison], "")
+
+
+def changes_text(comparisons: Sequence[TaskLogProbabilities]) -> str:
+    """The same of all tasks together, with the number of questions of each task; empty where none changed."""
+    changed_tasks = [comparison for comparison in comparisons if comparison.changed_questions]
+    if not changed_tasks:
+        return ""
+    counts_text = ", ".join(f"{task.title} {len(task.changed_questions):,}" for task in changed_tasks)
+    return _change_text(comparisons, f" ({counts_text})")
+
+
+def _change_text(comparisons: Sequence[TaskLogProbabilities], counts_text: str) -> str:
+    changed_questions = [question for comparison in comparisons for question in comparison.changed_questions]
+    largest = max(changed_questions, key=lambda question: abs(question.change))
     size_text = (
         "to another number of answers" if largest.answer_index is None else f"the largest by {format_change(largest)}"
     )
+    question_count = sum(comparison.question_count for comparison in comparisons)
     return (
-        f"{len(comparison.changed_questions):,} of {counted(comparison.question_count, 'question')} "
-        f"changed by more than {comparison.allowed_change:g} nats in log-probability, {size_text}"
+        f"{len(changed_questions):,} of {counted(question_count, 'question')}{counts_text} changed by more than "
+        f"{comparisons[0].allowed_change:g} nats in log-probability, {size_text}"
     )
 
 

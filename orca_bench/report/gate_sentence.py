@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca_bench.report.gate import GateReport, Outcome, TaskComparison, TaskVerdict
-from orca_bench.report.gate_log_probabilities import unchanged_text
+from orca_bench.report.gate_log_probabilities import changes_text, unchanged_text
 from orca_bench.report.grid import format_detectable, format_in_unit
 
 _MAX_NAMED_TASKS = 3  # more tasks are counted, not named
@@ -120,8 +120,8 @@ def _failing_clauses(report: GateReport) -> list[str]:
             text = f"{_tasks_text(worse, len(report.verdicts))}, most on {_differences_text([worst])}"
         clauses.append(f"worse than {report.baseline} on {text}")
     clauses += [f"{verdict.title} {verdict.reason}" for verdict in _with_outcome(report, "below the floor")]
-    for outcome in ("overlap", "changed"):
-        clauses += [f"{verdict.title}: {verdict.reason}" for verdict in _with_outcome(report, outcome)]
+    clauses += [f"{verdict.title}: {verdict.reason}" for verdict in _with_outcome(report, "overlap")]
+    clauses += filter(None, [changes_text(report.log_probabilities)])
     clauses += [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "missing")]
     return clauses + [f"{verdict.title} is {verdict.reason}" for verdict in _with_outcome(report, "not comparable")]
 

@@ -47,7 +47,7 @@ def test_a_change_beyond_the_limit_fails_and_names_the_question(compared, in_res
     report, path = compared(shifted(-0.002), GateRules(max_log_probability_change=1e-3))
     line = question(path, "winogrande", 3)
     assert [verdict.title for verdict in report.verdicts if not verdict.passed] == ["Winogrande"]
-    assert "Winogrande: 1 of 12 questions changed by more than 0.001 nats" in gate_sentence(report)
+    assert "failed: 1 of 84 questions (Winogrande 1) changed by more than 0.001 nats" in gate_sentence(report)
     process = in_results_folder("check", path, "--baseline", "good.json", LIMIT, "1e-3")
     after = line["answers"][1]
     assert process.returncode == 1
