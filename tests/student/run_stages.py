@@ -25,7 +25,17 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT), str(Path(__file__).resolve().parent)]
 
 from stage_list import CommandLine, Link, Stage, StageList, parse_command, read_stage_list
-from stage_state import Examination, Standing, examine, move_aside, read_state, remove_if_equal, write_end, write_start
+from stage_state import (
+    Examination,
+    Standing,
+    examine,
+    move_aside,
+    only_runner,
+    read_state,
+    remove_if_equal,
+    write_end,
+    write_start,
+)
 
 from orca_bench.errors import UserError
 from orca_bench.files import cache_folder, make_writable_folder, open_text_replacement
@@ -69,12 +79,13 @@ def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:
     check_stages_before(to_run, stage_list, examinations)
     print_plan(chosen, examinations)
     for stage in to_run:
-        examinations[stage.name] = examination = examine(stage, stage_list, {})
-        if examination.is_done:  # an earlier stage ran again and wrote the same bytes
-            print(f"\n{stage.name}: done, its inputs are what they were")
-            continue
-        if exit_code := run_stage(stage, examination):
-            return exit_code
+        with only_runner(stage):
+            examination = examine(stage, stage_list, {})
+            if examination.is_done:  # an earlier stage ran again and wrote the same bytes
+                print(f"\n{stage.name}: done, its inputs are what they were")
+                continue
+            if exit_code := run_stage(stage, examination):
+                return exit_code
     return 0
 
 
@@ -158,7 +169,7 @@ def print_plan(stages: list[Stage], examinations: dict[str, Examination]) -> Non
     to_run = [stage for stage in stages if not examinations[stage.name].is_done]
     minutes = sum(stage.minutes for stage in to_run)
     done_count = len(stages) - len(to_run)
-    rest_text = f"the other {len(to_run)} take about {time_text(minutes)} on two cores" if to_run else "nothing to do"
+    rest_text = f"the other {len(to_run)} take {time_text(minutes)} on two cores" if to_run else "nothing to do"
     print(f"{done_count} of {len(stages)} stages are done; {rest_text}")
     for stage in stages:
         examination = examinations[stage.name]
@@ -172,9 +183,9 @@ def time_text(minutes: float) -> str:
     if minutes < 1:
         return "less than a minute"
     if minutes < 1.5:
-        return "1 minute"
+        return "about a minute"
     hours, rest = divmod(round(minutes), 60)
-    return f"{hours} h {rest:02d} min" if hours else f"{rest} minutes"
+    return f"about {hours} h {rest:02d} min" if hours else f"about {rest} minutes"
 
 
 def run_stage(stage: Stage, examination: Examination) -> int:

@@ -7,13 +7,16 @@ has the hashes of inputs and outputs. Its own module because listing the stages 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from content_hashes import FileHashes, differing_files, hash_files, is_run
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 from recorded_inputs import is_recorded, recorded_difference, records_input, unfinished_reason
 from stage_list import Stage, StageList, is_within, parse_command
@@ -75,16 +78,38 @@ def write_start(stage: Stage) -> None:
     _write_state(stage, StageState(commands=stage.commands, needs=_hash_all(stage.needs)))
 
 
-def write_end(stage: Stage, seconds: float | None = None) -> None:
-    """Write down that a stage has ended, after how many seconds; None for outputs that were made by hand."""
+def write_end(stage: Stage, seconds: float) -> None:
+    """Write down that a stage that began has ended, after how many seconds, and with which outputs."""
+    start = read_state(stage)
+    needs = _hash_all(stage.needs) if start is None else start.needs  # an input may have changed meanwhile
+    _write_finished_state(stage, needs, seconds)
+
+
+def _write_finished_state(stage: Stage, needs: dict[str, FileHashes], seconds: float | None) -> None:
     state = StageState(
         commands=stage.commands,
-        needs=_hash_all(stage.needs),
+        needs=needs,
         gives=_hash_all(stage.gives),
         seconds=seconds,
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
     _write_state(stage, state)
+
+
+@contextlib.contextmanager
+def only_runner(stage: Stage) -> Iterator[None]:
+    """A block in which no other process runs the stage; raises UserError where one does."""
+    make_writable_folder(_STATE_FOLDER)
+    lock = FileLock(_STATE_FOLDER / f".{stage.name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        problem = f"another process runs stage {stage.name} here"
+        raise UserError(problem, where=Path.cwd(), hint="wait until it ends") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_state(stage: Stage, state: StageState) -> None:
@@ -167,7 +192,7 @@ def _examine_records(stage: Stage, changes: _Changes) -> Examination:
             differences += filter(None, differences_by_command[:1])
     if differences:
         return _stale(stage, "; ".join([*filter(None, [str(changes)]), *differences]))
-    write_end(stage)
+    _write_finished_state(stage, _hash_all(stage.needs), None)
     return Examination(Standing.DONE, "by what its output records")
 
 

@@ -116,6 +116,7 @@ def test_a_stage_that_was_stopped_goes_on_by_the_same_command(job):
     (job.work / "wait").touch()
     process = job.start()
     eventually(lambda: (job.work / "ran.txt").exists())
+    assert "another process runs stage first here; wait until it ends" in job.refused()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "the same call goes on from here" in err
@@ -154,6 +155,16 @@ def test_a_stage_whose_inputs_come_out_the_same_is_not_run_again(job):
     done = job()
     assert job.programs() == ["a.txt"] and "second: done, its inputs are what they were" in done.stdout
     assert not (job.work / "replaced" / "a.txt.old-1").exists(), "a copy with the same bytes is of no use"
+
+
+def test_an_input_that_changes_while_its_stage_runs_makes_it_run_again(job):
+    (job.work / "wait").touch()
+    process = job.start("--stages", "first")
+    eventually(lambda: (job.work / "ran.txt").exists())
+    job.source.write_text("two\n")
+    (job.work / "wait").unlink()
+    process.communicate(timeout=PATIENCE_S)
+    assert "first — again: source.txt has changed" in job("--list").stdout
 
 
 def test_changed_commands_are_run(job):
