@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from orca_bench.data.build.concurrency import ConcurrencyLimit
+from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn
 from orca_bench.data.build.data_recipe import Teacher
 from orca_bench.data.build.ledger import (
     ANSWERED_STATE,
@@ -213,8 +213,8 @@ class _Build:
         self, request: TeacherRequest, worst_case_picodollars: int, is_last_attempt: bool
     ) -> AttemptFailed | None:
         """Send a request once and write what came; returns why there is no answer, None where there is one or none was sent."""
-        round_number = await self._acquire_within_budget(worst_case_picodollars)
-        if round_number is None:
+        turn = await self._acquire_within_budget(worst_case_picodollars)
+        if turn is None:
             return None
         worker = asyncio.current_task()
         assert worker is not None
@@ -227,16 +227,15 @@ class _Build:
                 return None
             self._show_progress()
             reply, headers = await self._client.send(request.messages)
-            if isinstance(reply, AttemptFailed):
-                self._stop_if_hopeless(reply, is_last_attempt)  # before another request takes this one's place
-            self._limit.release()
-            is_released = True
             if isinstance(reply, Reply):
                 self._record_success()
-                self._limit.record_answer(headers)
+                self._limit.record_answer(turn, headers)
+                is_released = True
                 await self._store_answer(request, attempt, reply, worst_case_picodollars)
                 return None
-            self._record_failure(reply, round_number, headers)
+            self._stop_if_hopeless(reply, is_last_attempt)  # before another request takes this one's place
+            self._record_failure(reply, turn, headers)
+            is_released = True
             await self._store_failure(request, attempt, reply, is_last_attempt)
             return reply
         finally:
@@ -246,13 +245,13 @@ class _Build:
             async with self._attempt_ended:
                 self._attempt_ended.notify_all()
 
-    async def _acquire_within_budget(self, worst_case_picodollars: int) -> int | None:
-        """Wait until a request may be sent and paid; returns its round, None where the build stops instead."""
+    async def _acquire_within_budget(self, worst_case_picodollars: int) -> Turn | None:
+        """Wait until a request may be sent and paid; None where the build stops instead."""
         while not self._is_stopping:
-            round_number = await self._limit.acquire()
+            turn = await self._limit.acquire()
             worst_case = round(worst_case_picodollars * self._worst_case_factor)
             if self._is_stopping or self._ledger.committed_picodollars + worst_case <= self._budget_picodollars:
-                return round_number
+                return turn
             self._limit.release()
             if not self._sending_workers:
                 self._is_stopped_by_budget = True
@@ -310,16 +309,16 @@ class _Build:
         if answer is not None:
             self._count(request, answer)
 
-    def _record_failure(self, failure: AttemptFailed, round_number: int, headers: Headers) -> None:
+    def _record_failure(self, failure: AttemptFailed, turn: Turn, headers: Headers) -> None:
         if failure.consequence == "busy" and not failure.is_unreached:
             self._progress.rate_refusals += 1
-            self._limit.record_refusal(round_number, headers)
+            self._limit.record_refusal(turn, headers)
             return
         self._progress.failed_attempts += 1
         if failure.consequence in ("retry", "busy"):
-            self._limit.record_failure(round_number)
-        if failure.is_unreached:
-            self._limit.hold(_backoff_s(self._unreached_attempts))
+            self._limit.record_failure(turn, _backoff_s(self._unreached_attempts) if failure.is_unreached else 0.0)
+        else:
+            self._limit.release()
 
     def _record_success(self) -> None:
         self._last_answer_s, self._has_reply = time.monotonic(), True
