@@ -133,7 +133,8 @@ def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: Ru
         price = f"${machines.dollars_per_hour:.2f} per GPU-hour"
     console.print(
         f"{recipe.name}: {workload.shape.parameter_count:,} parameters; {counted(len(lengths), 'example')} of "
-        f"{lengths.mean():.0f} tokens (longest {lengths.max():,}); {counted(own.step_count, 'step')} of {own.train.global_batch}"
+        f"{lengths.mean():.0f} tokens (longest {workload.longest:,}); {counted(own.step_count, 'step')} of "
+        f"{own.train.global_batch}"
     )
     console.print(
         f"{machines.gpus_per_node} × {machines.gpu.name} in {counted(machines.node_count, 'node')}; {price}; all figures are "

@@ -30,13 +30,14 @@ def read_workload(recipe: Recipe, display: TrainingDisplay = SilentTrainingDispl
             where="plan",
             hint="give their number with --records, and their mean length with --tokens-per-record",
         ) from error
-    return Workload(prepared.shape, prepared.examples.lengths)
+    return Workload(prepared.shape, prepared.examples.lengths, int(prepared.examples.lengths.max()))
 
 
 def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int | None) -> Workload:
     """The workload of `record_count` records, each of `tokens_per_record` tokens; None: of `data.max_length`, which none exceeds.
 
-    No record is read. Raises UserError where the numbers are not possible or the model's shape is not known here.
+    The longest is taken to have `data.max_length` tokens. No record is read. Raises UserError where the numbers are not
+    possible or the model's shape is not known here.
     """
     max_length = recipe.data.max_length
     if record_count < 1:
@@ -48,7 +49,7 @@ def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int
             hint=f"give 1 to {max_length}",
         )
     shape = published_shape(recipe.model.base) or _configured_shape(recipe)
-    return Workload(shape, np.full(record_count, tokens_per_record or max_length, np.int64))
+    return Workload(shape, np.full(record_count, tokens_per_record or max_length, np.int64), max_length)
 
 
 def _configured_shape(recipe: Recipe) -> ModelShape:

@@ -43,10 +43,14 @@ class Machines:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained: the model's shape, and the lengths of the examples in tokens, int64 [examples]."""
+    """What is trained: the model's shape, the lengths of the examples in tokens, int64 [examples], and the greatest length.
+
+    Where only their mean is known, `longest` is above all `lengths`.
+    """
 
     shape: ModelShape
     lengths: np.ndarray
+    longest: int
 
     @property
     def is_of_equal_lengths(self) -> bool:
@@ -234,9 +238,7 @@ class _RunEstimator:
         step = estimate_step(shape, train, work, machines.gpu, machines.node_count).scaled(self.time_factor)
         return RunEstimate(
             train,
-            estimate_memory(
-                shape, train, max_length if train.packing == "dense" else int(self._workload.lengths.max())
-            ),
+            estimate_memory(shape, train, max_length if train.packing == "dense" else self._workload.longest),
             machines.gpu.memory_gib,
             step,
             self._step_count,
@@ -273,7 +275,7 @@ def _step_work(train: Train, workload: Workload, max_length: int) -> tuple[StepW
 
 def _what_would_fit(smallest_train: Train, workload: Workload, machines: Machines) -> str:
     """The changes of which each alone would make the smallest setting fit: GPUs of the table, more of these, shorter examples."""
-    longest_example = int(workload.lengths.max())
+    longest_example = workload.longest
 
     def memory_gib(process_count: int, row_length: int) -> float:
         train = smallest_train.model_copy(update={"processes": process_count})

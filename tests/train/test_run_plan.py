@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
+from transformers import LlamaConfig
 
 from orca_bench.errors import UserError
 from orca_bench.recipe import Data, Model, Recipe, Train
 from orca_bench.train.gpus import GPUS, find_gpu
-from orca_bench.train.model_shape import published_shape
+from orca_bench.train.model_shape import ModelShape, published_shape
 from orca_bench.train.run_plan import Machines, Workload, check_machines, plan_run, settings
 from orca_bench.train.step_estimate import StepWork, estimate_step
 
 SHAPE_13B = published_shape("openlm-research/open_llama_13b")
 A100 = find_gpu("a100-80g", {})
 CARD = Recipe(name="card", model=Model(base="openlm-research/open_llama_13b"), data=Data(records=["r"]), train=Train())
-CARD_WORKLOAD = Workload(SHAPE_13B, np.full(137_000, 307, np.int64))
+CARD_WORKLOAD = Workload(SHAPE_13B, np.full(137_000, 307, np.int64), 1024)
 
 
 def machines(gpu=A100, gpus=8, nodes=1, dollars=1.5):
@@ -69,7 +70,7 @@ def test_the_cards_run_is_bound_by_the_traffic_of_zero_3_and_stage_2_fits():
 
 def test_the_cards_hours_are_met_with_examples_of_the_greatest_length_only():
     """The card says 15 hours. The recipe alone says how long an example may be, not how long they are (307 tokens)."""
-    longest = Workload(SHAPE_13B, np.full(137_000, 1024, np.int64))
+    longest = Workload(SHAPE_13B, np.full(137_000, 1024, np.int64), 1024)
     assert plan_run(CARD, longest, machines()).recipe_estimate.hours == pytest.approx(15, rel=0.25)
     assert plan_run(CARD, CARD_WORKLOAD, machines()).recipe_estimate.hours < 0.6 * 15
 
@@ -89,7 +90,7 @@ def test_settings_that_fit_are_ranked_by_dollars_and_keep_the_global_batch():
 
 def test_examples_of_different_lengths_cost_less_packed_than_padded():
     lengths = np.random.default_rng(0).integers(50, 1024, 4000)
-    plan = plan_run(CARD, Workload(SHAPE_13B, lengths), machines())
+    plan = plan_run(CARD, Workload(SHAPE_13B, lengths, int(lengths.max())), machines())
 
     def seconds(packing):
         return min(e.step.seconds for e in plan.fitting_estimates if e.train.packing == packing)
@@ -171,3 +172,28 @@ def test_every_gpu_of_the_table_has_figures_in_plausible_units():
         assert 50e12 < gpu.peak_flops < 5e15 and 16 <= gpu.memory_gb <= 200
         assert 200 < gpu.memory_gb_s < 10_000 and 30 < gpu.link_gb_s < 1000
         assert 0.25 * gpu.product_share < gpu.attention_share / 0.5 < gpu.product_share
+
+
+def test_the_training_of_128_examples_on_a_gpu_is_estimated_by_the_python_time_of_that_of_16():
+    """results/bench/training-gpu.md: 0.189 and 0.707 s a step on an H200. The first gives HOST_SECONDS_PER_LAYER."""
+    config = LlamaConfig(hidden_size=2048, intermediate_size=5504, num_hidden_layers=22, num_attention_heads=16)
+    shape = ModelShape.of_config(config)
+
+    def seconds(tokens, passes, recomputes):
+        train = Train(
+            global_batch=passes, micro_batch=1, accumulation=passes, processes=1, gradient_checkpointing=recomputes
+        )
+        pass_tokens = np.full(passes, tokens / passes)
+        step = estimate_step(shape, train, StepWork(pass_tokens, pass_tokens * 164 / 2), find_gpu("h200", {}))
+        return step.seconds
+
+    assert seconds(2616, 1, recomputes=False) == pytest.approx(0.189, rel=0.02)
+    assert seconds(21_516, 2, recomputes=True) == pytest.approx(0.707, rel=0.15)
+
+
+def test_the_memory_of_a_plan_by_mean_length_is_that_of_the_greatest_length():
+    by_mean, by_longest = (
+        plan_run(CARD, Workload(SHAPE_13B, np.full(1000, tokens, np.int64), 1024), machines()) for tokens in (307, 1024)
+    )
+    assert by_mean.recipe_estimate.memory == by_longest.recipe_estimate.memory
+    assert by_mean.recipe_estimate.step.seconds < by_longest.recipe_estimate.step.seconds
