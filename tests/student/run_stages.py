@@ -199,6 +199,8 @@ def run_stage(stage: Stage, examination: Examination) -> int:
         print(f"{path} is now {moved_path} ({examination.reason})", flush=True)
     if examination.standing is not Standing.UNFINISHED or read_state(stage) is None:
         write_start(stage)
+    for output in stage.gives:
+        make_writable_folder(Path(output).parent)
     start_s = time.monotonic()
     for text in stage.commands:
         command = parse_command(text, stage.name)
@@ -229,7 +231,7 @@ def run_command(command: CommandLine) -> int:
         with ExitStack() as stack:
             output = None
             if command.output_file is not None:
-                Path(command.output_file).parent.mkdir(parents=True, exist_ok=True)
+                make_writable_folder(Path(command.output_file).parent)
                 output = stack.enter_context(open_text_replacement(Path(command.output_file)))
             wait_for([*program, *command.words[1:]], output)
     except CommandFailure as failure:

@@ -167,6 +167,11 @@ def test_an_input_that_changes_while_its_stage_runs_makes_it_run_again(job):
     assert "first — again: source.txt has changed" in job("--list").stdout
 
 
+def test_the_folder_of_an_output_is_made_for_commands_that_make_none(job):
+    write_list(job, "python copy.py copy.py new/folder/a.txt", ["copy.py"], ["new/folder/a.txt"])
+    assert job().returncode == 0 and (job.work / "new" / "folder" / "a.txt").is_file()
+
+
 def test_changed_commands_are_run(job):
     job()
     job.programs()
