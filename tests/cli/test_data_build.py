@@ -69,6 +69,15 @@ def test_the_card_says_sources_licences_teacher_and_counts(build, command):
     )
     assert "There is no single licence" in card and "data_files: records.jsonl" in card
     assert "model: `teacher`" in card and "not finished" not in card
+    assert card.endswith("nothing was removed. Benchmarks were not compared.\n\nNone.\n")
+
+
+def test_the_card_says_the_faults_that_a_check_finds(build, command):
+    (command.folder / "many.jsonl").write_text(2 * '{"instruction": "Why?", "output": "x"}\n', encoding="utf-8")
+    with running_teacher_server() as server:
+        build(server, "-o", "sources.dolly.files=many.jsonl")
+    card = (command.folder / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| the same texts as an earlier record, its system message too | 1 | 7.1% |" in card
 
 
 def test_the_records_are_read_by_training_checks_conversion_and_datasets(build, command):

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import heapq
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,10 @@ from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_c
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write_records
 from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts, TeacherRequest
+from orca_bench.data.record_check import check_records
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import write_text
+from orca_bench.results.data_report import Finding
 from orca_bench.stats.totals import TotalEstimate, estimate_total
 from orca_bench.tokenizers import load_tokenizer
 
@@ -119,9 +121,10 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
                 lambda request_count: report_progress(request_count, counts.request_count),
             )
         spending_by_source = ledger.spending_by_source()
-        manifest = manifest_of(recipe, requests, counts, output, spending_by_source)
-        folder.write_manifest(manifest)
-        write_text(folder.card_path, data_card_text(recipe, counts, output, spending_by_source, column_names))
+        folder.write_manifest(manifest_of(recipe, requests, counts, output, spending_by_source))
+        findings = _check(folder, output, display)
+        card_text = data_card_text(recipe, counts, output, spending_by_source, column_names, findings)
+        write_text(folder.card_path, card_text)
     return BuildResult(folder, counts, output, spending_by_source, outcome.is_stopped_by_budget)
 
 
@@ -163,6 +166,14 @@ def _open_build(
         if not folder.manifest_path.exists():
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
         yield ledger, requests, counts
+
+
+def _check(folder: BuildFolder, output: OutputCounts, display: BuildDisplay) -> Mapping[str, Finding]:
+    """What `data check` finds in the records, without benchmarks."""
+    if not output.record_count:
+        return {}
+    with display.counting("checking records") as report_progress:
+        return check_records([folder.records_path], report_progress=report_progress).findings
 
 
 def _ask_all(

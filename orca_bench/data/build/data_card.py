@@ -16,6 +16,8 @@ from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.ledger import Spending
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts
 from orca_bench.data.build.teacher_requests import RequestCounts
+from orca_bench.data.record_checks.finding_kinds import FINDING_KINDS
+from orca_bench.results.data_report import Finding
 
 _OUTCOME_DESCRIPTIONS = {
     "answered": "whole answers",
@@ -34,8 +36,9 @@ def data_card_text(
     output: OutputCounts,
     spending_by_source: Mapping[str, Spending],
     column_names: ColumnNames,
+    findings: Mapping[str, Finding],
 ) -> str:
-    """The data card, Markdown with the hub's front matter. Of a source without a licence it says so."""
+    """The data card, Markdown with the hub's front matter; `findings` are those of `data check` in the records."""
     teacher = recipe.teacher
     spending = total_spending(spending_by_source)
     unfinished_text = (
@@ -56,7 +59,8 @@ def data_card_text(
         f"{_license_note(recipe)}\n\n## Answers\n\n{_outcome_table(output, recipe)}\n"
         f"{spending.prompt_tokens:,} prompt tokens and {spending.completion_tokens:,} response tokens, "
         f"{dollars_text(spending.dollars)}.{unknown_text}\n\n## Teacher\n\n{_teacher_text(recipe, output)}\n"
-        f"## System messages\n\n{_system_table(counts)}"
+        f"## System messages\n\n{_system_table(counts)}\n"
+        f"## Faults\n\n{_finding_text(findings, output)}"
     )
 
 
@@ -131,6 +135,18 @@ def _teacher_text(recipe: DataRecipe, output: OutputCounts) -> str:
         f"served as: {', '.join(markdown.code(name) for name in sorted(output.served_models)) or 'nothing yet'}",
     ]
     return markdown.bullets(lines)
+
+
+def _finding_text(findings: Mapping[str, Finding], output: OutputCounts) -> str:
+    if not output.record_count:
+        return "There are no records yet.\n"
+    rows = [
+        (kind.title, f"{findings[kind.key].records:,}", f"{findings[kind.key].records / output.record_count:.1%}")
+        for kind in FINDING_KINDS
+        if kind.key in findings
+    ]
+    table = markdown.table(("fault", "records", "share"), rows, (1, 2)) if rows else "None.\n"
+    return f"As `orca-bench data check` finds them; nothing was removed. Benchmarks were not compared.\n\n{table}"
 
 
 def _system_table(counts: RequestCounts) -> str:
