@@ -2,9 +2,10 @@
 
 For these architectures the layers are written out once more, for CPUs: the residual stream, the norms, attention and the
 output head are in float32 whatever the type of the weights, each product writes what follows it (SiLU, product, sum) in the
-same pass, and products go through oneDNN where MKL, which PyTorch takes for float32, is slow. Attention is a pattern, as in any
-other model. Its own module because it is all that knows the inside of a model; the self-check compares it with the model's own
-passes before anything is scored.
+same pass, and products go through oneDNN where MKL, which PyTorch takes for float32, is slow. Where AMX multiplies bfloat16,
+the inputs of attention are of that type if the weights are. Attention is a pattern, as in any other model. Its own module
+because it is all that knows the inside of a model; the self-check compares it with the model's own passes before anything is
+scored.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from transformers.models.qwen2 import modeling_qwen2
 
 from orca_bench.evaluate.engine import matrix_products
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern
-
-#: The type of queries, keys and values. PyTorch 2.13's attention is three times as fast in float32 as in bfloat16 on CPUs.
-ATTENTION_DTYPE = torch.float32
 
 #: The classes of transformers 5.23 whose passes are those below: (whole model, decoder, layer, attention, MLP, norm).
 _CLASSES: tuple[tuple[type[nn.Module], ...], ...] = (
@@ -61,6 +59,12 @@ class LlamaDecoder:
     def __init__(self, model: Any, window_tokens_by_layer: Sequence[int | None]):
         self._model, self._decoder, self._window_tokens_by_layer = model, model.model, window_tokens_by_layer
         self._products = matrix_products.products_of_this_cpu()
+        #: The type of queries, keys and values.
+        self.attention_dtype = attention_dtype(model.dtype)
+        #: By layer the weight and bias of queries and keys, float32: what is rounded after rotation is not rounded before it.
+        self._query_key_weights: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        if self.attention_dtype == torch.bfloat16:
+            self._query_key_weights = [_query_key_weight(layer.self_attn) for layer in self._decoder.layers]
         head_weight = model.lm_head.weight.detach()
         #: In 16 bits a logit of 20 would have steps of 1/8.
         self._head_weight = head_weight.float()
@@ -94,22 +98,38 @@ class LlamaDecoder:
         pattern: AttentionPattern,
     ) -> torch.Tensor:
         attention, products = layer.self_attn, self._products
-        normalized = _normalized(residual, layer.input_layernorm, attention.q_proj.weight.dtype)
+        normalized = _normalized(residual, layer.input_layernorm, torch.float32)
         query, key, value = (
-            products.linear(normalized, projection.weight, projection.bias)
-            .to(ATTENTION_DTYPE)
-            .view(*normalized.shape[:-1], -1, attention.head_dim)
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+            tensor.view(*residual.shape[:-1], -1, attention.head_dim)
+            for tensor in self._query_key_value(layer_index, attention, normalized)
         )
         output = pattern.attend(
             layer_index,
-            _rotated(query, *tables).transpose(1, 2),
-            _rotated(key, *tables).transpose(1, 2),
+            _rotated(query, *tables).to(self.attention_dtype).transpose(1, 2),
+            _rotated(key, *tables).to(self.attention_dtype).transpose(1, 2),
             value.transpose(1, 2),
             AttentionOptions(attention.scaling, window_tokens=self._window_tokens_by_layer[layer_index]),
         )
-        output = output.transpose(1, 2).reshape(*normalized.shape[:-1], -1).to(normalized.dtype)
+        output = output.transpose(1, 2).reshape(*residual.shape[:-1], -1).to(attention.o_proj.weight.dtype)
         return products.linear_added(output, attention.o_proj.weight, attention.o_proj.bias, residual)
+
+    def _query_key_value(
+        self, layer_index: int, attention: Any, normalized: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries and keys before rotation, float32, and values, [batch, tokens, heads × head size], of float32 inputs."""
+        products, rounded = self._products, normalized.to(attention.v_proj.weight.dtype)
+        value = products.linear(rounded, attention.v_proj.weight, attention.v_proj.bias).to(self.attention_dtype)
+        if self._query_key_weights:
+            weight, bias = self._query_key_weights[layer_index]
+            query, key = products.linear_in_bfloat16(normalized, weight, bias).split(
+                [len(attention.q_proj.weight), len(attention.k_proj.weight)], dim=-1
+            )
+            return query, key, value
+        query, key = (
+            products.linear(rounded, projection.weight, projection.bias).float()
+            for projection in (attention.q_proj, attention.k_proj)
+        )
+        return query, key, value
 
     def _add_mlp(self, layer: Any, residual: torch.Tensor) -> torch.Tensor:
         mlp, products = layer.mlp, self._products
@@ -117,6 +137,16 @@ class LlamaDecoder:
         gate = products.linear_silu(normalized, mlp.gate_proj.weight, mlp.gate_proj.bias)
         inner = products.linear_multiplied(normalized, mlp.up_proj.weight, mlp.up_proj.bias, gate)
         return products.linear_added(inner, mlp.down_proj.weight, mlp.down_proj.bias, residual)
+
+
+def attention_dtype(weight_dtype: torch.dtype) -> torch.dtype:
+    """The type of queries, keys and values beside weights of a type.
+
+    PyTorch 2.13's attention in bfloat16 multiplies with AMX, with scores, softmax and sums in float32; without AMX it takes three
+    times as long as in float32.
+    """
+    has_fast_attention = weight_dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_fast_attention else torch.float32
 
 
 def llama_decoder_of(model: PreTrainedModel, window_tokens_by_layer: Sequence[int | None]) -> LlamaDecoder | None:
@@ -151,6 +181,14 @@ def _is_plain(model: Any, classes: tuple[type[nn.Module], ...]) -> bool:
         and weights[0].dtype in (torch.float32, torch.bfloat16)
         and all(parameter.device.type == "cpu" for parameter in model.parameters())
     )
+
+
+def _query_key_weight(attention: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The weights of queries and keys, float32 [outputs of both, hidden size], and their biases, float32 [outputs of both]."""
+    projections = (attention.q_proj, attention.k_proj)
+    biases = [projection.bias.detach().float() for projection in projections if projection.bias is not None]
+    weight = torch.cat([projection.weight.detach().float() for projection in projections])
+    return weight, torch.cat(biases) if biases else None
 
 
 def _activations(decoder: Any) -> list[nn.Module]:

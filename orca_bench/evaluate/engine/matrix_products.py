@@ -43,6 +43,9 @@ class Products(Protocol):
     ) -> torch.Tensor:
         """The product and `summands`, which may be of a wider type; they may be overwritten."""
 
+    def linear_in_bfloat16(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The float32 product of float32 inputs, which may be rounded to bfloat16, and of a float32 weight of bfloat16 values."""
+
 
 class TorchProducts:
     """PyTorch's own products, through which gradients go too."""
@@ -66,6 +69,10 @@ class TorchProducts:
     ) -> torch.Tensor:
         """The product and `summands`."""
         return summands + self.linear(inputs, weight, bias)
+
+    def linear_in_bfloat16(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The float32 product; nothing is rounded."""
+        return self.linear(inputs, weight, bias)
 
 
 class OneDnnProducts(TorchProducts):
@@ -103,3 +110,17 @@ class OneDnnProducts(TorchProducts):
         if summands.dtype != inputs.dtype:
             return summands.add_(self.linear(inputs, weight, bias))
         return self._operator.binary(inputs, summands, weight, bias, "add")
+
+    def linear_in_bfloat16(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The float32 product, multiplied in bfloat16 where the CPU has AMX; the bias stays as it is.
+
+        oneDNN has products in bfloat16 with a float32 output for float32 inputs alone, and PyTorch allows them by a setting for
+        the whole process, which holds for this product and is then as it was.
+        """
+        settings = torch.backends.mkldnn.matmul
+        original_precision = settings.fp32_precision
+        settings.fp32_precision = "bf16"
+        try:
+            return self.linear(inputs, weight, bias)
+        finally:
+            settings.fp32_precision = original_precision

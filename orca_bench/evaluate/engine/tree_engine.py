@@ -103,8 +103,11 @@ class TreeEngine:
     @property
     def rounding_fields(self) -> dict[str, str]:
         """What an identity says, besides the types of weights and device, of how sums are rounded; nothing in float32."""
-        is_rounded_less = self.computation_path == "tree" and self.tree_forward.llama_decoder is not None
-        return {"sums": "float32"} if is_rounded_less and self.model.dtype != torch.float32 else {}
+        decoder = self.tree_forward.llama_decoder if self.computation_path == "tree" else None
+        if decoder is None or self.model.dtype == torch.float32:
+            return {}
+        is_attention_rounded = decoder.attention_dtype != torch.float32
+        return {"sums": "float32"} | ({"attention_inputs": "bfloat16"} if is_attention_rounded else {})
 
     @property
     def plain_path_note(self) -> str | None:

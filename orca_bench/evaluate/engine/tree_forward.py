@@ -41,7 +41,7 @@ class TreeForward:
         self.llama_decoder = llama_decoder.llama_decoder_of(model, self.layout.window_tokens_by_layer)
         self._attention_dtype = model.dtype
         if self.llama_decoder is not None:
-            self._attention_dtype = llama_decoder.ATTENTION_DTYPE
+            self._attention_dtype = self.llama_decoder.attention_dtype
             cache_bytes_per_token = (
                 self.layout.cache_bytes_per_token * self._attention_dtype.itemsize // model.dtype.itemsize
             )

@@ -100,7 +100,10 @@ def test_answers_and_texts_are_those_of_transformers(kind):
         assert ids == out[0, len(prompt) :].tolist()
 
 
-def test_in_bfloat16_it_is_at_most_half_as_far_from_float32_as_transformers():
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_in_bfloat16_it_is_at_most_half_as_far_from_float32_as_transformers(has_amx, monkeypatch):
+    """With AMX queries, keys and values are rounded too; what is computed then is the same, and slower, without."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
     exact = random_model("llama, shared keys, biases, tied")
     rounded = copy.deepcopy(exact).to(torch.bfloat16)
     exact.load_state_dict(rounded.state_dict())  # the same weights, so that only the computation differs
@@ -117,7 +120,45 @@ def test_in_bfloat16_it_is_at_most_half_as_far_from_float32_as_transformers():
     )
     assert 0 < change_here <= change_there / 2
     # Answers that are cached by an engine with other sums are none of this one.
-    assert engine.rounding_fields == {"sums": "float32"} and TreeEngine(exact).rounding_fields == {}
+    more_fields = {"attention_inputs": "bfloat16"} if has_amx else {}
+    assert engine.rounding_fields == {"sums": "float32"} | more_fields and TreeEngine(exact).rounding_fields == {}
+    layout = engine.tree_forward.layout
+    bytes_per_number = 2 if has_amx else 4
+    assert (
+        layout.cache_bytes_per_token == 3 * 2 * 2 * 24 * bytes_per_number
+    )  # layers, keys and values, heads, head size
+
+
+@pytest.mark.parametrize("kind", ["llama, shared keys, biases, tied", "mistral, window of 7", "qwen2"])
+def test_texts_of_attention_in_bfloat16_are_those_of_its_own_log_probabilities(kind, monkeypatch):
+    """Generation attends step by step to keys that are kept in bfloat16, the tree to all at once."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    engine = TreeEngine(random_model(kind).to(torch.bfloat16), max_batch_tokens=50, max_cache_tokens=200)
+    prompts = [sequence.token_ids[:30] for sequence in random_sequences()[:5]]
+    texts = engine.generate_ids(prompts, lambda n, ids: False, 4)
+    for prompt, ids in zip(prompts, texts, strict=True):
+        candidates = [ScoredSequence([*prompt, token_id], len(prompt)) for token_id in range(90)]
+        log_probabilities = [answer.log_probability for answer in engine.log_likelihoods(candidates)]
+        assert log_probabilities[ids[0]] > max(log_probabilities) - 0.25
+        continued = [ScoredSequence([*prompt, *ids[:-1], token_id], len(prompt) + 3) for token_id in range(90)]
+        log_probabilities = [answer.log_probability for answer in engine.log_likelihoods(continued)]
+        assert log_probabilities[ids[-1]] > max(log_probabilities) - 0.25
+
+
+def test_a_product_in_bfloat16_of_float32_is_as_exact_as_its_inputs_and_leaves_pytorchs_setting():
+    """Its output is not rounded, and products in float32 are not computed so from then on."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = (torch.randn(shape, generator=generator).bfloat16().float() for shape in ((1, 64, 96), (48, 96)))
+    exact_inputs = torch.randn((1, 64, 96), generator=generator)
+    products, setting = matrix_products.products_of_this_cpu(), torch.backends.mkldnn.matmul.fp32_precision
+    with torch.inference_mode():
+        before = products.linear(exact_inputs, weight, None)
+        result = products.linear_in_bfloat16(inputs, weight, None)
+        rounded = products.linear_in_bfloat16(exact_inputs, weight, None)
+        assert torch.equal(products.linear(exact_inputs, weight, None), before)
+    torch.testing.assert_close(result, inputs @ weight.T, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(rounded, exact_inputs @ weight.T, rtol=0.02, atol=0.2)
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting and torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("change", ["hook", "adapter", "activation", "norm", "float16"])
