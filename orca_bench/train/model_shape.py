@@ -16,12 +16,12 @@ from orca_bench.train.model_flops import FlopsUtilization
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-#: Shapes of the bases that the shipped recipes name: hidden, intermediate, layers, heads, vocabulary. Source: config.json of
-#: openlm-research/open_llama_3b, _7b and _13b.
+#: Shapes of the bases that the shipped recipes name: hidden, intermediate, layers, vocabulary; heads × size of a head is hidden,
+#: and nothing is tied. Source: config.json of openlm-research/open_llama_3b, _7b and _13b.
 _PUBLISHED_SHAPES = {
-    "openlm-research/open_llama_3b": (3200, 8640, 26, 32, 32000),
-    "openlm-research/open_llama_7b": (4096, 11008, 32, 32, 32000),
-    "openlm-research/open_llama_13b": (5120, 13824, 40, 40, 32000),
+    "openlm-research/open_llama_3b": (3200, 8640, 26, 32000),
+    "openlm-research/open_llama_7b": (4096, 11008, 32, 32000),
+    "openlm-research/open_llama_13b": (5120, 13824, 40, 32000),
 }
 
 
@@ -67,19 +67,19 @@ class ModelShape:
 
 
 def published_shape(hub_id: str | None) -> ModelShape | None:
-    """The shape of a published model by its hub id; None for others."""
+    """The shape of a published LLaMA by its hub id, without importing transformers; None for other models."""
     sizes = _PUBLISHED_SHAPES.get(hub_id or "")
     if sizes is None:
         return None
-    from transformers import LlamaConfig
-
-    hidden_size, intermediate_size, layer_count, head_count, vocab_size = sizes
-    return ModelShape.of_config(
-        LlamaConfig(
-            hidden_size=hidden_size,
-            intermediate_size=intermediate_size,
-            num_hidden_layers=layer_count,
-            num_attention_heads=head_count,
-            vocab_size=vocab_size,
-        )
+    hidden_size, intermediate_size, layer_count, vocab_size = sizes
+    layer_parameter_count = 4 * hidden_size**2 + 3 * hidden_size * intermediate_size + 2 * hidden_size  # with two norms
+    product_parameter_count = layer_count * layer_parameter_count + hidden_size + vocab_size * hidden_size
+    return ModelShape(
+        product_parameter_count + vocab_size * hidden_size,
+        hidden_size,
+        intermediate_size,
+        layer_count,
+        vocab_size,
+        intermediate_size * hidden_size,
+        FlopsUtilization(product_parameter_count, layer_count * hidden_size, None),
     )

@@ -24,6 +24,7 @@ from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.step_estimate import StepEstimate, StepWork, estimate_step
 
 _SAMPLED_EXAMPLES, _SAMPLED_STEPS = 2048, 8
+_SPARE_SHARE = 0.03  # of a GPU's memory, which nothing that counts as fitting needs
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class RunEstimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the run fits into the memory of the GPUs."""
-        return self.memory.total_gib <= self.gpu_memory_gib
+        """Whether the run fits into the memory of the GPUs, with something to spare for the error of the estimate."""
+        return _fits(self.memory, self.gpu_memory_gib)
 
     @property
     def hours(self) -> float:
@@ -105,6 +106,10 @@ class RunPlan:
     recipe_estimate: RunEstimate
     stage_2_estimate: RunEstimate | None
     fitting_estimates: list[RunEstimate]
+
+
+def _fits(memory: MemoryEstimate, gpu_memory_gib: float) -> bool:
+    return memory.total_gib <= (1 - _SPARE_SHARE) * gpu_memory_gib
 
 
 def check_machines(train: Train, gpu: Gpu, gpus_per_node: int | None, node_count: int) -> tuple[int, int]:
@@ -277,21 +282,19 @@ def _what_would_fit(smallest_train: Train, workload: Workload, machines: Machine
     """The changes of which each alone would make the smallest setting fit: GPUs of the table, more of these, shorter examples."""
     longest_example = workload.longest
 
-    def memory_gib(process_count: int, row_length: int) -> float:
+    def memory(process_count: int, row_length: int) -> MemoryEstimate:
         train = smallest_train.model_copy(update={"processes": process_count})
-        return estimate_memory(workload.shape, train, row_length).total_gib
+        return estimate_memory(workload.shape, train, row_length)
 
-    gpu_count = smallest_train.processes
-    needed_gib = memory_gib(gpu_count, longest_example)
-    ways = [f"--gpu {gpu.name}" for gpu in sorted(GPUS, key=lambda gpu: gpu.memory_gb) if gpu.memory_gib >= needed_gib][
-        :3
-    ]
+    gpu_count, gpu_memory_gib = smallest_train.processes, machines.gpu.memory_gib
+    needed = memory(gpu_count, longest_example)
+    ways = [
+        f"--gpu {gpu.name}" for gpu in sorted(GPUS, key=lambda gpu: gpu.memory_gb) if _fits(needed, gpu.memory_gib)
+    ][:3]
     process_counts = (gpu_count * 2**doubling for doubling in range(1, 8))
-    if more_gpus := next(
-        (n for n in process_counts if memory_gib(n, longest_example) <= machines.gpu.memory_gib), None
-    ):
+    if more_gpus := next((n for n in process_counts if _fits(memory(n, longest_example), gpu_memory_gib)), None):
         ways.append(f"{more_gpus} GPUs, with a train.global_batch that they divide")
     row_lengths = (longest_example // 2**halving for halving in range(1, 6))
-    if shorter := next((n for n in row_lengths if n > 0 and memory_gib(gpu_count, n) <= machines.gpu.memory_gib), None):
+    if shorter := next((n for n in row_lengths if n > 0 and _fits(memory(gpu_count, n), gpu_memory_gib)), None):
         ways.append(f"-o data.max_length={shorter}")
     return f"what would fit: {', or '.join(ways)}" if ways else "take a smaller model"

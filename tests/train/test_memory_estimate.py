@@ -44,6 +44,13 @@ def test_the_shape_of_the_cards_base_is_that_of_its_weights():
     assert SHAPE.layer_product_parameter_count == SHAPE.parameter_count - 2 * 32_000 * 5120
 
 
+def test_a_published_shape_is_that_of_a_model_of_its_configuration():
+    config = LlamaConfig(
+        hidden_size=3200, intermediate_size=8640, num_hidden_layers=26, num_attention_heads=32, vocab_size=32_000
+    )
+    assert published_shape("openlm-research/open_llama_3b") == ModelShape.of_config(config)
+
+
 @pytest.mark.parametrize(
     ("recomputes", "tokens", "measured_gib"), [(False, 2616, 26.31), (True, 10_758, 25.15)], ids=["16", "128"]
 )

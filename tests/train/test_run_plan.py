@@ -114,9 +114,11 @@ def test_what_fits_nowhere_is_refused_with_what_would_make_it_fit():
     assert "no setting fits 8 × rtx-3090" in message
     gpu_name = message.partition("--gpu ")[2].partition(",")[0]
     assert plan_run(CARD, CARD_WORKLOAD, machines(find_gpu(gpu_name, {}))).fitting_estimates
-    assert "16 GPUs" in message
-    more = CARD.model_copy(update={"train": Train(processes=16, micro_batch=1, zero_stage=3)})
-    assert plan_run(more, CARD_WORKLOAD, machines(small, gpus=16)).fitting_estimates
+    gpu_count = int(message.partition(" GPUs, with")[0].split()[-1])
+    assert gpu_count > 8
+    train = Train(global_batch=gpu_count, processes=gpu_count, micro_batch=1)
+    more = CARD.model_copy(update={"train": train})
+    assert plan_run(more, CARD_WORKLOAD, machines(small, gpus=gpu_count)).fitting_estimates
 
 
 def test_a_recipe_in_float32_is_refused():
@@ -197,3 +199,10 @@ def test_the_memory_of_a_plan_by_mean_length_is_that_of_the_greatest_length():
     )
     assert by_mean.recipe_estimate.memory == by_longest.recipe_estimate.memory
     assert by_mean.recipe_estimate.step.seconds < by_longest.recipe_estimate.step.seconds
+
+
+def test_what_needs_nearly_all_of_the_memory_does_not_count_as_fitting():
+    needed_gb = plan_run(CARD, CARD_WORKLOAD, machines()).recipe_estimate.memory.total_gib * 2**30 / 1e9
+    for spare_share, fits in ((0.02, False), (0.04, True)):
+        gpu = find_gpu("a100-80g", {"--memory-gb": needed_gb / (1 - spare_share)})
+        assert plan_run(CARD, CARD_WORKLOAD, machines(gpu)).recipe_estimate.fits == fits
