@@ -41,6 +41,7 @@ bench: real-model
 	$(BIN)/python tests/benchmarks/bench_gguf.py
 	$(BIN)/python tests/benchmarks/bench_gguf_report.py
 	$(BIN)/python tests/benchmarks/bench_data_check.py
+	$(BIN)/python tests/benchmarks/bench_data_build.py
 endif
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds

@@ -148,3 +148,22 @@ def test_prices_of_attempts_add_up_exactly(tmp_path):
 
     committed, spending = asyncio.run(spend())
     assert committed == spending.prompt_tokens == round(spending.dollars * PICODOLLARS) == 200
+
+
+def test_what_waits_for_the_disk_together_is_written_by_few_commits(tmp_path):
+    commits = []
+
+    async def begin_together():
+        with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger._database.set_trace_callback(lambda statement: commits.append(statement == "COMMIT"))
+            await asyncio.gather(*(ledger.begin_attempt(request, 5) for request in make_requests(64)))
+            ledger._database.set_trace_callback(None)
+
+    asyncio.run(begin_together())
+    assert 1 <= sum(commits) <= 16  # 64 in flight
+
+
+def test_the_disk_is_waited_for_at_each_commit(tmp_path):
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
