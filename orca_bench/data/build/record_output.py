@@ -8,6 +8,7 @@ the token limit cut off) is no record; it stays in the ledger and is counted.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from orca_bench.files import json_line, open_text_replacement
 
 #: The columns of records, with or without provenance in the names that the published Orca sets have.
 ColumnNames = Literal["records", "published"]
+
+
+_PATH_START = re.compile(r"[/~\\.]|[A-Za-z]:[/\\]")
 
 
 @dataclass
@@ -73,7 +77,7 @@ def write_records(
             outcomes[NOT_ASKED if answer is None else answer.outcome] += 1
             if answer is not None and _is_record(answer, recipe):
                 counts.records_by_source[request.source] += 1
-                counts.served_models[answer.model or recipe.teacher.model] += 1
+                counts.served_models[served_name(answer.model) or recipe.teacher.model] += 1
                 record_line = json_line(to_record(request, answer, recipe))
                 records_hash.update(record_line.encode())
                 handle.write(record_line)
@@ -81,6 +85,16 @@ def write_records(
                 report_request_count(request_number)
     counts.records_sha256 = records_hash.hexdigest()
     return counts
+
+
+def served_name(model: str | None) -> str | None:
+    """The model's name as the teacher gives it; of a path, which llama.cpp's server gives, the last part.
+
+    Records and cards are published: no folder of a private machine belongs into them.
+    """
+    if model is None or not _PATH_START.match(model):
+        return model
+    return re.split(r"[/\\]", model.rstrip("/\\"))[-1]
 
 
 def _is_record(answer: Answer, recipe: DataRecipe) -> bool:
@@ -96,7 +110,7 @@ def _to_record(request: TeacherRequest, answer: Answer, recipe: DataRecipe) -> d
         "source": request.source,
         "source_row": request.row_number,
         "teacher": teacher.model,
-        "served_model": answer.model,
+        "served_model": served_name(answer.model),
         "parameters": teacher.parameters,
         "finish_reason": answer.finish_reason,
         "prompt_tokens": answer.prompt_tokens,
