@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def command(
         workload = described_workload(loaded, record_count, tokens_per_record)
     plan = plan_run(loaded, workload, machines, measured_step_s)
     if output_format == "json":
-        print(json.dumps(_plan_values(plan), indent=1))
+        print(json.dumps(_plan_values(workload, machines, plan), indent=1))
     else:
         _print_plan(loaded, workload, machines, plan)
 
@@ -140,17 +141,22 @@ def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: Ru
         f"{machines.gpus_per_node} × {machines.gpu.name} in {counted(machines.node_count, 'node')}; {price}; all figures are "
         "estimates\n"
     )
+    if workload.is_of_equal_lengths and len(lengths) > 1:
+        console.print(
+            "all examples count as equally long: padding, and waiting for the process with the longest, come on top\n"
+        )
     console.print(f"the recipe, {_setting_text(own.train)}:")
     memory = own.memory
     console.print(
         f"  memory per process {memory.total_gib:.1f} of {own.gpu_memory_gib:.1f} GiB"
         f"{'' if own.fits else ', which does not fit'} (model states {memory.states_gib:.1f}, activations "
-        f"{memory.activations_gib:.1f}, output head {memory.output_head_gib:.1f}, buffers {memory.buffers_gib:.1f})"
+        f"{memory.activations_gib:.1f}, output head {memory.output_head_gib:.1f}, buffers {memory.buffers_gib:.1f}, of which "
+        f"{memory.shared_gib:.1f} at different times)"
     )
-    causes = ", ".join(f"{cause} {seconds:.3g}" for cause, seconds in own.step.seconds_by_cause.items())
+    causes = ", ".join(f"{cause} {seconds:.3g}" for cause, seconds in own.step.seconds_by_cause.items() if seconds)
     console.print(f"  step {own.step.seconds:.3g} s: {causes}; MFU {own.mfu:.1%}")
-    console.print(f"  run {own.hours:.1f} hours{_dollars_text(own, ', $')}; {_bound_text(plan)}")
-    _print_settings(plan)
+    console.print(f"  run {_time_text(own.hours)}{_dollars_text(own, ', $')}; {_bound_text(plan)}")
+    _print_settings(workload, machines, plan)
 
 
 def _bound_text(plan: RunPlan) -> str:
@@ -181,11 +187,15 @@ def _setting_text(train: Any) -> str:
     return ", ".join([*parts, "offload cpu"] if train.offload == "cpu" else parts)
 
 
+def _time_text(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+
+
 def _dollars_text(estimate: RunEstimate, prefix: str) -> str:
     return "" if estimate.dollars is None else f"{prefix}{estimate.dollars:,.2f}"
 
 
-def _print_settings(plan: RunPlan) -> None:
+def _print_settings(workload: Workload, machines: Machines, plan: RunPlan) -> None:
     """The cheapest settings that fit, each with the first of every ZeRO stage below them."""
     from rich.table import Table
 
@@ -214,22 +224,38 @@ def _print_settings(plan: RunPlan) -> None:
             train.packing,
             f"{estimate.memory.total_gib:.1f}",
             f"{estimate.step.seconds:.3g}",
-            f"{estimate.hours:.1f}",
+            f"{estimate.hours:.{1 if estimate.hours >= 1 else 3}f}",
             _dollars_text(estimate, "") or "?",
             estimate.step.bound_by,
         )
     console.print(table)
+    if any(estimate.train.offload == "cpu" for estimate in listed):
+        states_gb = 12 * workload.shape.parameter_count / machines.node_count / 1e9
+        console.print(
+            f"cpu: with train.offload, which takes {states_gb:,.0f} GB of main memory on each node, not checked"
+        )
 
 
-def _plan_values(plan: RunPlan) -> dict[str, Any]:
+def _plan_values(workload: Workload, machines: Machines, plan: RunPlan) -> dict[str, Any]:
+    gpu, stage_2 = machines.gpu, plan.stage_2_estimate
     return {
+        "parameters": workload.shape.parameter_count,
+        "examples": len(workload.lengths),
+        "mean_tokens": float(workload.lengths.mean()),
+        "longest_tokens": workload.longest,
+        "gpu": gpu.name,
+        "gpu_memory_gib": gpu.memory_gib,
+        "gpus_per_node": machines.gpus_per_node,
+        "nodes": machines.node_count,
+        "dollars_per_gpu_hour": machines.dollars_per_hour,
         "recipe": _estimate_values(plan.recipe_estimate),
+        "recipe_at_stage_2": None if stage_2 is None else _estimate_values(stage_2),
         "settings": [_estimate_values(estimate) for estimate in plan.fitting_estimates],
     }
 
 
 def _estimate_values(estimate: RunEstimate) -> dict[str, Any]:
-    train = estimate.train
+    train, memory = estimate.train, estimate.memory
     return {
         "zero_stage": train.zero_stage,
         "micro_batch": train.micro_batch,
@@ -237,13 +263,16 @@ def _estimate_values(estimate: RunEstimate) -> dict[str, Any]:
         "gradient_checkpointing": train.gradient_checkpointing,
         "packing": train.packing,
         "offload": train.offload,
-        "memory_gib": round(estimate.memory.total_gib, 3),
+        "memory_gib": memory.total_gib,
+        "memory_gib_by_part": dataclasses.asdict(memory),
         "fits": estimate.fits,
         "step_seconds": estimate.step.seconds,
         "seconds_by_cause": estimate.step.seconds_by_cause,
         "bound_by": estimate.step.bound_by,
+        "communication_bytes": estimate.step.communication_bytes,
         "mfu": estimate.mfu,
         "steps": estimate.step_count,
         "hours": estimate.hours,
+        "gpu_hours": estimate.gpu_hours,
         "dollars": estimate.dollars,
     }

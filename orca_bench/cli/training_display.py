@@ -89,7 +89,7 @@ def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) ->
     from rich.table import Table
 
     table = Table(title=f"memory per process, ZeRO-{zero_stage}, GiB (estimate)", title_justify="left")
-    for heading in ("rank", "model states", "activations", "output head", "buffers", "total"):
+    for heading in ("rank", "model states", "activations", "output head", "buffers", "at other times", "total"):
         table.add_column(heading, justify="right")
     cells = [
         f"{gib:.2f}"
@@ -98,6 +98,7 @@ def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) ->
             memory.activations_gib,
             memory.output_head_gib,
             memory.buffers_gib,
+            -memory.shared_gib,
             memory.total_gib,
         )
     ]

@@ -24,13 +24,15 @@ _ASSUMED_PRODUCT_SHARE = 0.8
 class Gpu:
     """One GPU. Rates are peaks of the data sheet, in decimal units.
 
-    `peak_flops` is of dense products in bf16, FLOP/s. `memory_gb` is the memory in units of 10⁹ bytes. Of what the hardware has
-    beyond that (7 % where the data sheet means 2³⁰ bytes) nothing is counted: it is left for CUDA's context, NCCL's buffers and
-    fragmentation. `memory_gb_s` is the bandwidth of the memory, `link_gb_s` that to the other GPUs of the node in one direction
-    (NVLink, else PCIe), `network_gb_s` the network's share of one GPU between nodes in one direction, GB/s; None where a node
-    has no usual network. `product_share` and `attention_share` are the shares of the peak that matrix products and causal
-    attention reach. The first is measured: stas00/ml-engineering, compute/accelerator/README.md, "Maximum Achievable
-    Matmul FLOPS comparison table". The second is fitted on an A100 (`step_estimate.py`) and scaled by published ratios.
+    `peak_flops` is of dense products in bf16, FLOP/s. `memory_gb` is the memory in units of 10⁹ bytes: data sheets often mean
+    2³⁰, and where error correction takes its part about 10⁹ are left (L4, L40S). `memory_gb_s` is the bandwidth of the
+    memory, `link_gb_s` that to the other GPUs of the node in one direction (NVLink, else PCIe), `network_gb_s` the network's
+    share of one GPU between nodes in one direction, GB/s; None where a node has no usual network.
+
+    `product_share` and `attention_share` are the shares of the peak that matrix products and causal attention reach. The first
+    is measured on A100, H100 (the source says that the H200 is the same) and B200, and assumed for the others:
+    stas00/ml-engineering, compute/accelerator/README.md, "Maximum Achievable Matmul FLOPS comparison table". The second is
+    fitted on an A100 (`step_estimate.py`) and scaled by published ratios.
     """
 
     name: str
@@ -64,7 +66,7 @@ GPUS = (
     _gpu("a100-40g", "A100", 40, 1555, 300, network_gb_s=25, product_share=0.869),
     _gpu("a100-80g", "A100", 80, 2039, 300, network_gb_s=25, product_share=0.869, dollars_per_hour=1.5),
     _gpu("h100", "H100", 80, 3350, 450, network_gb_s=50, **_HOPPER),
-    _gpu("h100-pcie", "H100 PCIe", 80, 2000, _PCIE_5_GB_S, **_HOPPER),
+    _gpu("h100-pcie", "H100 PCIe", 80, 2000, _PCIE_5_GB_S, attention_share=_HOPPER_ATTENTION_SHARE),
     _gpu("h200", "H200", 141, 4800, 450, network_gb_s=50, **_HOPPER),
     _gpu("b200", "B200", 180, 8000, 900, network_gb_s=50, product_share=0.776, attention_share=_HOPPER_ATTENTION_SHARE),
     _gpu("l40s", "L40S", 48, 864, _PCIE_4_GB_S),

@@ -13,8 +13,8 @@ from orca_bench.train.output_head import positions_per_part
 
 _BYTES_PER_GIB = 2**30
 
-#: Parameters whose gradients DeepSpeed sends together, whose gradient it copies to float32 at a time, and whose weights it keeps
-#: gathered at stage 3, at most: the defaults of deepspeed 0.19.8, runtime/zero/config.py.
+#: Parameters whose gradients DeepSpeed sends together, and at stage 3 whose gradient it copies to float32 at a time and whose
+#: weights it keeps gathered, at most: the defaults of deepspeed 0.19.8, runtime/zero/config.py.
 _REDUCE_BUCKET_SIZE, _SUB_GROUP_SIZE, _MOST_LIVE_PARAMETERS = 500_000_000, 1_000_000_000, 1_000_000_000
 
 
@@ -23,19 +23,20 @@ class MemoryEstimate:
     """An estimate of one process's memory in GiB at its peak.
 
     `states_gib`: weights, gradients, the optimizer's states. `activations_gib` and `output_head_gib`: what a forward pass
-    keeps for its backward pass, and the output head's logits and gradient. `buffers_gib`: gathered weights, and the
-    gradients that are sent.
+    keeps for its backward pass, and the output head's logits and gradient. `buffers_gib`: gathered weights, and copies of
+    gradients. `shared_gib` is what two of these use at different times.
     """
 
     states_gib: float
     activations_gib: float
     output_head_gib: float
-    buffers_gib: float = 0.0
+    buffers_gib: float
+    shared_gib: float
 
     @property
     def total_gib(self) -> float:
         """GiB per process."""
-        return self.states_gib + self.activations_gib + self.output_head_gib + self.buffers_gib
+        return self.states_gib + self.activations_gib + self.output_head_gib + self.buffers_gib - self.shared_gib
 
 
 def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) -> MemoryEstimate:
@@ -51,23 +52,27 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     Activations: with checkpointing the input of each layer and the activations inside one layer, else those of every layer.
     Inside a layer are the tensors that autograd keeps of transformers' LLaMA (modeling_llama.py of 5.23; the list for GPT is
     equation 2 of Korthikanti et al. 2022, arXiv 2205.05198): for each token 24 bytes × hidden + 8 × intermediate in mixed
-    precision (the norms keep float32), 40 and 16 in fp32. Activations and head are gone when the optimizer needs its
-    gradients in float32 (mixed precision, of at most a thousand million parameters at a time), so the larger of the two
-    counts, as activations.
+    precision (the norms keep float32), 40 and 16 in fp32.
 
     Output head (`output_head.py`, if all positions are scored): the logits of a part in float32, and in mixed precision
     their copy; the gradient of its weights in float32, and in mixed precision its copy. Buffers with ZeRO: the gradients
-    that are sent, of at most 500 million parameters; at stage 3 the gathered weights, of at most a thousand million
+    that are sent, of at most 500 million parameters; in mixed precision the optimizer's gradients in float32 (at stage 3 of at
+    most a thousand million parameters at a time); at stage 3 the gathered weights, of at most a thousand million
     (`stage3_max_live_parameters`).
+
+    Activations and head go while the gradients come. So the smaller of the two is not needed: on one side activations and
+    head, on the other what does not outlive a step, which is the buffers of gradients and, below stage 3 and without
+    accumulation, the gradients. At stage 3 DeepSpeed keeps gradients and the buffer of those that are sent.
     """
     is_mixed_precision = train_section.precision != "fp32"
     weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
     process_count, zero_stage = train_section.processes, train_section.zero_stage
     optimizer_share = 1 / process_count if zero_stage >= 1 else 1.0
+    gradient_share = 1 / process_count if zero_stage >= 2 else 1.0
     is_offloaded = train_section.offload == "cpu"
     bytes_per_parameter = (
         weight_bytes / (process_count if zero_stage >= 3 else 1)
-        + gradient_bytes / (process_count if zero_stage >= 2 else 1)
+        + gradient_bytes * gradient_share
         + (0 if is_offloaded else optimizer_bytes * optimizer_share)
     )
     tokens_per_micro_batch = train_section.micro_batch * row_length
@@ -76,23 +81,28 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     layer_activation_bytes = tokens_per_micro_batch * layer_bytes_per_token
     if train_section.gradient_checkpointing:
         layer_input_bytes = tokens_per_micro_batch * shape.hidden_size * weight_bytes
-        activation_bytes: float = layer_activation_bytes + shape.layer_count * layer_input_bytes
+        activation_bytes = layer_activation_bytes + shape.layer_count * layer_input_bytes
     else:
         activation_bytes = layer_activation_bytes * shape.layer_count
     part_size = min(positions_per_part(tokens_per_micro_batch), tokens_per_micro_batch)
     bytes_with_copy = 6 if is_mixed_precision else 4
     head_bytes = bytes_with_copy * (part_size + shape.hidden_size) * shape.vocab_size
-    buffer_bytes = 0.0
-    if zero_stage >= 1:
-        buffer_bytes += gradient_bytes * min(shape.parameter_count, _REDUCE_BUCKET_SIZE)
-        if is_mixed_precision and not is_offloaded:
-            step_bytes = 4 * min(shape.parameter_count * optimizer_share, _SUB_GROUP_SIZE)
-            activation_bytes = max(activation_bytes, step_bytes - head_bytes)
+    sent_bytes = gradient_bytes * min(shape.parameter_count, _REDUCE_BUCKET_SIZE) if zero_stage >= 1 else 0
+    copied_bytes = gathered_bytes = 0.0
+    if is_mixed_precision and zero_stage >= 1 and not is_offloaded:
+        copied_count = shape.parameter_count * optimizer_share
+        copied_bytes = 4 * (min(copied_count, _SUB_GROUP_SIZE) if zero_stage >= 3 else copied_count)
     if zero_stage >= 3:
-        buffer_bytes += weight_bytes * min(shape.parameter_count, _MOST_LIVE_PARAMETERS)
+        gathered_bytes = weight_bytes * min(shape.parameter_count, _MOST_LIVE_PARAMETERS)
+    passing_bytes = copied_bytes
+    if zero_stage < 3:
+        passing_bytes += sent_bytes
+        if train_section.accumulation == 1:
+            passing_bytes += shape.parameter_count * gradient_bytes * gradient_share
     return MemoryEstimate(
         shape.parameter_count * bytes_per_parameter / _BYTES_PER_GIB,
         activation_bytes / _BYTES_PER_GIB,
         head_bytes / _BYTES_PER_GIB,
-        buffer_bytes / _BYTES_PER_GIB,
+        (sent_bytes + copied_bytes + gathered_bytes) / _BYTES_PER_GIB,
+        min(activation_bytes + head_bytes, passing_bytes) / _BYTES_PER_GIB,
     )

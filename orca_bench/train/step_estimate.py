@@ -25,7 +25,8 @@ COLLECTIVE_SHARE = 0.422
 
 #: Seconds of Python for a layer and forward pass with its backward pass, in which the GPU has nothing to do: measured with
 #: DeepSpeed 0.19.8 on one H200 with 16 examples a step (results/bench/training-gpu.md: 0.189 s a step, of which the formulas
-#: here give 0.044 s to the GPU; 22 layers). It is the speed of one CPU core.
+#: here give 0.044 s to the GPU; 22 layers). It is the speed of one CPU core. The lower stages have fewer hooks, and nobody has
+#: measured them: they get the same, which is too much.
 HOST_SECONDS_PER_LAYER = 0.0066
 
 #: AdamW's traffic, bytes a parameter: weight and two moments in float32 read and written, gradient read; with mixed
@@ -53,20 +54,22 @@ class StepWork:
 class StepEstimate:
     """Seconds of a step by cause; they add up, because DeepSpeed communicates and computes one after the other here.
 
-    `compute` are matrix products and attention, `memory_traffic` what is bound by the GPU's memory, `communication` collectives
-    and copies to the main memory, `host` Python. `communication_bytes` is what each GPU sends in a step.
+    `compute` are matrix products and attention, `memory_traffic` what is bound by the GPU's memory, `communication`
+    collectives, `offload` copies to the main memory and the optimizer there, `host` Python. `communication_bytes` is what
+    each GPU sends in a step.
     """
 
     compute: float
     memory_traffic: float
     communication: float
+    offload: float
     host: float
     communication_bytes: float
 
     @property
     def seconds(self) -> float:
         """Seconds of the step."""
-        return self.compute + self.memory_traffic + self.communication + self.host
+        return self.compute + self.memory_traffic + self.communication + self.offload + self.host
 
     @property
     def seconds_by_cause(self) -> dict[str, float]:
@@ -75,6 +78,7 @@ class StepEstimate:
             "compute": self.compute,
             "memory traffic": self.memory_traffic,
             "communication": self.communication,
+            "offload": self.offload,
             "Python": self.host,
         }
         return dict(sorted(causes.items(), key=lambda item: -item[1]))
@@ -91,6 +95,7 @@ class StepEstimate:
             compute=self.compute * factor,
             memory_traffic=self.memory_traffic * factor,
             communication=self.communication * factor,
+            offload=self.offload * factor,
             host=self.host * factor,
         )
 
@@ -137,7 +142,7 @@ def estimate_step(
     communication_bytes = volumes * weight_bytes * (train.processes - 1) / train.processes
     communication = communication_bytes / collective_bytes_per_second(gpu, train.processes, node_count)
     host = HOST_SECONDS_PER_LAYER * shape.layer_count * pass_count if has_host_time else 0.0
-    return StepEstimate(compute, memory_traffic, communication + offload_seconds, host, communication_bytes)
+    return StepEstimate(compute, memory_traffic, communication, offload_seconds, host, communication_bytes)
 
 
 def collective_bytes_per_second(gpu: Gpu, process_count: int, node_count: int) -> float:
