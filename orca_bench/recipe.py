@@ -282,19 +282,14 @@ def _differences(earlier_recipe: BaseModel, new_recipe: BaseModel, ignored_marks
 
 
 def _values_by_key(section: BaseModel, ignored_marks: tuple[str, ...], key_prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key, those with one of the marks left out; of a mapping of sections, those of each."""
+    """Values by dotted key, those with one of the marks left out."""
     value_by_key: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
         value = getattr(section, field_name)
         if set(ignored_marks) & {mark for mark in field.metadata if isinstance(mark, str)}:
             continue
-        sections = value if isinstance(value, dict) else {}
         if isinstance(value, BaseModel):
             value_by_key |= _values_by_key(value, ignored_marks, f"{key_prefix}{field_name}.")
-        elif sections and all(isinstance(entry, BaseModel) for entry in sections.values()):
-            value_by_key[f"{key_prefix}{field_name} in this order"] = list(sections)
-            for name, entry in sections.items():
-                value_by_key |= _values_by_key(entry, ignored_marks, f"{key_prefix}{field_name}.{name}.")
         else:
             value_by_key[key_prefix + field_name] = value
     return value_by_key

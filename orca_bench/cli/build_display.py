@@ -31,7 +31,7 @@ _RATE_WINDOW_S = 30.0
 _REFRESHES_PER_SECOND = 4
 _LAST_TEXT_CHARACTERS = 400
 #: Outcomes in the order in which they are shown.
-_OUTCOMES = ("answered", "truncated", "refused", "filtered", "empty", "failed")
+_OUTCOMES = ("answered", "truncated", "refused", "filtered", "empty", "unfinished", "rejected", "failed")
 
 
 class BuildConsole:
@@ -109,6 +109,7 @@ class BuildView:
             f"{rate:,.1f}/s",
             f"{progress.in_flight} of {progress.in_flight_limit} in flight",
             *(f"{count:,} {outcome}" for outcome, count in self._unusual_outcomes()),
+            *self._attempt_texts(),
             self._dollars_text(),
         ]
         if rate:
@@ -146,9 +147,13 @@ class BuildView:
             for outcome in _OUTCOMES
             if progress.requests_by_outcome[outcome]
         ]
-        parts += [f"{progress.rate_refusals:,} times too fast"] if progress.rate_refusals else []
-        parts += [f"{progress.failed_attempts:,} failed attempts"] if progress.failed_attempts else []
-        return ", ".join(parts) or "none yet"
+        return ", ".join(parts + self._attempt_texts()) or "none yet"
+
+    def _attempt_texts(self) -> list[str]:
+        """Attempts that gave no answer, by what became of them."""
+        progress = self._progress
+        texts = [f"{progress.rate_refusals:,} times too fast"] if progress.rate_refusals else []
+        return texts + ([f"{progress.failed_attempts:,} failed attempts"] if progress.failed_attempts else [])
 
     def _dollars_text(self) -> str:
         unknown_dollars = self._progress.unknown_dollars

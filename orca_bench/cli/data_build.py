@@ -61,8 +61,8 @@ def build(
 
     The ledger has every answer as soon as it arrives. After Ctrl-C, a crash or a full disk the same command continues, and
     nothing that was answered is asked again. A request that was in flight is asked again; the ledger lists its first attempt as
-    `unknown, possibly paid`. The records are the same, byte for byte, whatever happened in between. `budget` is never passed:
-    the most that a request can cost is reserved before it is sent.
+    `unknown, possibly paid`. The records are the same, byte for byte, whatever happened in between. `budget` is not passed as
+    long as the teacher keeps its token limit: the most that a request can cost is reserved before it is sent.
 
     Refusals, withheld and empty answers are counted and are no records, nor are answers that the token limit cut off
     (`keep_truncated: true` keeps these). Where the budget ends a build, or requests were given up, the records are those of
@@ -70,7 +70,7 @@ def build(
 
     \b
       orca-bench data build orca_mini --dry-run
-      orca-bench data build orca_mini --estimate 100
+      orca-bench data build orca_mini --estimate 100 -o budget=1
       orca-bench data build recipes/data/orca_mini.yaml -o budget=200
       orca-bench data build mine.yaml -o teacher.base_url=http://127.0.0.1:8000/v1 -o teacher.model=my-model
     """
@@ -113,7 +113,6 @@ def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
             f"{plan.counts.characters_by_source[name]:,}",
         )
     console.print(table, soft_wrap=False)
-    _print_left_out(plan)
     character_count = plan.counts.characters_by_source.total()
     token_text = "" if plan.prompt_tokens is None else f", {plan.prompt_tokens:,} prompt tokens"
     console.print(f"{counted(plan.counts.request_count, 'request')}, {character_count:,} characters{token_text}")
@@ -124,19 +123,6 @@ def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
         f"at most {dollars_text(plan.worst_case_dollars)} if every answer had all its tokens; the budget is "
         f"{dollars_text(recipe.budget)} (--estimate N gives an estimate)"
     )
-
-
-def _print_left_out(plan: BuildPlan) -> None:
-    from orca_bench.cli.console import console
-    from orca_bench.report.grid import printable_text
-    from orca_bench.row_texts import rows_phrase
-
-    for source_rows in plan.requests.sources:
-        survey = source_rows.survey
-        for reason, row_count in survey.left_out_by_reason.most_common():
-            first_location = survey.first_location_by_reason[reason]
-            line = f"left out of {source_rows.name}: {rows_phrase(row_count, reason)}; the first is {first_location}"
-            console.print(printable_text(line))
 
 
 def _print_estimate(estimate: BillEstimate, recipe: DataRecipe) -> None:

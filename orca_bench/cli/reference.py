@@ -149,8 +149,8 @@ def recipe_keys() -> str:
 def data_recipe_keys() -> str:
     """The table of a data recipe's keys, likewise."""
     note = (
-        "A build may be continued with another value of a key that has a star. All other keys must keep their values, as the\n"
-        "answers depend on them. SOURCE is the name of a source."
+        "A build may be continued with another value of a key that has a star: a request that stays the same keeps its answer.\n"
+        "All other keys must keep their values. SOURCE is the name of a source."
     )
     return _key_table(DataRecipe, note)
 

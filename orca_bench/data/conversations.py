@@ -10,12 +10,14 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import parse_json
+from orca_bench.row_texts import ANSWER_REASONS
 
 _NAMES_BY_ROLE = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter", "instruction"),
     "assistant": ("assistant", "gpt", "chatgpt", "model", "bot", "bing", "bard", "output"),
 }
+_WITHOUT_ANSWER = ANSWER_REASONS[0]
 _ROLE_BY_NAME = {name: role for role, names in _NAMES_BY_ROLE.items() for name in names}
 
 
@@ -46,17 +48,22 @@ def exchange_of_messages(messages: Any, location: str) -> Exchange:
         problem = _role_order_problem(roles)
     if not problem and (len(system_texts) > 1 or (system_texts and role_text_problem_of_turns[0][0] != "system")):
         problem = "with a system message between the turns"
+    system_text = system_texts[0] if system_texts else None
+    if problem == _WITHOUT_ANSWER:  # its question can be asked
+        return Exchange(
+            system_text, next(text for role, text, _ in role_text_problem_of_turns if role == "user"), "", problem
+        )
     if problem:
         return Exchange(None, "", "", problem)
     user_text, assistant_text = (text for role, text, _ in role_text_problem_of_turns if role != "system")
-    return Exchange(system_texts[0] if system_texts else None, user_text, assistant_text)
+    return Exchange(system_text, user_text, assistant_text)
 
 
 def _role_order_problem(roles: list[str]) -> str:
     if not roles:
         return "without messages"
     if roles == ["user"]:
-        return "without an answer"
+        return _WITHOUT_ANSWER
     if roles[0] != "user":
         return "that begin with the answer"
     return "of several turns"

@@ -97,7 +97,9 @@ def _shape_of_row(
         absent_column = next((column for column in sorted(requested_shape.columns) if column not in row), None)
         if absent_column is not None:
             hint = spelling_hint(absent_column, row) or f"columns here: {', '.join(row)}"
-            raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
+            raise UserError(
+                f"no column '{absent_column}', which {requested_shape.name} names", where=location, hint=hint
+            )
         return requested_shape
     try:
         return column_shapes.shape_of_columns(tuple(row))

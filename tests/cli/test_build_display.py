@@ -48,6 +48,13 @@ def test_answers_of_an_earlier_build_are_done_and_give_no_rate(clock):
     assert view.line().startswith("400 of 1,000 requests, 0.0/s")
 
 
+def test_the_line_says_why_a_build_stands_still(clock):
+    view = BuildView(progress_of(0, rate_refusals=7, failed_attempts=2), 40, 5.0, lambda: clock[0])
+    assert (
+        view.line() == "0 of 40 requests, 0.0/s, 3 of 8 in flight, 7 times too fast, 2 failed attempts, $0.00 of $5.00"
+    )
+
+
 def test_the_screen_shows_outcomes_dollars_and_the_last_answer_on_one_line_each(clock):
     request = TeacherRequest("00", "alpaca", 7, "alpaca-7", 2, "Be brief.", "Name\n\x1b[31mthree rivers.", "")
     progress = progress_of(

@@ -205,7 +205,7 @@ def test_what_no_retry_can_help_stops_at_once_and_never_tells_the_key(build, com
     with running_teacher_server(lambda number, text: fault) as server:
         done = build(server)
         assert len(server.received) <= 64
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.returncode == 2 and len(re.findall("^error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
     texts = [
         done.stdout,
         done.stderr,
@@ -220,20 +220,46 @@ def test_another_recipe_in_the_same_folder_is_refused_before_anything_is_sent(bu
         before, received = (command.folder / "out" / "records.jsonl").read_bytes(), len(server.received)
         done = build(server, "-o", "teacher.parameters.temperature=0.1")
         assert done.returncode == 2 and "another recipe was built here: teacher.parameters was" in done.stderr
-        done = build(server, "-o", "sources.dolly.sample=3")
-        assert "sources.dolly.sample was None, now 3; choose another folder with -o output=FOLDER" in done.stderr
         assert len(server.received) == received
     assert (command.folder / "out" / "records.jsonl").read_bytes() == before
 
 
-def test_a_source_that_has_changed_is_refused(build, command):
+def test_a_pilot_is_not_paid_twice_and_rows_that_stay_keep_their_answers(build, command):
     with running_teacher_server() as server:
-        build(server)
-        rows = "".join(json.dumps(row) + "\n" for row in DOLLY_ROWS[:-1])
+        build(server, "-o", "sources.alpaca.sample=4", "-o", "sources.dolly.sample=4")
+        assert server.billed.total() == 8 == len(records_of(command.folder))
+        assert build(server).returncode == 0 and server.billed.total() == 20 and len(records_of(command.folder)) == 20
+        rows = "".join(json.dumps(row) + "\n" for row in [*DOLLY_ROWS[:-1], {**DOLLY_ROWS[0], "instruction": "New?"}])
         (command.folder / "dolly.jsonl").write_text(rows, encoding="utf-8")
-        recipe = command.folder / "recipe.yaml"
-        line = command.refused("data", "build", recipe, "-o", "output=out")
-    assert "the files of source 'dolly' have changed since the first build here" in line
+        done = command("data", "build", command.folder / "recipe.yaml", "-o", "output=out")
+        assert "dolly: another source than that of the last build here" in done.stderr
+        assert server.billed.total() == 21 and records_of(command.folder)[-1]["instruction"] == "New?"
+
+
+def test_what_becomes_of_answers_may_change_without_asking_again(build, command):
+    with running_teacher_server(lambda number, text: "length" if text.startswith("Name 5 ") else "thinking") as server:
+        build(server)
+        assert len(records_of(command.folder)) == 19 and "reasoning" not in records_of(command.folder)[0]
+        build(server, "-o", "keep_truncated=true", "-o", "teacher.thinking=column")
+        assert server.billed.total() == 20
+    assert len(records_of(command.folder)) == 20 and records_of(command.folder)[0]["reasoning"] == "Let me think."
+
+
+def test_the_answers_of_the_ledger_are_written_when_the_teacher_is_gone(build, command):
+    with running_teacher_server(lambda number, text: "wrong key" if number > 10 else None) as server:
+        done = build(server, "-o", "teacher.most_in_flight=1", "-o", "teacher.attempts=1")
+        assert done.returncode == 2 and "records of the ledger's answers: out/records.jsonl" in done.stderr
+    assert len(records_of(command.folder)) == 10 and not manifest_of(command.folder)["is_complete"]
+
+
+def test_an_estimate_without_a_budget_says_what_one_request_may_cost(build, command):
+    with running_teacher_server() as server:
+        done = build(server, "--estimate", "8", "-o", "budget=0")
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and not server.received
+    assert re.fullmatch(
+        r"error: budget: \$0.00 does not allow one request, which may cost \$0.000\d; set it .*", line
+    ), line
 
 
 def test_files_that_no_build_wrote_are_not_replaced(build, command):
@@ -267,7 +293,7 @@ def test_a_bad_line_of_an_instruction_file_is_named_before_anything_is_sent(comm
         with open(command.folder / "dolly.jsonl", "a", encoding="utf-8") as handle:
             handle.write("{\n")
         assert "dolly.jsonl:9: not JSON" in command.refused("data", "build", recipe, "-o", "output=out")
-        assert not server.received
+        assert not server.received and not (command.folder / "out").exists()
 
 
 def test_a_set_of_the_hub_is_read_at_the_commit_of_the_first_build(command, tmp_path):

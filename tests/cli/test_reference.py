@@ -43,8 +43,8 @@ def test_every_recipe_key_has_a_meaning():
 def test_every_key_of_a_data_recipe_has_a_meaning():
     rows = [row.split(" | ") for row in reference.data_recipe_keys().splitlines() if row.startswith("| `")]
     assert len(rows) > 30 and all(row[3].strip(" |") for row in rows)
-    assert "| `sources` | sections by name | required |" in reference.data_recipe_keys()
-    assert "| `sources.SOURCE.sample` | integer |" in reference.data_recipe_keys()
+    assert "| `sources` * | sections by name | required |" in reference.data_recipe_keys()
+    assert "| `sources.SOURCE.sample` * | integer |" in reference.data_recipe_keys()
     assert (
         "| `teacher.price.input` *" in reference.data_recipe_keys() and "| `budget` * |" in reference.data_recipe_keys()
     )

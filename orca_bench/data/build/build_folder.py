@@ -81,24 +81,25 @@ class BuildFolder:
                 hint="choose another folder with -o output=FOLDER",
             )
 
-    def pinned_commits(self) -> dict[str, str]:
-        """The commits of hub sets by source, as the first build here read them; empty before it."""
+    def pinned_commits(self, recipe: DataRecipe) -> dict[str, str]:
+        """The commits of hub sets by source, as the last build here read them; empty before it."""
         return {
             name: entry["version"]
             for name, entry in self._earlier_sources().items()
-            if entry.get("hub") is not None and isinstance(entry.get("version"), str)
+            if name in recipe.sources
+            and recipe.sources[name].hub is not None
+            and (entry.get("hub"), entry.get("revision")) == (recipe.sources[name].hub, recipe.sources[name].revision)
+            and isinstance(entry.get("version"), str)
         }
 
-    def check_sources(self, requests: RecipeRequests) -> None:
-        """Raise UserError where a source's files are not those that the first build here read."""
-        for source_rows in requests.sources:
-            earlier_version = self._earlier_sources().get(source_rows.name, {}).get("version")
-            if earlier_version is not None and earlier_version != source_rows.survey.version:
-                raise UserError(
-                    f"the files of source '{source_rows.name}' have changed since the first build here",
-                    where=self.path,
-                    hint="choose another folder with -o output=FOLDER, or put the earlier files back",
-                )
+    def changed_sources(self, requests: RecipeRequests) -> list[str]:
+        """The names of the sources that the last build here did not read, or read in another version."""
+        earlier_sources = self._earlier_sources()
+        return [
+            source_rows.name
+            for source_rows in requests.sources
+            if earlier_sources.get(source_rows.name, {}).get("version") != source_rows.survey.version
+        ]
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""

@@ -34,6 +34,7 @@ def manifest_of(
         name, survey, source = source_rows.name, source_rows.survey, recipe.sources[source_rows.name]
         sources[name] = {
             "hub": source.hub,
+            "revision": source.revision,
             "files": source.files,
             "version": survey.version,
             "license": source.license,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from orca_bench.counts import ReportProgress, counted
+from orca_bench.counts import ReportProgress, counted, dollars_text
 from orca_bench.data.build.build_folder import BuildFolder
 from orca_bench.data.build.build_manifest import manifest_of
 from orca_bench.data.build.data_card import data_card_text
@@ -28,7 +28,7 @@ from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write
 from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts, TeacherRequest
 from orca_bench.data.record_check import check_records
-from orca_bench.errors import Interrupted, UserError
+from orca_bench.errors import Interrupted, UserError, WriteError
 from orca_bench.files import write_text
 from orca_bench.results.data_report import Finding
 from orca_bench.stats.totals import TotalEstimate, estimate_total
@@ -87,7 +87,7 @@ def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path |
     folder = BuildFolder.of_recipe(recipe)
     folder.check_recipe(recipe)
     tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
-    requests = RecipeRequests(recipe, folder.pinned_commits())
+    requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
     worst_case_picodollars = prompt_tokens = 0
     with display.counting("reading sources") as report_progress:
         for request_number, request in enumerate(requests, 1):
@@ -97,6 +97,7 @@ def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path |
             if request_number % 1000 == 0:
                 report_progress(request_number, None)
     assert requests.counts is not None
+    _show_remarks(folder, requests, display)
     return BuildPlan(
         requests, requests.counts, worst_case_picodollars / PICODOLLARS, None if tokenizer is None else prompt_tokens
     )
@@ -110,7 +111,16 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
     """
     folder = BuildFolder.of_recipe(recipe)
     with _open_build(recipe, folder, display) as (ledger, requests, counts):
-        outcome = _ask_all(requests, counts.request_count, ledger, recipe, display)
+        error: UserError | None = None
+        outcome = AskOutcome(is_stopped_by_budget=False, failed_requests=0)
+        try:
+            outcome = _ask_all(requests, counts.request_count, ledger, recipe, display)
+        except WriteError:
+            raise
+        except UserError as ask_error:  # of the teacher: what the ledger has is written all the same
+            if not any(spending.requests_by_outcome["answered"] for spending in ledger.spending_by_source().values()):
+                raise
+            error = ask_error
         with display.counting("writing records") as report_progress:
             output = write_records(
                 folder.records_path,
@@ -125,6 +135,9 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
         findings = _check(folder, output, display)
         card_text = data_card_text(recipe, counts, output, spending_by_source, column_names, findings)
         write_text(folder.card_path, card_text)
+    if error is not None:
+        display.message(f"{counted(output.record_count, 'record')} of the ledger's answers: {folder.records_path}")
+        raise error
     return BuildResult(folder, counts, output, spending_by_source, outcome.is_stopped_by_budget)
 
 
@@ -137,15 +150,23 @@ def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -
     folder = BuildFolder.of_recipe(recipe)
     with _open_build(recipe, folder, display) as (ledger, requests, counts):
         sample = heapq.nsmallest(sample_size, requests, key=lambda request: _sample_key(request, recipe.seed))
-        _ask_all(sample, len(sample), ledger, recipe, display)
+        outcome = _ask_all(sample, len(sample), ledger, recipe, display)
         answers = [ledger.answer_of(request.request_id) for request in sample]
         prices = [answer.dollars for answer in answers if answer is not None and answer.outcome != "failed"]
         if not folder.records_path.exists():
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
-    if not prices:
-        raise UserError(
-            f"none of the {counted(len(sample), 'request')} was answered", where="--estimate", hint="raise budget"
+    if not prices and outcome.is_stopped_by_budget:
+        least_picodollars = min(
+            price_picodollars(worst_case_tokens(request, recipe.teacher), recipe.teacher) for request in sample
         )
+        raise UserError(
+            f"{dollars_text(recipe.budget)} does not allow one request, which may cost "
+            f"{dollars_text(least_picodollars / PICODOLLARS)}",
+            where="budget",
+            hint="set it with -o budget=DOLLARS",
+        )
+    if not prices:
+        raise UserError(f"none of the {counted(len(sample), 'request')} was answered", where="--estimate")
     return BillEstimate(
         estimate_total(prices, counts.request_count), len(prices), counts.request_count, len(sample) - len(prices)
     )
@@ -157,15 +178,29 @@ def _open_build(
 ) -> Iterator[tuple[Ledger, RecipeRequests, RequestCounts]]:
     """The build's ledger, held by this process alone, and its requests, after everything that would forbid to ask was checked."""
     folder.check_recipe(recipe)
+    requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
+    with display.counting("reading sources") as report_progress:
+        counts = requests.count(lambda request_count: report_progress(request_count, None))
     with open_ledger(folder.ledger_path) as ledger:
-        requests = RecipeRequests(recipe, folder.pinned_commits())
-        folder.check_sources(requests)
-        with display.counting("reading sources") as report_progress:
-            counts = requests.count(lambda request_count: report_progress(request_count, None))
+        folder.check_recipe(recipe)  # again: another builder may have been first
+        _show_remarks(folder, requests, display)
+        display.message(f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}")
         write_text(folder.recipe_path, recipe.to_yaml())
-        if not folder.manifest_path.exists():
+        if folder.changed_sources(requests):
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
         yield ledger, requests, counts
+
+
+def _show_remarks(folder: BuildFolder, requests: RecipeRequests, display: BuildDisplay) -> None:
+    """Say what was left out, and which sources are not those of the last build in the folder."""
+    for source_rows in requests.sources:
+        for remark in source_rows.remarks():
+            display.message(remark)
+    if folder.manifest_path.exists():
+        for name in folder.changed_sources(requests):
+            display.message(
+                f"{name}: another source than that of the last build here; rows that are the same keep their answers"
+            )
 
 
 def _check(folder: BuildFolder, output: OutputCounts, display: BuildDisplay) -> Mapping[str, Finding]:

@@ -25,6 +25,8 @@ _OUTCOME_DESCRIPTIONS = {
     "refused": "refusals that the teacher's server marked as such",
     "filtered": "withheld by a content filter",
     "empty": "empty answers",
+    "unfinished": "ended for another reason than its end or the token limit",
+    "rejected": "not taken by the teacher, as those that are too long for it",
     "failed": "given up after several attempts",
     "not asked": "not asked yet",
 }

@@ -61,8 +61,9 @@ class Source(_Section):
     )
     system_policy: Literal["uniform", "cot", "niv2", "t0", "flan2021"] | None = Field(
         None,
-        description="The Orca paper's system messages for rows without one of their own, for each row by `seed` and its texts: "
-        "one of 2 to 16 (`uniform`), or of those that the paper takes for this collection of FLAN-v2. Default: uniform.",
+        description="The Orca paper's system messages for rows without one of their own (an empty one is none), for each row by "
+        "`seed` and its texts: one of 2 to 16 (`uniform`), or of those that the paper takes for this collection of FLAN-v2. "
+        "Default: uniform.",
     )
     system_ids: list[Annotated[int, Field(ge=1, le=16)]] | None = Field(
         None, min_length=1, description="Ids of the messages to choose among, instead of `system_policy`."
@@ -89,8 +90,9 @@ class Teacher(_Section):
     base_url: Annotated[str, Field(pattern=PRINTABLE_PATTERN), MAY_CHANGE_MARK] = Field(
         "https://api.openai.com/v1", description="Address of the endpoint, up to and including /v1."
     )
-    api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), MAY_CHANGE_MARK] = Field(
-        "OPENAI_API_KEY", description="Environment variable that holds the key. The key itself is in no file."
+    api_key_variable: Annotated[str, MAY_CHANGE_MARK] = Field(
+        "OPENAI_API_KEY",
+        description="Name of the environment variable that holds the key, in capitals. The key itself is in no file.",
     )
     model: PathOrId = Field(description="Name of the model at the endpoint.")
     parameters: dict[str, Any] = Field(
@@ -98,7 +100,7 @@ class Teacher(_Section):
         "max_completion_tokens, which bounds what a request can cost.",
     )
     price: Annotated[Price, MAY_CHANGE_MARK] = Field(description="What the teacher costs.")
-    thinking: Literal["omit", "column"] = Field(
+    thinking: Annotated[Literal["omit", "column"], MAY_CHANGE_MARK] = Field(
         "omit",
         description="What becomes of a reasoning model's thinking (`reasoning_content`, or <think>…</think> before the "
         "answer): left out, or in the column `reasoning`. It is never part of the response.",
@@ -124,12 +126,15 @@ class DataRecipe(_Section):
         None, description="Folder of the records, the ledger, the manifest and the data card. Default: records/NAME."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Seed of samples and system messages.")
-    sources: dict[str, Source] = Field(description="The sources by name, in the order of the records.")
+    sources: Annotated[dict[str, Source], MAY_CHANGE_MARK] = Field(
+        description="The sources by name, in the order of the records. A row that stays the same keeps its answer."
+    )
     teacher: Teacher = Field(description="Who answers.")
     budget: Annotated[Dollars, MAY_CHANGE_MARK] = Field(
-        description="Dollars that all requests together may cost. No request is sent whose worst case would pass it."
+        description="Dollars that all requests together may cost. No request is sent whose worst case would pass it, which is "
+        "computed from the token limit of the parameters."
     )
-    keep_truncated: bool = Field(
+    keep_truncated: Annotated[bool, MAY_CHANGE_MARK] = Field(
         False, description="Whether answers that the token limit cut off become records. They are counted either way."
     )
 

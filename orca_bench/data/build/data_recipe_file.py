@@ -27,6 +27,19 @@ _RESERVED_PARAMETERS = {
     "messages": "the messages are those of the sources",
     "stream": "answers are read whole",
     "stream_options": "answers are read whole",
+    **dict.fromkeys(
+        ("api_key", "key", "token", "authorization", "headers", "extra_headers", "extra_query"),
+        "a key would be written into files; it comes from the environment variable that teacher.api_key_variable names",
+    ),
+    **dict.fromkeys(("extra_body", "timeout"), "parameters are sent as they are; the time limit is teacher.timeout"),
+    **dict.fromkeys(
+        ("best_of", "prediction", "service_tier", "modalities", "audio", "web_search_options"),
+        "it changes what a request costs, and the budget would not hold",
+    ),
+    **dict.fromkeys(
+        ("tools", "tool_choice", "functions", "function_call", "logprobs", "top_logprobs"),
+        "answers are texts, and nothing else of them is kept",
+    ),
 }
 #: Parameters that every endpoint has, for the hint at one that is spelled nearly so.
 _COMMON_PARAMETERS = (
@@ -54,6 +67,7 @@ def read_data_recipe(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
     for name, source in recipe.sources.items():
         _check_source(name, source, key_locations)
     _check_base_url(recipe.teacher.base_url, key_locations)
+    _check_key_variable(recipe.teacher.api_key_variable)
     _check_parameters(recipe.teacher.parameters, key_locations)
     return recipe
 
@@ -97,17 +111,28 @@ def _check_base_url(base_url: str, key_locations: KeyLocations) -> None:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise UserError(
             "an address with a login or a query could hold a secret",
-            where=where,
+            where="teacher.base_url",
             hint="the key comes from the environment variable that teacher.api_key_variable names",
+        )
+
+
+def _check_key_variable(api_key_variable: str) -> None:
+    """Raise UserError for what may be the key itself, which the message must not repeat."""
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", api_key_variable):
+        raise UserError(
+            "this is no name of an environment variable in capitals",
+            where="teacher.api_key_variable",
+            hint="e.g. OPENAI_API_KEY; the key itself belongs into that variable and into no file",
         )
 
 
 def _check_parameters(parameters: dict[str, Any], key_locations: KeyLocations) -> None:
     for name, value in parameters.items():
         where = key_locations.describe(("teacher", "parameters", name))
-        if name in _RESERVED_PARAMETERS:
-            raise UserError(f"'{name}' cannot be set here", where=where, hint=_RESERVED_PARAMETERS[name])
-        if name == "n" and value != 1:
+        reserved_hint = _RESERVED_PARAMETERS.get(name.lower().replace("-", "_"))
+        if reserved_hint is not None:  # the place of an override has the value, which may be a secret
+            raise UserError(f"'{name}' cannot be set here", where="teacher.parameters", hint=reserved_hint)
+        if name == "n" and (isinstance(value, bool) or value != 1):
             raise UserError("n: one answer to each request is kept", where=where, hint="leave n out")
         nearest_hint = spelling_hint(name, _COMMON_PARAMETERS) if name not in _COMMON_PARAMETERS else None
         if name.replace("-", "_").lower() in _COMMON_PARAMETERS and nearest_hint:

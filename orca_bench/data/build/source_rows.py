@@ -51,7 +51,7 @@ class SourceRows:
     def __init__(self, name: str, source: Source, seed: int, pinned_commit: str | None = None):
         self.name, self._source, self._seed = name, source, seed
         self._commit = self._resolve(pinned_commit)
-        self._column_shape = _column_shape(source.columns)
+        self._column_shape = _column_shape(source.columns, name)
         self._chosen_row_numbers: set[int] | None = None  # None: all that are usable
         self.survey = SourceSurvey(version=self._version())
         if source.sample is not None or source.most_per_task is not None:
@@ -65,6 +65,18 @@ class SourceRows:
                 yield instruction
         if not self.survey.request_count:
             self._raise_empty()
+
+    def remarks(self) -> list[str]:
+        """What the last whole iteration left out, and a sample that is larger than the source, one line each."""
+        survey, sample = self.survey, self._source.sample
+        lines = [
+            f"left out of {self.name}: {row_texts.rows_phrase(row_count, reason)}; the first is "
+            f"{survey.first_location_by_reason[reason]}"
+            for reason, row_count in survey.left_out_by_reason.most_common()
+        ]
+        if sample is not None and survey.request_count < sample:
+            lines.append(f"{self.name}: a sample of {sample:,}, and there are only {survey.request_count:,} rows")
+        return lines
 
     def _usable_rows(self) -> Iterator[tuple[dict[str, Any], Instruction]]:
         """Every row that has an instruction and passes `where`, counted in the survey."""
@@ -157,12 +169,12 @@ class SourceRows:
 
 def _exclusion_reason(instruction: Instruction) -> str:
     """Why a row is not asked; an absent reference answer is no reason, as the teacher answers."""
-    if not instruction.instruction_text.strip():
-        return "without an instruction"
-    return "" if instruction.exclusion_reason in row_texts.ANSWER_REASONS else instruction.exclusion_reason
+    if instruction.exclusion_reason and instruction.exclusion_reason not in row_texts.ANSWER_REASONS:
+        return instruction.exclusion_reason
+    return "" if instruction.instruction_text.strip() else "without an instruction"
 
 
-def _column_shape(columns: Columns | None) -> column_shapes.ColumnShape | None:
+def _column_shape(columns: Columns | None, source_name: str) -> column_shapes.ColumnShape | None:
     if columns is None:
         return None
-    return column_shapes.ColumnShape("columns of the recipe", **columns.model_dump())
+    return column_shapes.ColumnShape(f"sources.{source_name}.columns", **columns.model_dump())

@@ -160,8 +160,8 @@ class RecipeRequests:
         )
 
     def _system(self, instruction: Instruction, source: Source) -> tuple[int | None, str]:
-        """The row's own system message, or one by the source's policy: its id and its text."""
-        if instruction.system_text is not None:
+        """The row's own system message, or where it is empty or absent one by the source's policy: its id and its text."""
+        if instruction.system_text is not None and instruction.system_text.strip():
             return system_id_of(instruction.system_text), instruction.system_text
         system_ids = source.system_ids or policy_system_ids(source.system_policy or "uniform", instruction)
         system_id = choose_system_id(instruction, system_ids, self._recipe.seed)

@@ -53,13 +53,19 @@ def test_a_recipe_may_extend_another_and_change_one_source(tmp_path):
     assert recipe.sources["dolly"].files == "dolly.jsonl"
 
 
-def test_the_first_difference_of_two_recipes_names_the_key_of_the_source(tmp_path):
+def test_the_first_difference_of_two_recipes_is_one_that_makes_all_requests_others(tmp_path):
     recipe = load(tmp_path)
-    assert first_difference(recipe, load(tmp_path, RECIPE, "sources.dolly.sample=4")) == (
-        "sources.dolly.sample was None, now 4"
-    )
+    assert first_difference(recipe, load(tmp_path, RECIPE, "seed=4")) == "seed was 3, now 4"
     assert "teacher.parameters was" in first_difference(recipe, load(tmp_path, RECIPE, "teacher.parameters.seed=1"))
-    may_change = ("budget=9", "teacher.base_url=http://host/v1", "teacher.price.input=7.5", "output=elsewhere")
+    may_change = (
+        "sources.dolly.sample=4",
+        "keep_truncated=true",
+        "teacher.thinking=column",
+        "budget=9",
+        "teacher.base_url=http://host/v1",
+        "teacher.price.input=7.5",
+        "output=elsewhere",
+    )
     assert first_difference(recipe, load(tmp_path, RECIPE, *may_change)) is None
 
 
@@ -98,9 +104,12 @@ def test_the_first_difference_of_two_recipes_names_the_key_of_the_source(tmp_pat
         (
             "temperature: 0.7",
             "stream: true",
-            "teacher.parameters.stream: 'stream' cannot be set here; answers are read whole",
+            "teacher.parameters: 'stream' cannot be set here; answers are read whole",
         ),
         ("temperature: 0.7", "model: x", "the model is teacher.model"),
+        ("temperature: 0.7", "n: true", "one answer to each request is kept"),
+        ("temperature: 0.7", "tools: []", "answers are texts, and nothing else of them is kept"),
+        ("temperature: 0.7", "service_tier: priority", "it changes what a request costs"),
         ("temperature: 0.7", "n: 2", "one answer to each request is kept"),
         ("temperature: 0.7", "start: 2020-01-01", "cannot be sent as JSON"),
         ("temperature: 0.7", "stop: [.inf]", "cannot be sent as JSON"),
@@ -124,3 +133,19 @@ def test_a_recipe_without_sources_is_refused(tmp_path):
 def test_a_wrong_override_is_named(tmp_path):
     message = refusal(tmp_path, RECIPE, "sources.dolly.sampel=3")
     assert message == ("-o sources.dolly.sampel=3: sources.dolly.sampel: unknown key 'sampel'; did you mean 'sample'?")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "teacher.api_key_variable=sk-proj-SECRET",
+        "teacher.api_key_variable=gsk_SECRETsecret",
+        "teacher.parameters.api_key=SECRET",
+        "teacher.parameters.Authorization=SECRET",
+        "teacher.parameters.extra-headers={x: SECRET}",
+        "teacher.base_url=http://me:SECRET@host/v1",
+    ],
+)
+def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(tmp_path, override):
+    message = refusal(tmp_path, RECIPE, override)
+    assert "SECRET" not in message and ("environment variable" in message), message

@@ -118,10 +118,16 @@ def test_a_rows_own_message_stays_and_a_list_of_ids_is_chosen_from(folder):
         {"instruction": "Own?", "output": "x", "system": "Be a pirate."},
         {"instruction": "Known?", "output": "x", "system": SYSTEM_MESSAGES[4]},
         {"instruction": "None?", "output": "x", "system": None},
+        {"instruction": "Empty?", "output": "x", "system": " "},
     ]
     write_rows(folder / "dolly.jsonl", rows)
     dolly = [r for r in requests_of(folder, "sources.dolly.system_ids=[1]") if r.source == "dolly"]
-    assert [(r.system_id, r.system) for r in dolly] == [(None, "Be a pirate."), (4, SYSTEM_MESSAGES[4]), (1, "")]
+    assert [(r.system_id, r.system) for r in dolly] == [
+        (None, "Be a pirate."),
+        (4, SYSTEM_MESSAGES[4]),
+        (1, ""),
+        (1, ""),
+    ]
     assert dolly[2].messages == [{"role": "user", "content": "None?"}]
 
 
@@ -157,3 +163,31 @@ def test_a_bad_line_is_named(folder):
     (folder / "dolly.jsonl").unlink()
     with pytest.raises(UserError, match="dolly.jsonl: no such file"):
         requests_of(folder)
+
+
+def test_the_question_of_a_conversation_without_an_answer_is_asked(folder):
+    turns = [
+        {"from": "system", "value": "Be kind."},
+        {"from": "human", "value": "Why?"},
+        {"from": "gpt", "value": "So."},
+    ]
+    rows = [{"conversations": turns[1:2]}, {"conversations": turns[:2]}, {"conversations": turns[1:] * 2}]
+    write_rows(folder / "dolly.jsonl", rows)
+    requests = requests_of(folder)
+    dolly = [request for request in requests if request.source == "dolly"]
+    assert [(r.instruction, r.system == "Be kind.") for r in dolly] == [("Why?", False), ("Why?", True)]
+    assert requests.sources[1].survey.left_out_by_reason == {"of several turns": 1}
+    assert requests.sources[1].remarks() == [
+        f"left out of dolly: 1 row of several turns; the first is {folder / 'dolly.jsonl'}:3"
+    ]
+
+
+def test_a_sample_that_is_larger_than_its_source_is_said(folder):
+    requests = requests_of(folder, "sources.dolly.sample=500")
+    requests.count()
+    assert requests.sources[1].remarks() == ["dolly: a sample of 500, and there are only 8 rows"]
+
+
+def test_a_column_that_the_recipe_names_and_a_row_lacks_is_named(folder):
+    with pytest.raises(UserError, match="no column 'qq', which sources.dolly.columns names"):
+        requests_of(folder, "sources.dolly.columns={instruction: qq}").count()
