@@ -34,13 +34,18 @@ STATUS_FAULTS = {
     "no access": (403, "unsupported_country_region_territory", "Country not supported", {}),
     "rejected": (400, "context_length_exceeded", "This model's maximum context length is 10 tokens", {}),
     "wrong parameter": (400, "unknown_parameter", "Unknown parameter: 'temprature'", {}),
+    "flagged account": (403, None, "Your account has been flagged for a policy violation", {}),
+    "filter parameter": (400, None, "Unrecognized request argument supplied: moderation", {}),
+    "no funds": (400, "billing_not_active", "Your account is not active", {}),
+    "too large": (413, None, "Request entity too large", {}),
+    "wordy filter": (400, None, "Your request was rejected as a result of our safety system", {}),
     "prompt filtered": (400, "content_filter", "The prompt triggered the content management policy", {}),
 }
 #: Faults of a reply with status 200, all of which are billed.
 REPLY_FAULTS = ("cut", "not json", "html", "no choices", "null", "list", "hang", "trickle", "error in 200")
 #: Answers of other kinds, which are none of a server's faults.
 ANSWER_FAULTS = ("refusal", "length", "filter", "empty", "thinking", "thinking tags", "no usage", "in parts", "dear")
-ANSWER_FAULTS += ("half surrogate",)
+ANSWER_FAULTS += ("half surrogate", "thinking without opening", "finish REASON")
 FAULTS = (*STATUS_FAULTS, *REPLY_FAULTS, *ANSWER_FAULTS)
 
 FaultOf = Callable[[int, str], str | None]
@@ -177,6 +182,10 @@ def _plant(fault: str | None, content: dict, choice: dict, message: dict) -> Non
     elif fault == "no choices":
         content["choices"] = []
         del content["usage"]
+    elif fault == "thinking without opening":
+        message["content"] = f"Let me think.\n</think>\n\n{message['content']}"
+    elif fault and fault.startswith("finish "):
+        choice["finish_reason"] = fault.removeprefix("finish ") if fault != "finish None" else None
     elif fault == "half surrogate":
         message["content"] = "half a pair: \ud83d"
 

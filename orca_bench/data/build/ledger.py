@@ -30,8 +30,9 @@ from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, WriteError
 from orca_bench.files import make_writable_folder
 
-#: What became of a request. `failed` alone is asked again by the next build.
-Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "failed"]
+#: What became of a request. The last two are asked again by the next build: `failed`, which may have been given up too early,
+#: and `rejected`, which the teacher does not take (it is too long) and does not bill.
+Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "unfinished", "rejected", "failed"]
 
 #: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
 AttemptState = Literal["in flight", "answered", "failed", "unknown, possibly paid"]
@@ -99,7 +100,8 @@ class UnknownAttempt:
 class Spending:
     """What was spent: `dollars` and tokens of all attempts that the teacher counted, failed ones included.
 
-    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `requests_by_outcome` counts requests.
+    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `unmetered_answers` came without a count of
+    tokens: they are in `dollars` with their worst case. `requests_by_outcome` counts requests.
     """
 
     requests_by_outcome: Counter[str] = field(default_factory=Counter)
@@ -108,6 +110,7 @@ class Spending:
     dollars: float = 0.0
     unknown_attempts: int = 0
     unknown_dollars: float = 0.0
+    unmetered_answers: int = 0
 
 
 @contextlib.contextmanager
@@ -283,16 +286,21 @@ class Ledger:
         await self._committer.submit([_abandon_statement(reason)])
 
     def final_ids(self, request_ids: Sequence[str]) -> set[str]:
-        """Which of the requests have an outcome other than `failed`."""
+        """Which of the requests have an outcome other than `failed` and `rejected`."""
         final_ids: set[str] = set()
         for start in range(0, len(request_ids), _LARGEST_QUERY_IDS):
             ids = request_ids[start : start + _LARGEST_QUERY_IDS]
             placeholders = ",".join("?" * len(ids))
             rows = self._select(
-                f"SELECT request_id FROM answers WHERE outcome != 'failed' AND request_id IN ({placeholders})", ids
+                f"SELECT request_id FROM answers WHERE outcome NOT IN ('failed', 'rejected') AND request_id IN ({placeholders})",
+                ids,
             )
             final_ids.update(request_id for (request_id,) in rows)
         return final_ids
+
+    def has_answers(self) -> bool:
+        """Whether the teacher has answered any request."""
+        return bool(self._select("SELECT 1 FROM answers WHERE outcome NOT IN ('failed', 'rejected') LIMIT 1"))
 
     def answer_of(self, request_id: str) -> Answer | None:
         """What became of a request; None where nothing is known of it yet."""
@@ -314,24 +322,18 @@ class Ledger:
             "SELECT source, outcome, count(*) FROM requests JOIN answers USING (request_id) GROUP BY source, outcome"
         ):
             spending_by_source.setdefault(source, Spending()).requests_by_outcome[outcome] = request_count
-        for (
-            source,
-            prompt_tokens,
-            completion_tokens,
-            picodollars,
-            unknown_attempts,
-            unknown_picodollars,
-        ) in self._select(
+        for source, *sums in self._select(
             "SELECT source, coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(picodollars), 0), "
-            "count(*) FILTER (WHERE state = ?1), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?1), 0) "
+            "count(*) FILTER (WHERE state = ?1), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?1), 0), "
+            "count(*) FILTER (WHERE state = ?2 AND (prompt_tokens IS NULL OR completion_tokens IS NULL)) "
             "FROM requests JOIN attempts USING (request_id) GROUP BY source",
-            [UNKNOWN_STATE],
+            [UNKNOWN_STATE, ANSWERED_STATE],
         ):
             spending = spending_by_source.setdefault(source, Spending())
-            spending.prompt_tokens, spending.completion_tokens = prompt_tokens, completion_tokens
-            spending.dollars = picodollars / PICODOLLARS
-            spending.unknown_attempts = unknown_attempts
-            spending.unknown_dollars = unknown_picodollars / PICODOLLARS
+            spending.prompt_tokens, spending.completion_tokens = sums[:2]
+            spending.dollars = sums[2] / PICODOLLARS
+            spending.unknown_attempts, spending.unknown_dollars = sums[3], sums[4] / PICODOLLARS
+            spending.unmetered_answers = sums[5]
         return dict(sorted(spending_by_source.items()))
 
     def unknown_attempts(self) -> list[UnknownAttempt]:

@@ -26,7 +26,7 @@ from orca_bench.data.build.ledger import (
     AttemptState,
     Ledger,
 )
-from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
+from orca_bench.data.build.prices import PICODOLLARS, Usage, price_picodollars, worst_case_tokens
 from orca_bench.data.build.teacher_client import Headers, TeacherClient
 from orca_bench.data.build.teacher_replies import AttemptFailed, Reply
 from orca_bench.data.build.teacher_requests import TeacherRequest
@@ -36,6 +36,7 @@ from orca_bench.errors import UserError
 PATIENCE_S = 600.0
 _UNREACHED_ATTEMPTS = 4  # after which a server that has not replied to anything is taken to be absent
 _FIRST_REJECTIONS = 3  # requests, by a server that has answered nothing
+_FIRST_ATTEMPTS = 6  # that fail, of such a server
 _CONSECUTIVE_FAILURES = 16  # requests given up by a server that has answered
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 _REQUESTS_AT_ONCE = 128  # looked up in the ledger together
@@ -46,7 +47,7 @@ class AskProgress:
     """Where a build is; `ask` changes it, anybody may read it.
 
     Attributes:
-        answered: Requests with an outcome other than `failed` in this build.
+        answered: Requests of this build with an outcome other than `failed` and `rejected`.
         requests_by_outcome: Requests of this build by outcome, `failed` included.
         answered_before: Requests whose answers were in the ledger.
         in_flight, in_flight_limit: Attempts that are sent and not ended, and how many may be.
@@ -86,12 +87,12 @@ async def ask(
     progress: AskProgress | None = None,
     patience_s: float = PATIENCE_S,
 ) -> AskOutcome:
-    """Ask the teacher for every request that has no outcome in the ledger, or `failed`.
+    """Ask the teacher for every request that has no outcome in the ledger, or `failed` or `rejected`.
 
     `budget` is dollars, all that the ledger has spent before included. Raises UserError where the server refuses the key, the
-    model, the account or every request, where it cannot be reached or gives no answer for `patience_s` seconds, and where the
-    disk takes no more; what was answered before is in the ledger. Where it is cancelled, requests in flight become `unknown,
-    possibly paid`.
+    model, the account or every request, where it cannot be reached or gives no answer for `patience_s` seconds and twice the
+    recipe's time-out, where it counts more tokens than a request can have, and where the disk takes no more; what was answered
+    before is in the ledger. Where it is cancelled, requests in flight become `unknown, possibly paid`.
     """
     return await _Build(iter(requests), ledger, settings, budget, progress or AskProgress(), patience_s).run()
 
@@ -109,7 +110,7 @@ class _Build:
         patience_s: float,
     ):
         self._requests, self._ledger, self._settings, self._progress = requests, ledger, settings, progress
-        self._budget_picodollars, self._patience_s = round(budget * PICODOLLARS), patience_s
+        self._budget_picodollars, self._patience_s = round(budget * PICODOLLARS), max(patience_s, 2 * settings.timeout)
         self._client = TeacherClient(settings)
         self._limit = ConcurrencyLimit(settings.most_in_flight)
         self._buffer: deque[TeacherRequest] = deque()
@@ -121,10 +122,10 @@ class _Build:
         self._is_stopping = self._is_stopped_by_budget = False
         self._last_answer_s = time.monotonic()
         self._has_reply = False
-        self._first_answer = asyncio.Event()
+        self._has_answer = ledger.has_answers()
+        self._first_answer = asyncio.Event()  # of this build
         self._unreached_attempts = self._consecutive_failures = 0
         self._token_total = self._token_requests = 0
-        self._worst_case_factor = 1.0  # above 1 for a server that has counted more tokens than the worst case
 
     async def run(self) -> AskOutcome:
         # Twice as many as may be in flight: those that wait to send again keep no other from being sent.
@@ -199,7 +200,7 @@ class _Build:
         while not self._is_stopping:
             is_last_attempt = counted_failures + 1 >= self._settings.attempts
             failure = await self._attempt(request, worst_case_picodollars, is_last_attempt)
-            if failure is None or failure.consequence in ("filter", "reject", "stop"):
+            if failure is None or failure.consequence in ("filter", "too long", "reject", "stop"):
                 return
             if failure.consequence == "retry":
                 counted_failures += 1
@@ -221,7 +222,7 @@ class _Build:
         self._sending_workers.add(worker)
         is_released = False
         try:
-            attempt = await self._ledger.begin_attempt(request, round(worst_case_picodollars * self._worst_case_factor))
+            attempt = await self._ledger.begin_attempt(request, worst_case_picodollars)
             if self._is_stopping:
                 await self._ledger.end_attempt(attempt, request.request_id, FAILED_STATE, 0, reason="not sent")
                 return None
@@ -249,8 +250,10 @@ class _Build:
         """Wait until a request may be sent and paid; None where the build stops instead."""
         while not self._is_stopping:
             turn = await self._limit.acquire()
-            worst_case = round(worst_case_picodollars * self._worst_case_factor)
-            if self._is_stopping or self._ledger.committed_picodollars + worst_case <= self._budget_picodollars:
+            if (
+                self._is_stopping
+                or self._ledger.committed_picodollars + worst_case_picodollars <= self._budget_picodollars
+            ):
                 return turn
             self._limit.release()
             if not self._sending_workers:
@@ -267,8 +270,8 @@ class _Build:
     ) -> None:
         usage = reply.usage
         picodollars = price_picodollars(usage, self._settings) if usage.is_known else None
-        if picodollars is not None and worst_case_picodollars:
-            self._worst_case_factor = max(self._worst_case_factor, picodollars / worst_case_picodollars)
+        if picodollars is not None and picodollars > worst_case_picodollars:
+            self._stop(_exceeded_error(request, usage, self._settings))
         if usage.is_known:
             self._token_total += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             self._token_requests += 1
@@ -292,6 +295,8 @@ class _Build:
         answer: Answer | None = None
         if failure.consequence == "filter":
             answer = Answer("filtered", error=failure.reason)
+        elif failure.consequence == "too long":
+            answer = Answer("rejected", error=failure.reason)
         elif _is_given_up(failure, is_last_attempt):
             answer = Answer("failed", error=failure.reason)
         is_unknown = failure.is_possibly_paid and not usage.is_known
@@ -321,22 +326,23 @@ class _Build:
             self._limit.release()
 
     def _record_success(self) -> None:
-        self._last_answer_s, self._has_reply = time.monotonic(), True
+        self._last_answer_s, self._has_reply, self._has_answer = time.monotonic(), True, True
         self._first_answer.set()
         self._consecutive_failures = self._unreached_attempts = 0
 
     def _stop_if_hopeless(self, failure: AttemptFailed, is_last_attempt: bool) -> None:
         """Stop where no other request would be answered either."""
-        if failure.consequence == "filter":
-            self._record_success()
+        if failure.consequence in ("filter", "too long"):  # of this request alone
+            self._consecutive_failures, self._has_reply = 0, True
             return
         self._has_reply = self._has_reply or not failure.is_unreached
         self._unreached_attempts = self._unreached_attempts + 1 if failure.is_unreached else 0
         self._consecutive_failures += _is_given_up(failure, is_last_attempt)
         seconds_without_answer = time.monotonic() - self._last_answer_s
         most_failures = _CONSECUTIVE_FAILURES
-        if not self._first_answer.is_set():
-            most_failures = _FIRST_REJECTIONS if failure.consequence == "reject" else 1
+        if not self._has_answer:
+            is_rejected = failure.consequence == "reject"
+            most_failures = _FIRST_REJECTIONS if is_rejected else max(1, _FIRST_ATTEMPTS // self._settings.attempts)
         problem = None
         if failure.consequence == "stop" or (not self._has_reply and self._unreached_attempts >= _UNREACHED_ATTEMPTS):
             problem = failure.reason
@@ -344,7 +350,7 @@ class _Build:
             problem = f"no answer for {seconds_without_answer:.0f} s: {failure.reason}"
         elif self._consecutive_failures >= most_failures:
             problem = f"{self._consecutive_failures} requests in a row were given up: {failure.reason}"
-            if not self._first_answer.is_set():
+            if not self._has_answer:
                 problem = f"the server has answered nothing: {failure.reason}"
         if problem is not None:
             self._stop(UserError(problem, where=failure.where, hint=failure.hint))
@@ -352,7 +358,7 @@ class _Build:
     def _count(self, request: TeacherRequest, answer: Answer) -> None:
         progress = self._progress
         progress.requests_by_outcome[answer.outcome] += 1
-        progress.answered += answer.outcome != "failed"
+        progress.answered += answer.outcome not in ("failed", "rejected")
         progress.last_request, progress.last_answer = request, replace(answer)
         self._show_progress()
 
@@ -361,6 +367,17 @@ class _Build:
         progress.in_flight, progress.in_flight_limit = self._limit.in_flight, int(self._limit.limit)
         progress.spent_dollars = ledger.picodollars_paid / PICODOLLARS
         progress.unknown_dollars = ledger.picodollars_unknown / PICODOLLARS
+
+
+def _exceeded_error(request: TeacherRequest, usage: Usage, settings: Teacher) -> UserError:
+    """The teacher counts more tokens than a request can have: no budget can be kept."""
+    worst_case = worst_case_tokens(request, settings)
+    return UserError(
+        f"the teacher counted {usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} response tokens, where at most "
+        f"{worst_case.prompt_tokens:,} and {worst_case.completion_tokens:,} can be: the budget could not be kept",
+        where="teacher.parameters",
+        hint="it may bill thinking beyond its token limit, or know the limit by another name (max_completion_tokens)",
+    )
 
 
 def _is_given_up(failure: AttemptFailed, is_last_attempt: bool) -> bool:

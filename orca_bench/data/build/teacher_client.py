@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ _NO_KEY = "none"  # of a server that needs none; the library refuses an empty on
 _UNREACHED_CAUSES = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError")
 _TIMEOUT_CAUSES = ("ReadTimeout", "WriteTimeout")
 _OWN_PARAMETERS = ("messages", "model", "stream")
+_SECRET_NAME_PATTERN = re.compile(
+    r"api[_-]?key|^key$|^token$|secret|password|authorization|bearer|headers?$|^extra_(?:body|query)$", re.IGNORECASE
+)
 
 #: The headers of a reply, by their names in lower case.
 Headers = Mapping[str, str]
@@ -38,11 +42,8 @@ class TeacherClient:
     def __init__(self, settings: Teacher):
         import openai
 
-        _check_settings(settings)
-        self._openai, self._settings = openai, settings
-        self._key = os.environ.get(settings.api_key_variable, "").strip()
-        if not (self._key.isascii() and self._key.isprintable()) or " " in self._key:
-            raise UserError("not a key: it has spaces or signs that no key has", where=f"${settings.api_key_variable}")
+        check_teacher(settings)
+        self._openai, self._settings, self._key = openai, settings, _read_key(settings)
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or _NO_KEY,
@@ -100,7 +101,11 @@ class TeacherClient:
         return one_line(text.replace(self._key, _REDACTION) if self._key else text, 200)
 
 
-def _check_settings(settings: Teacher) -> None:
+def check_teacher(settings: Teacher) -> None:
+    """Raise UserError for an address, a key in the environment or parameters that cannot be, without repeating a secret.
+
+    Call it before the recipe is written anywhere.
+    """
     try:
         address = urlsplit(settings.base_url)
         is_address = address.scheme in ("http", "https") and bool(address.hostname)
@@ -109,14 +114,34 @@ def _check_settings(settings: Teacher) -> None:
         is_address = has_secrets = False
     if not is_address:
         raise UserError("not the address of a server", where="teacher.base_url", hint="http://127.0.0.1:8000/v1, say")
+    key_hint = f"the key is read from the environment: {settings.api_key_variable}"
     if has_secrets:
         raise UserError(
             "a login or a query in the address, which would be kept with the records",
             where="teacher.base_url",
-            hint=f"the key is read from the environment: {settings.api_key_variable}",
+            hint=key_hint,
         )
-    for name in _OWN_PARAMETERS:
-        if name in settings.parameters:
-            raise UserError("not a parameter of the recipe", where=f"teacher.parameters.{name}", hint="leave it out")
-    if settings.parameters.get("n", 1) != 1:
-        raise UserError("one answer a request", where="teacher.parameters.n", hint="leave it out")
+    key = _read_key(settings)
+    for name, value in settings.parameters.items():
+        where = f"teacher.parameters.{name}"
+        if _SECRET_NAME_PATTERN.search(name) or (key and key in str(value)):
+            raise UserError("a secret or a header, which would be kept with the records", where=where, hint=key_hint)
+        if name in _OWN_PARAMETERS or (name == "n" and (value != 1 or value is True)):
+            raise UserError(
+                "not a parameter of the recipe", where=where, hint="leave it out: one whole answer is asked for"
+            )
+
+
+def key_note(settings: Teacher) -> str:
+    """A line for the user that says which key goes where, without the key."""
+    host = urlsplit(settings.base_url).hostname
+    if _read_key(settings):
+        return f"the key in ${settings.api_key_variable} is sent to {host}"
+    return f"no key in ${settings.api_key_variable}: {host} is asked without one"
+
+
+def _read_key(settings: Teacher) -> str:
+    key = os.environ.get(settings.api_key_variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError("not a key: it has spaces or signs that no key has", where=f"${settings.api_key_variable}")
+    return key
