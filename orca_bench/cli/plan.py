@@ -35,7 +35,8 @@ _LISTED_SETTINGS = 8
     "--tokens-per-record",
     type=int,
     metavar="T",
-    help="With --records: mean length of an example, prompt and response.  [default: data.max_length, which none exceeds]",
+    help="With --records: mean length of an example, prompt and response; the lengths spread as in Alpaca and Dolly.  "
+    "[default: all have data.max_length, which none exceeds]",
 )
 @click.option(
     "--step-seconds",
@@ -141,10 +142,6 @@ def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: Ru
         f"{machines.gpus_per_node} × {machines.gpu.name} in {counted(machines.node_count, 'node')}; {price}; all figures are "
         "estimates\n"
     )
-    if workload.is_of_equal_lengths and len(lengths) > 1:
-        console.print(
-            "all examples count as equally long: padding, and waiting for the process with the longest, come on top\n"
-        )
     console.print(f"the recipe, {_setting_text(own.train)}:")
     memory = own.memory
     console.print(

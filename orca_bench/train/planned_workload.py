@@ -16,6 +16,11 @@ from orca_bench.train.model_shape import ModelShape, published_shape
 from orca_bench.train.run_plan import Workload
 from orca_bench.train.train_recipe import SilentTrainingDisplay, TrainingDisplay, UnreachableSource, describe_training
 
+#: Standard deviation of the logarithm of an example's length, of Alpaca and Dolly with LLaMA's tokenizer
+#: (tests/benchmarks/training_lengths.json).
+_LOG_LENGTH_DEVIATION = 0.51
+_HALVINGS = 60
+
 
 def read_workload(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> Workload:
     """The workload of a recipe whose records, tokenizer and configuration can be read here, or are fetched from the hub.
@@ -34,7 +39,7 @@ def read_workload(recipe: Recipe, display: TrainingDisplay = SilentTrainingDispl
 
 
 def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int | None) -> Workload:
-    """The workload of `record_count` records, each of `tokens_per_record` tokens; None: of `data.max_length`, which none exceeds.
+    """The workload of `record_count` records of `tokens_per_record` tokens in the mean; None: all of `data.max_length`.
 
     The longest is taken to have `data.max_length` tokens. No record is read. Raises UserError where the numbers are not
     possible or the model's shape is not known here.
@@ -49,7 +54,23 @@ def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int
             hint=f"give 1 to {max_length}",
         )
     shape = published_shape(recipe.model.base) or _configured_shape(recipe)
-    return Workload(shape, np.full(record_count, tokens_per_record or max_length, np.int64), max_length)
+    if tokens_per_record is None:
+        return Workload(shape, np.full(record_count, max_length, np.int64), max_length)
+    return Workload(shape, _spread_lengths(record_count, tokens_per_record, max_length), max_length)
+
+
+def _spread_lengths(count: int, mean: int, max_length: int) -> np.ndarray:
+    """Lengths of `count` examples with this mean, int64: a log-normal distribution cut at `max_length`, in random order.
+
+    Its spread is that of Alpaca and Dolly (`_LOG_LENGTH_DEVIATION`).
+    """
+    deviates = np.random.default_rng(0).standard_normal(count)
+    factors = np.exp(_LOG_LENGTH_DEVIATION * (deviates - deviates.mean()))
+    low, high = 0.0, 1e3 * max_length  # of the median, between which the mean of the cut lengths rises
+    for _ in range(_HALVINGS):
+        median = (low + high) / 2
+        low, high = (median, high) if np.minimum(median * factors, max_length).mean() < mean else (low, median)
+    return np.clip(np.rint(high * factors), 1, max_length).astype(np.int64)
 
 
 def _configured_shape(recipe: Recipe) -> ModelShape:
