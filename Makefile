@@ -53,7 +53,7 @@ gate-real: setup  ## log-probabilities of a real model (make real-model) beside 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/benchmarks/gate_mini.py
 
-student: real-model  ## the stages of results/smollm2-orca that are not done: hours; LIST=1 shows them, STAGES=records,check runs a part
+student: $(if $(LIST),setup,real-model)  ## the stages of results/smollm2-orca that are not done: hours; LIST=1 shows them, STAGES=records,check runs a part
 	@$(BIN)/python tests/student/run_stages.py $(if $(LIST),--list) $(if $(STAGES)$(STAGE),--stages '$(or $(STAGES),$(STAGE))')
 
 docs: setup  ## the pages that are written from the code: commands and recipe keys

@@ -94,6 +94,7 @@ def convert(
       orca-bench data convert alpaca_data.json --systems 1,2,5 --sample 1200 --out records/alpaca.jsonl
     """
     from orca_bench.cli.console import counting, next_step
+    from orca_bench.counts import counted
     from orca_bench.data import column_shapes, conversion
     from orca_bench.row_texts import rows_phrase
 
@@ -109,7 +110,7 @@ def convert(
             lambda row_count: progress(row_count, None),
             sample_size,
         )
-    click.echo(f"{conversion_report.record_count:,} records: {out}")
+    click.echo(f"{counted(conversion_report.record_count, 'record')}: {out}")
     if sample_size is not None:
         click.echo(_sample_line(conversion_report, sample_size, seed))
     for reason, count in conversion_report.left_out_count_by_reason.most_common():

@@ -7,6 +7,7 @@ needed. Its own module because the rest of the gate compares scores of models th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -33,10 +34,9 @@ class ChangedQuestion:
 
     @property
     def change(self) -> float:
-        """The result's log-probability minus the baseline's, nats."""
-        if self.answer_index is None:
-            return float("inf")
-        return self.result_log_probability - self.baseline_log_probability
+        """The result's log-probability minus the baseline's, nats; infinite where one of them is no number."""
+        change = self.result_log_probability - self.baseline_log_probability
+        return math.inf if self.answer_index is None or math.isnan(change) else change
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,11 @@ def unchanged_text(comparisons: Sequence[TaskLogProbabilities]) -> str:
         return "no log-probabilities were compared, for the answers are texts"
     question_count = sum(comparison.question_count for comparison in comparisons)
     largest_change = max(comparison.largest_change for comparison in comparisons)
+    if not largest_change:
+        return f"no log-probability of {counted(question_count, 'question')} changed"
     return (
-        f"{counted(question_count, 'question')} changed by at most {largest_change:.1g} nats in log-probability "
-        f"({comparisons[0].allowed_change:g} allowed)"
+        f"the log-probabilities of {counted(question_count, 'question')} changed by less than "
+        f"{comparisons[0].allowed_change:g} nats, the largest by {largest_change:.2g}"
     )
 
 
@@ -136,7 +138,7 @@ def _compare_task(
         if key in result.questions_by_key
     ]
     compared_questions = [question for question in questions if question is not None]
-    changed_questions = [question for question in compared_questions if abs(question.change) > allowed_change]
+    changed_questions = [question for question in compared_questions if not abs(question.change) <= allowed_change]
     return TaskLogProbabilities(
         name,
         title,
@@ -154,8 +156,10 @@ def _largest_change(baseline_question: Question, result_question: Question) -> C
         return None
     if before.keys() != after.keys():
         return ChangedQuestion(baseline_question, result_question, None)
-    index = max(before, key=lambda answer_index: abs(after[answer_index] - before[answer_index]))
-    return ChangedQuestion(baseline_question, result_question, index, before[index], after[index])
+    changes = [
+        ChangedQuestion(baseline_question, result_question, index, before[index], after[index]) for index in before
+    ]
+    return max(changes, key=lambda question: abs(question.change))
 
 
 def _log_probabilities(question: Question) -> dict[int, float]:

@@ -53,7 +53,10 @@ def _passing_clauses(report: GateReport) -> list[str]:
     compared = [verdict for verdict in report.verdicts if verdict.comparison]
     if not compared:
         return [_no_loss_text(report), "nothing was compared"]
-    clauses = [f"{_no_loss_text(report)} against {report.baseline}"]
+    clauses = []
+    if report.rules.max_log_probability_change is not None:
+        clauses.append(unchanged_text(report.log_probabilities))
+    clauses.append(f"{_no_loss_text(report)} against {report.baseline}")
     if better := _with_outcome(report, "better"):
         clauses.append(f"better on {_tasks_text(better, len(compared))}")
     if within_seeds := [verdict for verdict in compared if verdict.comparison and verdict.comparison.is_within_seeds]:
@@ -62,8 +65,6 @@ def _passing_clauses(report: GateReport) -> list[str]:
     if tolerated := _with_outcome(report, "tolerated"):
         clauses.append(f"worse by less than that: {_differences_text(tolerated)}")
     clauses += _detectable_clauses(_with_outcome(report, "no loss shown"), len(compared))
-    if report.rules.max_log_probability_change is not None:
-        clauses.append(unchanged_text(report.log_probabilities))
     return clauses
 
 

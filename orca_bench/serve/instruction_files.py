@@ -1,13 +1,15 @@
 """A file of instructions in, a file of the answers of one or several models out, an answer a line.
 
-A line of answers is a record: it can be checked, converted and trained on; its `teacher` is the model. Each answer is written as
-soon as it is there, and answers that a file has already are not computed again. Its own module because one instruction
-(text_generation.py) is streamed and kept nowhere.
+A line of answers is a record: it can be checked, converted and trained on; its `teacher` is the model, and its `id` that of the
+instruction, which the answers of several models have in common. Each answer is written as soon as it is there, and answers that a
+file has already are not computed again. Its own module because one instruction (text_generation.py) is streamed and kept
+nowhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +19,17 @@ from typing import Any
 
 from orca_bench.cards import markdown
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import catch_write_errors, make_writable_folder, open_text_replacement, read_json_lines
+from orca_bench.files import catch_write_errors, make_writable_folder, read_json_lines
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_identity import weights_sha256
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.text_generation import Generator
 from orca_bench.system_messages import system_message
 
+#: The keys that are read of a line of instructions.
+_READ_KEYS = ("instruction", "input", "system", "id")
+#: Further keys of records, which are no misspellings of these.
+_RECORD_KEYS = ("system_id", "source", "teacher", "response", "output", "answered_with", "was_cut")
 #: Gets the number of answers that are there, and of all.
 ReportProgress = Callable[[int, int | None], None]
 
@@ -52,7 +58,8 @@ def read_instruction_file(path: Path, default_system: str) -> list[Instruction]:
     """The instructions of a file of JSON Lines, with the keys `instruction`, and if wanted `input`, `system` and `id`.
 
     `default_system` stands for a line without `system`, which is a text or an id of the Orca paper; other keys are passed over,
-    so that a file of records can be read. Raises UserError, with file and line, for a line that is no instruction.
+    so that a file of records can be read. Raises UserError, with file and line, for a line that is no instruction, and for a key
+    that looks like a misspelled one.
     """
     instructions = [
         _instruction(line, f"{path}:{line_number}", line_number, default_system)
@@ -69,6 +76,9 @@ def read_instruction_file(path: Path, default_system: str) -> list[Instruction]:
 
 
 def _instruction(line: Mapping[str, Any], where: str, line_number: int, default_system: str) -> Instruction:
+    for key in line.keys() - {*_READ_KEYS, *_RECORD_KEYS}:
+        if similar_keys := difflib.get_close_matches(key, _READ_KEYS, n=1, cutoff=0.8):
+            raise UserError(f"unknown key '{key}'", where=where, hint=f"did you mean '{similar_keys[0]}'?")
     texts = {}
     for key in ("instruction", "input"):
         value = line.get(key)
@@ -80,6 +90,8 @@ def _instruction(line: Mapping[str, Any], where: str, line_number: int, default_
     system, id_ = line.get("system"), line.get("id")
     if isinstance(system, bool) or not isinstance(system, str | int | None):
         raise UserError("'system' is no text", where=where, hint="give a text, or an id of the Orca paper")
+    if isinstance(id_, bool) or not isinstance(id_, str | int | None):
+        raise UserError("'id' is no text and no whole number", where=where)
     system_text = default_system if system is None else system_message(system, f"{where}: 'system'")
     instruction = Instruction(str(line_number if id_ is None else id_), system_text, **texts)
     try:
@@ -110,23 +122,32 @@ class AnswerFile:
         self.path = path
         make_writable_folder(path.parent)
         self._line_by_key: dict[str, dict[str, Any]] = {}
+        #: Where half a line begins that a killed command left at the end, in bytes; the next answer is written over it.
+        self._half_line_start: int | None = None
+        self._lacks_last_newline = False
         if path.is_file():
             self._read()
 
     def _read(self) -> None:
-        """Read the lines that are there; half a line, which a killed command left at the end, is taken away."""
+        """Read the answers that are there; the file stays as it is."""
         content = self.path.read_bytes()
-        whole_content = content[: content.rfind(b"\n") + 1]
-        if content and not whole_content:
-            raise UserError("not a file of answers", where=self.path, hint="name another file with --out")
-        if len(whole_content) < len(content):
-            with open_text_replacement(self.path) as handle:
-                handle.write(whole_content.decode("utf-8", "backslashreplace"))
-        for line_number, line in read_json_lines(self.path):
-            if not isinstance(line.get("response"), str) or not isinstance(line.get("answered_with"), dict):
+        *lines, last_line = content.split(b"\n")
+        for line_number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            if (answer := _answer_of_line(line)) is None:
                 where = f"{self.path}:{line_number}"
                 raise UserError("not a line of answers", where=where, hint="name another file with --out")
-            self._line_by_key[_key(line)] = line
+            self._line_by_key[_key(answer)] = answer
+        if not last_line.strip():
+            return
+        if (last_answer := _answer_of_line(last_line)) is not None:
+            self._line_by_key[_key(last_answer)] = last_answer
+            self._lacks_last_newline = True
+        elif self._line_by_key:
+            self._half_line_start = len(content) - len(last_line)
+        else:
+            raise UserError("not a file of answers", where=self.path, hint="name another file with --out")
 
     def answer_all(
         self, instructions: Sequence[Instruction], model_folder: ModelFolder, sampling: Sampling, report: ReportProgress
@@ -148,9 +169,27 @@ class AnswerFile:
         return answers
 
     def _append(self, line: dict[str, Any]) -> None:
-        with catch_write_errors(self.path), open(self.path, "a", encoding="utf-8", newline="\n") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        with catch_write_errors(self.path), open(self.path, "ab") as handle:
+            if self._half_line_start is not None:
+                handle.truncate(self._half_line_start)
+            handle.write((("\n" if self._lacks_last_newline else "") + text).encode())
+        self._half_line_start, self._lacks_last_newline = None, False
         self._line_by_key[_key(line)] = line
+
+
+def _answer_of_line(line: bytes) -> dict[str, Any] | None:
+    """The answer in a line of a file of answers; None where the line has none."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        return None
+    is_answer = (
+        isinstance(answer, dict)
+        and isinstance(answer.get("response"), str)
+        and isinstance(answer.get("answered_with"), dict)
+    )
+    return answer if is_answer else None
 
 
 def _line_without_answer(instruction: Instruction, model_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

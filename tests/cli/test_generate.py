@@ -118,6 +118,25 @@ def test_answers_that_are_there_are_not_computed_again(command, of_file):
     assert len(answer_lines(command)) == 8, "other settings are other answers"
 
 
+def test_an_answer_without_its_last_newline_stays(command, of_file):
+    command(*of_file)
+    path = command.folder / "answers.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines))  # as an editor may save it
+    command(*of_file)
+    assert path.read_text() == "\n".join(lines), "all answers are there"
+    write_lines(command, [*INSTRUCTIONS, {"instruction": "One more."}])
+    command(*of_file)
+    assert path.read_text().splitlines()[:3] == lines and len(answer_lines(command)) == 4
+
+
+@pytest.mark.parametrize("content", [b"my notes\nline two", b'{"a":1}\n{"b"', b"one line", b"\xff\xfe\n", b"[1]\n"])
+def test_a_file_of_something_else_is_refused_and_stays_as_it_is(command, of_file, content):
+    (command.folder / "answers.jsonl").write_bytes(content)
+    assert "answers.jsonl" in command.refused(*of_file)
+    assert (command.folder / "answers.jsonl").read_bytes() == content
+
+
 def test_models_answer_side_by_side_as_markdown(command, of_file, tmp_path):
     model = of_file[2]
     other = shutil.copytree(model, tmp_path / "other")
@@ -151,6 +170,8 @@ def test_a_sample_of_a_file_is_chosen_by_the_seed(command, of_file):
         ('{"instruction": "a", "system": true}', "questions.jsonl:1: 'system' is no text"),
         ('{"instruction": "a", "system": 17}', "questions.jsonl:1: 'system': 17 is not an id"),
         (r'{"instruction": "\ud800"}', "questions.jsonl:1: half of a surrogate pair"),
+        ('{"instruction": "a", "sytem": 1}', "questions.jsonl:1: unknown key 'sytem'; did you mean 'system'?"),
+        ('{"instruction": "a", "id": ["x"]}', "questions.jsonl:1: 'id' is no text and no whole number"),
         ("[1]", "questions.jsonl:1: a list, not a JSON object"),
         ("", "questions.jsonl: no instruction in this file"),
         ('{"instruction": "a", "id": 1}\n{"instruction": "b", "id": 1}', "instructions 1 and 2 have the id '1'"),

@@ -24,7 +24,7 @@ def test_a_table_of_ones_own_by_map(command, faq):
     done = command(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "1 records: r.jsonl",
+        "1 record: r.jsonl",
         "left out: 1 row without an answer; the first is faq.csv:3",
         "system messages: 1 set to message 5 (--systems draws others)",
     ]

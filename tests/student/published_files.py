@@ -65,6 +65,7 @@ def publish_run(run: Run, folder: Path) -> None:
         raise UserError(f"is {run.status}, not finished", where=run.folder)
     name = run.folder.name
     check_no_private_path(run.manifest, run.manifest_file)
+    check_no_private_path(run.recipe_file.read_text(encoding="utf-8").splitlines(), run.recipe_file)
     for source in (run.recipe_file, run.manifest_file, run.curves_file):
         shutil.copyfile(source, folder / f"{name}.{source.name}")
     with open_text_replacement(folder / f"{name}.metrics.jsonl.gz") as handle:
@@ -113,11 +114,16 @@ def holds_text(json_value: Any) -> bool:
 
 
 def check_no_private_path(content: Any, where: Path) -> None:
-    """Raise UserError where a JSON value has the path of a folder of this machine."""
-    if isinstance(content, str) and content.startswith("/") and Path(content).exists():
-        raise UserError(
-            f"names {content}, a path of this machine", where=where, hint="name files relative to the folder"
-        )
+    """Raise UserError where a JSON value has the path of a folder of this machine, alone or in a longer text."""
+    if isinstance(content, str):
+        private_folders = [folder for folder in map(str, (Path.home(), Path.cwd(), CHECKOUT)) if len(folder) > 1]
+        path = next((folder for folder in private_folders if folder in content), None)
+        if path is None and content.startswith("/") and Path(content).exists():
+            path = content
+        if path is not None:
+            raise UserError(
+                f"names {path}, a path of this machine", where=where, hint="name files relative to the folder"
+            )
     values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     for value in values:
         check_no_private_path(value, where)

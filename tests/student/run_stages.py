@@ -156,6 +156,7 @@ def print_list(stages: list[Stage], examinations: dict[str, Examination]) -> Non
             print(f"  $ {command}")
         print(f"  needs {', '.join(stage.needs) or 'nothing'}")
         print(f"  gives {', '.join(stage.gives)}\n")
+    print(rest_text(stages, examinations))
 
 
 def measured_text(stage: Stage) -> str:
@@ -166,16 +167,20 @@ def measured_text(stage: Stage) -> str:
 
 def print_plan(stages: list[Stage], examinations: dict[str, Examination]) -> None:
     """Print how long the rest will take, and which stages are done."""
-    to_run = [stage for stage in stages if not examinations[stage.name].is_done]
-    minutes = sum(stage.minutes for stage in to_run)
-    done_count = len(stages) - len(to_run)
-    rest_text = f"the other {len(to_run)} take {time_text(minutes)} on two cores" if to_run else "nothing to do"
-    print(f"{done_count} of {len(stages)} stages are done; {rest_text}")
+    print(rest_text(stages, examinations))
     for stage in stages:
         examination = examinations[stage.name]
         reason = f": {examination.reason}" if examination.reason else ""
         print(f"  {stage.name:<24} {examination.standing.value}{reason}")
     sys.stdout.flush()
+
+
+def rest_text(stages: list[Stage], examinations: dict[str, Examination]) -> str:
+    """How many stages are done, and how long the others take."""
+    to_run = [stage for stage in stages if not examinations[stage.name].is_done]
+    minutes_text = time_text(sum(stage.minutes for stage in to_run))
+    others_text = f"the other {len(to_run)} take {minutes_text} on two cores" if to_run else "nothing to do"
+    return f"{len(stages) - len(to_run)} of {len(stages)} stages are done; {others_text}"
 
 
 def time_text(minutes: float) -> str:
