@@ -45,7 +45,7 @@ STATUS_FAULTS = {
 REPLY_FAULTS = ("cut", "not json", "html", "no choices", "null", "list", "hang", "trickle", "error in 200")
 #: Answers of other kinds, which are none of a server's faults.
 ANSWER_FAULTS = ("refusal", "length", "filter", "empty", "thinking", "thinking tags", "no usage", "in parts", "dear")
-ANSWER_FAULTS += ("half surrogate", "thinking without opening", "finish REASON")
+ANSWER_FAULTS += ("half surrogate", "endless count", "thinking without opening", "finish REASON")
 FAULTS = (*STATUS_FAULTS, *REPLY_FAULTS, *ANSWER_FAULTS)
 
 FaultOf = Callable[[int, str], str | None]
@@ -179,6 +179,8 @@ def _plant(fault: str | None, content: dict, choice: dict, message: dict) -> Non
         message["content"] = [{"type": "text", "text": message["content"]}]
     elif fault == "dear":
         content["usage"]["completion_tokens"] += 10**6
+    elif fault == "endless count":
+        content["usage"]["completion_tokens"] = 10**30
     elif fault == "no choices":
         content["choices"] = []
         del content["usage"]

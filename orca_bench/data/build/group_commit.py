@@ -32,14 +32,14 @@ class GroupCommitter:
     """The one writer of `database`, a connection of `isolation_level=None` that may be used by several threads.
 
     `connection_lock` is held for each transaction; who reads by the connection holds it too. `explain_error` makes the error for
-    the user of one of SQLite's. After the first error nothing more is written, and every `commit` raises that error.
+    the user of one of SQLite or Python. After the first error nothing more is written, and every `commit` raises that error.
     """
 
     def __init__(
         self,
         database: sqlite3.Connection,
         connection_lock: threading.Lock,
-        explain_error: Callable[[sqlite3.Error], UserError],
+        explain_error: Callable[[Exception], UserError],
     ):
         self._database, self._connection_lock, self._explain_error = database, connection_lock, explain_error
         self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
@@ -81,7 +81,7 @@ class GroupCommitter:
             try:
                 with self._connection_lock:
                     self._execute(submissions)
-            except sqlite3.Error as error:
+            except Exception as error:  # of whatever kind: the tasks wait for this thread
                 self.error = self._explain_error(error)
         for loop in {submission.loop for submission in submissions}:
             futures = [submission.committed for submission in submissions if submission.loop is loop]
@@ -95,7 +95,7 @@ class GroupCommitter:
                 for sql_statement, parameters in submission.statements:
                     self._database.execute(sql_statement, parameters)
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:
             if self._database.in_transaction:  # SQLite ends it by itself after some errors
                 self._database.execute("ROLLBACK")
             raise

@@ -359,7 +359,7 @@ class Ledger:
         except sqlite3.Error as error:
             raise self._explain_error(error) from None
 
-    def _explain_error(self, error: sqlite3.Error) -> UserError:
+    def _explain_error(self, error: Exception) -> UserError:
         error_name = getattr(error, "sqlite_errorname", None) or ""
         if error_name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return UserError("another program has this ledger open", where=self.path, hint="close it there")

@@ -33,7 +33,7 @@ _FILTER_FINISH_REASONS = (
 )
 _BROKEN_FINISH_REASONS = ("error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource")
 
-_MAX_TOKEN_COUNT = 2**40
+_MAX_TOKEN_COUNT = 2**28  # of a reply: more is no count, and its price would be more than SQLite's integers hold
 _MAX_ERROR_LENGTH = 300
 _BUSY_STATUSES = (429, 503, 529)
 _REJECTED_STATUSES = (400, 405, 411, 414, 415, 422, 431)

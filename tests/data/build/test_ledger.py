@@ -167,3 +167,16 @@ def test_the_disk_is_waited_for_at_each_commit(tmp_path):
     with open_ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_number_that_the_file_cannot_hold_is_an_error_and_no_endless_wait(tmp_path):
+    async def begin(worst_cases):
+        with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+            attempts = zip(make_requests(len(worst_cases)), worst_cases, strict=True)
+            return await asyncio.wait_for(
+                asyncio.gather(*(ledger.begin_attempt(*attempt) for attempt in attempts), return_exceptions=True), 60
+            )
+
+    outcomes = asyncio.run(begin([2**70, 5]))
+    assert all(isinstance(outcome, UserError) and "cannot write the ledger" in str(outcome) for outcome in outcomes)
+    assert asyncio.run(begin([5])) == [1]

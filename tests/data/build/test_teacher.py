@@ -92,6 +92,7 @@ def test_a_request_that_met_a_fault_is_asked_again(tmp_path, fault):
         ("thinking tags", "answered", None),
         ("thinking without opening", "answered", None),
         ("no usage", "answered", None),
+        ("endless count", "answered", None),
         ("half surrogate", "answered", "half a pair: ?"),
     ],
 )
@@ -108,10 +109,10 @@ def test_kinds_of_answers_are_told_apart_and_are_final(tmp_path, fault, outcome,
     assert answer.outcome == outcome and answer.text == (answer_text(requests[0].messages) if text is None else text)
     assert answer.reasoning == ("Let me think." if fault.startswith("thinking") else None)
     assert spending.requests_by_outcome == {outcome: 1}
-    if fault == "no usage":  # its worst case counts
+    if fault in ("no usage", "endless count"):  # its worst case counts
         worst_case = price_picodollars(worst_case_tokens(requests[0], settings), settings) / PICODOLLARS
         assert spending.unmetered_answers == 1
-        assert answer.prompt_tokens is None and answer.dollars == spending.dollars == worst_case
+        assert answer.completion_tokens is None and answer.dollars == spending.dollars == worst_case
 
 
 @pytest.mark.parametrize(
