@@ -139,6 +139,10 @@ def _print_estimate(estimate: BillEstimate, recipe: DataRecipe) -> None:
         f"all {counted(estimate.request_count, 'request')}: {dollars_text(dollars.total)}{interval_text}, by "
         f"{estimate.sampled_count:,} answers, which are in the ledger and not paid again"
     )
+    if estimate.unmetered_count:
+        console.print(
+            f"the teacher told no tokens of {counted(estimate.unmetered_count, 'answer')}: this is the worst case, no estimate"
+        )
     if estimate.failed_count:
         console.print(f"{counted(estimate.failed_count, 'request')} of the sample had no answer and does not count")
     upper_dollars = dollars.interval_high or dollars.total
@@ -159,9 +163,14 @@ def _print_result(result: BuildResult, recipe: DataRecipe) -> None:
         if outcome != "answered" and request_count:
             console.print(f"  {counted(request_count, 'request')} {outcome}")
     console.print(
-        f"spent: {dollars_text(spending.dollars)} of {dollars_text(recipe.budget)}, {spending.prompt_tokens:,} prompt and "
+        f"spent: {'at most ' if spending.unmetered_answers else ''}{dollars_text(spending.dollars)} of "
+        f"{dollars_text(recipe.budget)}, {spending.prompt_tokens:,} prompt and "
         f"{spending.completion_tokens:,} response tokens"
     )
+    if spending.unmetered_answers:
+        console.print(
+            f"the teacher told no tokens of {counted(spending.unmetered_answers, 'answer')}: its worst case is counted"
+        )
     if spending.unknown_attempts:
         console.print(
             f"unknown, possibly paid: {counted(spending.unknown_attempts, 'attempt')}, at most "

@@ -187,6 +187,32 @@ def test_an_estimate_keeps_its_answers(build, command):
     assert low - 1e-4 <= manifest_of(command.folder)["spending"]["dollars"] <= high + 1e-4
 
 
+def test_a_bill_without_the_teachers_count_is_said_to_be_the_worst_case(build, command):
+    with running_teacher_server(lambda number, text: "no usage") as server:
+        done = build(server, "--estimate", "5")
+        assert "the teacher told no tokens of 5 answers: this is the worst case, no estimate" in done.stdout
+        done = build(server)
+    assert "spent: at most $" in done.stdout and "the teacher told no tokens of 20 answers" in done.stdout
+    assert manifest_of(command.folder)["spending"]["unmetered_answers"] == 20
+    card = (command.folder / "out" / "README.md").read_text(encoding="utf-8")
+    assert "as the teacher told no tokens of 20 answers" in card
+
+
+def test_it_is_said_where_the_key_goes_and_that_there_is_none(build, monkeypatch):
+    with running_teacher_server() as server:
+        assert "the key in $OPENAI_API_KEY is sent to 127.0.0.1" in build(server).stderr
+        monkeypatch.delenv("OPENAI_API_KEY")
+        done = build(server)
+    assert done.returncode == 0 and "no key in $OPENAI_API_KEY: 127.0.0.1 is asked without one" in done.stderr
+
+
+def test_requests_that_the_teacher_does_not_take_are_counted_and_end_no_build(build, command):
+    with running_teacher_server(lambda number, text: "rejected" if text.startswith("Name ") else None) as server:
+        done = build(server)
+    assert done.returncode == 0 and "12 requests rejected" in done.stdout, done.stderr
+    assert len(records_of(command.folder)) == 8
+
+
 def test_a_budget_is_not_passed_and_a_larger_one_continues(build, command):
     with running_teacher_server() as server:
         done = build(server, "-o", "budget=0")

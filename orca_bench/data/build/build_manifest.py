@@ -26,7 +26,8 @@ def manifest_of(
 ) -> dict[str, Any]:
     """The manifest of a build; `output` is None while no records are written.
 
-    Dollars are those of attempts that the teacher counted; `unknown_dollars` is the most that attempts without a whole reply may
+    Dollars are those of attempts that the teacher counted, with the worst case of `unmetered_answers`, whose tokens it does not
+    tell; `unknown_dollars` is the most that attempts without a whole reply may
     have cost besides.
     """
     sources = {}
@@ -68,6 +69,7 @@ def total_spending(spending_by_source: Mapping[str, Spending]) -> Spending:
         total.prompt_tokens += spending.prompt_tokens
         total.completion_tokens += spending.completion_tokens
         total.dollars += spending.dollars
+        total.unmetered_answers += spending.unmetered_answers
         total.unknown_attempts += spending.unknown_attempts
         total.unknown_dollars += spending.unknown_dollars
     return total
@@ -78,6 +80,7 @@ def _spending_values(spending: Spending) -> dict[str, Any]:
         "prompt_tokens": spending.prompt_tokens,
         "completion_tokens": spending.completion_tokens,
         "dollars": round(spending.dollars, 6),
+        "unmetered_answers": spending.unmetered_answers,
         "unknown_attempts": spending.unknown_attempts,
         "unknown_dollars": round(spending.unknown_dollars, 6),
     }

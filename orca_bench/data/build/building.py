@@ -26,6 +26,7 @@ from orca_bench.data.build.ledger import Ledger, Spending, open_ledger
 from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write_records
 from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
+from orca_bench.data.build.teacher_client import check_teacher, key_note
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts, TeacherRequest
 from orca_bench.data.record_check import check_records
 from orca_bench.errors import Interrupted, UserError, WriteError
@@ -71,12 +72,16 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class BillEstimate:
-    """What all requests would cost, in dollars, by the `sampled_count` of them that were answered."""
+    """What all requests would cost, in dollars, by the `sampled_count` of them that were answered.
+
+    Of `unmetered_count` answers the teacher told no tokens: their worst case is counted.
+    """
 
     dollars: TotalEstimate
     sampled_count: int
     request_count: int
     failed_count: int
+    unmetered_count: int
 
 
 def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path | None = None) -> BuildPlan:
@@ -152,7 +157,8 @@ def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -
         sample = heapq.nsmallest(sample_size, requests, key=lambda request: _sample_key(request, recipe.seed))
         outcome = _ask_all(sample, len(sample), ledger, recipe, display)
         answers = [ledger.answer_of(request.request_id) for request in sample]
-        prices = [answer.dollars for answer in answers if answer is not None and answer.outcome != "failed"]
+        final_answers = [answer for answer in answers if answer is not None and answer.outcome != "failed"]
+        prices = [answer.dollars for answer in final_answers]
         if not folder.records_path.exists():
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
     if not prices and outcome.is_stopped_by_budget:
@@ -168,7 +174,11 @@ def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -
     if not prices:
         raise UserError(f"none of the {counted(len(sample), 'request')} was answered", where="--estimate")
     return BillEstimate(
-        estimate_total(prices, counts.request_count), len(prices), counts.request_count, len(sample) - len(prices)
+        dollars=estimate_total(prices, counts.request_count),
+        sampled_count=len(prices),
+        request_count=counts.request_count,
+        failed_count=len(sample) - len(prices),
+        unmetered_count=sum(answer.prompt_tokens is None and answer.dollars > 0 for answer in final_answers),
     )
 
 
@@ -177,6 +187,7 @@ def _open_build(
     recipe: DataRecipe, folder: BuildFolder, display: BuildDisplay
 ) -> Iterator[tuple[Ledger, RecipeRequests, RequestCounts]]:
     """The build's ledger, held by this process alone, and its requests, after everything that would forbid to ask was checked."""
+    check_teacher(recipe.teacher)
     folder.check_recipe(recipe)
     requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
     with display.counting("reading sources") as report_progress:
@@ -184,7 +195,9 @@ def _open_build(
     with open_ledger(folder.ledger_path) as ledger:
         folder.check_recipe(recipe)  # again: another builder may have been first
         _show_remarks(folder, requests, display)
-        display.message(f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}")
+        display.message(
+            f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}; {key_note(recipe.teacher)}"
+        )
         write_text(folder.recipe_path, recipe.to_yaml())
         if folder.changed_sources(requests):
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))

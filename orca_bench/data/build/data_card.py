@@ -46,6 +46,9 @@ def data_card_text(
     unfinished_text = (
         "" if output.is_complete else "**This build is not finished: not every request has its answer.**\n\n"
     )
+    spent_text = dollars_text(spending.dollars)
+    if spending.unmetered_answers:
+        spent_text = f"at most {spent_text}, as the teacher told no tokens of {spending.unmetered_answers:,} answers"
     unknown_dollars_text = dollars_text(spending.unknown_dollars)
     unknown_text = (
         f" {spending.unknown_attempts:,} attempts without a whole reply may have cost {unknown_dollars_text} more."
@@ -60,7 +63,7 @@ def data_card_text(
         f"{_columns_text(column_names)}\n\n## Sources\n\n{_source_table(recipe, counts, output, spending_by_source)}\n"
         f"{_license_note(recipe)}\n\n## Answers\n\n{_outcome_table(output, recipe)}\n"
         f"{spending.prompt_tokens:,} prompt tokens and {spending.completion_tokens:,} response tokens, "
-        f"{dollars_text(spending.dollars)}.{unknown_text}\n\n## Teacher\n\n{_teacher_text(recipe, output)}\n"
+        f"{spent_text}.{unknown_text}\n\n## Teacher\n\n{_teacher_text(recipe, output)}\n"
         f"## System messages\n\n{_system_table(counts)}\n"
         f"## Faults\n\n{_finding_text(findings, output)}"
     )
