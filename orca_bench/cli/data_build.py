@@ -177,7 +177,10 @@ def _print_result(result: BuildResult, recipe: DataRecipe) -> None:
             f"{dollars_text(spending.unknown_dollars)}"
         )
     if result.is_stopped_by_budget:
-        console.print("the budget is used up: raise it with -o budget=DOLLARS, and the same command continues")
+        console.print(
+            f"the budget of {dollars_text(recipe.budget)} does not allow the worst case of another request: raise it with "
+            "-o budget=DOLLARS, and the same command continues"
+        )
     elif output.outcomes["failed"]:
         console.print("the same command asks the failed requests again")
     if output.record_count:

@@ -216,10 +216,14 @@ def test_requests_that_the_teacher_does_not_take_are_counted_and_end_no_build(bu
 def test_a_budget_is_not_passed_and_a_larger_one_continues(build, command):
     with running_teacher_server() as server:
         done = build(server, "-o", "budget=0")
-        assert done.returncode == 1 and not server.received and "the budget is used up" in done.stdout
+        assert (
+            done.returncode == 1
+            and not server.received
+            and "does not allow the worst case of another request" in done.stdout
+        )
         done = build(server, "-o", "budget=0.0008")
         manifest = manifest_of(command.folder)
-        assert "the budget is used up" in done.stdout and not manifest["is_complete"]
+        assert "does not allow the worst case of another request" in done.stdout and not manifest["is_complete"]
         assert 0 < manifest["records"] < 20 and manifest["spending"]["dollars"] <= 0.0008
         assert "**This build is not finished" in (command.folder / "out" / "README.md").read_text(encoding="utf-8")
         build(server)
@@ -288,14 +292,32 @@ def test_an_estimate_without_a_budget_says_what_one_request_may_cost(build, comm
     ), line
 
 
-def test_files_that_no_build_wrote_are_not_replaced(build, command):
+def test_a_ledger_that_is_gone_is_not_paid_again_in_silence(build, command):
+    with running_teacher_server() as server:
+        build(server)
+        (command.folder / "out" / "ledger.sqlite").unlink()
+        done = build(server)
+        assert done.returncode == 2 and "were answered here, and the ledger is empty or gone" in done.stderr
+        assert server.billed.total() == 20
+
+
+@pytest.mark.parametrize("name", ["README.md", "records.jsonl", "recipe.yaml"])
+def test_files_that_no_build_wrote_are_not_replaced(build, command, name):
     (command.folder / "out").mkdir()
-    (command.folder / "out" / "README.md").write_text("mine", encoding="utf-8")
+    (command.folder / "out" / name).write_text("mine", encoding="utf-8")
     with running_teacher_server() as server:
         done = build(server)
         assert done.returncode == 2 and "a file that no build wrote stands where the output goes" in done.stderr
         assert not server.received
-    assert (command.folder / "out" / "README.md").read_text(encoding="utf-8") == "mine"
+    assert (command.folder / "out" / name).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_recipe_in_its_own_output_folder_is_not_replaced(command):
+    with running_teacher_server() as server:
+        recipe = write_build_inputs(command.folder, base_url=server.base_url)
+        text = recipe.read_text(encoding="utf-8")
+        assert "a file that no build wrote" in command.refused("data", "build", recipe, "-o", "output=.")
+    assert recipe.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from orca_bench import yaml_files
 from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.data_recipe_file import read_data_recipe
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.teacher_requests import RecipeRequests
 from orca_bench.errors import UserError
 from orca_bench.files import write_text
@@ -60,19 +61,22 @@ class BuildFolder:
         return self.path / "README.md"
 
     def check_recipe(self, recipe: DataRecipe) -> None:
-        """Raise UserError where another recipe was built here, with the first key that differs, or where other files stand."""
-        if not self.recipe_path.exists():
+        """Raise UserError where another recipe was built here, with the first key that differs, or where a user's files stand."""
+        if not self.manifest_path.exists():
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(
                     "this is a file, and the output is a folder", where=self.path, hint="set output in the recipe"
                 )
-            foreign_files = [path for path in (self.records_path, self.card_path) if path.exists()]
+            output_paths = (self.recipe_path, self.records_path, self.card_path)
+            foreign_files = [path for path in output_paths if path.exists()]
             if foreign_files:
                 raise UserError(
                     "a file that no build wrote stands where the output goes",
                     where=foreign_files[0],
                     hint="choose another folder with -o output=FOLDER",
                 )
+            return
+        if not self.recipe_path.exists():
             return
         if difference := first_difference(read_data_recipe(self.recipe_path), recipe):
             raise UserError(
@@ -101,15 +105,32 @@ class BuildFolder:
             if earlier_sources.get(source_rows.name, {}).get("version") != source_rows.survey.version
         ]
 
+    def check_ledger(self, ledger: Ledger) -> None:
+        """Raise UserError where the manifest says that answers were paid and the ledger knows of none: it would pay again."""
+        spending = self._earlier_manifest().get("spending")
+        tokens = spending.get("prompt_tokens") if isinstance(spending, dict) else None
+        if tokens and not ledger.spending_by_source():
+            raise UserError(
+                f"the manifest says that {tokens:,} prompt tokens were answered here, and the ledger is empty or gone",
+                where=self.ledger_path,
+                hint="put it back; to ask and pay everything again, remove the folder",
+            )
+
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
         write_text(self.manifest_path, yaml_files.to_yaml_text(manifest))
 
     def _earlier_sources(self) -> dict[str, dict[str, Any]]:
-        if not self.manifest_path.exists():
-            return {}
-        manifest, _ = yaml_files.read_yaml_file(self.manifest_path, "manifest")
-        sources = manifest.get("sources") if isinstance(manifest, dict) else None
+        sources = self._earlier_manifest().get("sources", {})
         if not isinstance(sources, dict) or not all(isinstance(entry, dict) for entry in sources.values()):
             raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
         return sources
+
+    def _earlier_manifest(self) -> dict[str, Any]:
+        """The manifest as it stands; empty where there is none."""
+        if not self.manifest_path.exists():
+            return {}
+        manifest, _ = yaml_files.read_yaml_file(self.manifest_path, "manifest")
+        if not isinstance(manifest, dict):
+            raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
+        return manifest

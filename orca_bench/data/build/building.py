@@ -194,13 +194,14 @@ def _open_build(
         counts = requests.count(lambda request_count: report_progress(request_count, None))
     with open_ledger(folder.ledger_path) as ledger:
         folder.check_recipe(recipe)  # again: another builder may have been first
+        folder.check_ledger(ledger)
         _show_remarks(folder, requests, display)
         display.message(
             f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}; {key_note(recipe.teacher)}"
         )
-        write_text(folder.recipe_path, recipe.to_yaml())
-        if folder.changed_sources(requests):
+        if folder.changed_sources(requests):  # the manifest first: it says that the folder is a build's
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
+        write_text(folder.recipe_path, recipe.to_yaml())
         yield ledger, requests, counts
 
 

@@ -23,7 +23,11 @@ from orca_bench.recipe import (
 #: The keys of a request's parameters that bound the number of its response tokens.
 TOKEN_LIMIT_KEYS = ("max_tokens", "max_completion_tokens")
 
-Dollars = Annotated[float, Field(ge=0)]
+#: Bounds far above any real price, budget and answer, so that sums of prices fit into SQLite's integers.
+Budget = Annotated[float, Field(ge=0, le=1e6)]
+TokenPrice = Annotated[float, Field(ge=0, le=10_000)]
+MOST_RESPONSE_TOKENS = 10**7
+
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -80,8 +84,8 @@ class Source(_Section):
 class Price(_Section):
     """What the teacher costs, in dollars per million tokens."""
 
-    input: Dollars = Field(description="Dollars per million prompt tokens.")
-    output: Dollars = Field(description="Dollars per million response tokens, thinking included.")
+    input: TokenPrice = Field(description="Dollars per million prompt tokens.")
+    output: TokenPrice = Field(description="Dollars per million response tokens, thinking included.")
 
 
 class Teacher(_Section):
@@ -130,7 +134,7 @@ class DataRecipe(_Section):
         description="The sources by name, in the order of the records. A row that stays the same keeps its answer."
     )
     teacher: Teacher = Field(description="Who answers.")
-    budget: Annotated[Dollars, MAY_CHANGE_MARK] = Field(
+    budget: Annotated[Budget, MAY_CHANGE_MARK] = Field(
         description="Dollars that all requests together may cost. No request is sent whose worst case would pass it, which is "
         "computed from the token limit of the parameters."
     )

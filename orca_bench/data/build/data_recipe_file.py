@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orca_bench.data.build.data_recipe import TOKEN_LIMIT_KEYS, DataRecipe, Source
+from orca_bench.data.build.data_recipe import MOST_RESPONSE_TOKENS, TOKEN_LIMIT_KEYS, DataRecipe, Source
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.files import check_json_depth
 from orca_bench.hub import has_id_form
@@ -146,9 +146,10 @@ def _check_parameters(parameters: dict[str, Any], key_locations: KeyLocations) -
             hint="it bounds what a request can cost, e.g. max_tokens: 1024",
         )
     token_limit = parameters[limit_keys[0]]
-    if not isinstance(token_limit, int) or isinstance(token_limit, bool) or token_limit < 1:
+    is_number = isinstance(token_limit, int) and not isinstance(token_limit, bool)
+    if not is_number or not 1 <= token_limit <= MOST_RESPONSE_TOKENS:
         raise UserError(
-            f"{token_limit!r}: should be a number of tokens, 1 or more",
+            f"{token_limit!r}: should be a number of tokens, from 1 to {MOST_RESPONSE_TOKENS:,}",
             where=key_locations.describe(("teacher", "parameters", limit_keys[0])),
         )
 
