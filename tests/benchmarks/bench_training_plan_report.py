@@ -63,7 +63,7 @@ def _memory_section(measured: list[dict[str, Any]]) -> list[str]:
         "## Memory of a process on this machine",
         "",
         "GiB. Measured: the largest resident set of a process in its first steps, with an allocator that returns what is freed "
-        "(glibc's own keeps blocks: up to a quarter more). Estimated: the formulas, and "
+        "(glibc's own keeps blocks: up to 30 % more). Estimated: the formulas, and "
         f"{libraries_gib:.2f} GiB for Python and its libraries, the most that the shape {_EMPTY_SHAPE} took. "
         f"{within} of {len(judged)} are within 10 %.",
         "",
