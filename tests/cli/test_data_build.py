@@ -69,7 +69,21 @@ def test_the_card_says_sources_licences_teacher_and_counts(build, command):
     )
     assert "There is no single licence" in card and "data_files: records.jsonl" in card
     assert "model: `teacher`" in card and "not finished" not in card
-    assert card.endswith("nothing was removed. Benchmarks were not compared.\n\nNone.\n")
+    assert "nothing was removed. Benchmarks were not compared.\n\nNone.\n" in card
+
+
+def test_a_card_that_somebody_has_changed_is_not_replaced(build, command):
+    card = command.folder / "out" / "README.md"
+    with running_teacher_server() as server:
+        build(server, "-o", "sources.dolly.sample=4")
+        first = card.read_text(encoding="utf-8")
+        build(server)
+        second = card.read_text(encoding="utf-8")
+        assert "16 records" in first and "20 records" in second
+        card.write_text(second.replace("# small", "# Mine"), encoding="utf-8")
+        done = build(server, "--columns", "published")
+    assert "the data card was changed and is not replaced: out/README.md" in done.stderr
+    assert "# Mine" in card.read_text(encoding="utf-8") and manifest_of(command.folder)["columns"] == "published"
 
 
 def test_the_card_says_the_faults_that_a_check_finds(build, command):

@@ -7,6 +7,7 @@ data. Its own module because a build, its dry run and its display agree on these
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from orca_bench.data.build.data_recipe_file import read_data_recipe
 from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.teacher_requests import RecipeRequests
 from orca_bench.errors import UserError
-from orca_bench.files import write_text
+from orca_bench.files import catch_read_errors, write_text
 from orca_bench.recipe import first_difference
 
 DEFAULT_OUTPUT_PARENT = Path("records")
+_HASH_COMMENT_START = "\n<!-- Written by orca-bench data build. A card that is changed is not replaced. sha256 "
 MANIFEST_FORMAT = "orca-bench data build 1"
 
 
@@ -120,6 +122,20 @@ class BuildFolder:
         """Replace the manifest."""
         write_text(self.manifest_path, yaml_files.to_yaml_text(manifest))
 
+    def write_card(self, card_text: str) -> bool:
+        """Replace the data card, unless somebody has changed it since a build wrote it; returns whether it was replaced.
+
+        Its last line is a comment with the hash of the text above it.
+        """
+        if self.card_path.exists():
+            with catch_read_errors(self.card_path):
+                earlier_text = self.card_path.read_bytes().decode("utf-8", "replace")
+            text_above, _, _ = earlier_text.rpartition(_HASH_COMMENT_START)
+            if earlier_text != _with_hash(text_above):
+                return False
+        write_text(self.card_path, _with_hash(card_text))
+        return True
+
     def _earlier_sources(self) -> dict[str, dict[str, Any]]:
         sources = self._earlier_manifest().get("sources", {})
         if not isinstance(sources, dict) or not all(isinstance(entry, dict) for entry in sources.values()):
@@ -134,3 +150,8 @@ class BuildFolder:
         if not isinstance(manifest, dict):
             raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
         return manifest
+
+
+def _with_hash(card_text: str) -> str:
+    """A card with the hash of its text in a last line."""
+    return f"{card_text}{_HASH_COMMENT_START}{hashlib.sha256(card_text.encode()).hexdigest()} -->\n"

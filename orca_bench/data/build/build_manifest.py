@@ -13,7 +13,7 @@ from orca_bench import __version__
 from orca_bench.data.build.build_folder import MANIFEST_FORMAT
 from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.ledger import Spending
-from orca_bench.data.build.record_output import OutputCounts
+from orca_bench.data.build.record_output import ColumnNames, OutputCounts
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts
 
 
@@ -23,8 +23,9 @@ def manifest_of(
     counts: RequestCounts,
     output: OutputCounts | None,
     spending_by_source: Mapping[str, Spending],
+    column_names: ColumnNames | None = None,
 ) -> dict[str, Any]:
-    """The manifest of a build; `output` is None while no records are written.
+    """The manifest of a build; `output` and `column_names` are None while no records are written.
 
     Dollars are those of attempts that the teacher counted, with the worst case of `unmetered_answers`, whose tokens it does not
     tell; `unknown_dollars` is the most that attempts without a whole reply may
@@ -54,6 +55,7 @@ def manifest_of(
         "requests": counts.request_count,
         "requests_sha256": counts.ids_sha256,
         "records": None if output is None else output.record_count,
+        "columns": column_names,
         "records_sha256": None if output is None else output.records_sha256,
         "served_models": None if output is None else dict(sorted(output.served_models.items())),
         "spending": _spending_values(total_spending(spending_by_source)),

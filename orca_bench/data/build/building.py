@@ -136,10 +136,11 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
                 lambda request_count: report_progress(request_count, counts.request_count),
             )
         spending_by_source = ledger.spending_by_source()
-        folder.write_manifest(manifest_of(recipe, requests, counts, output, spending_by_source))
+        folder.write_manifest(manifest_of(recipe, requests, counts, output, spending_by_source, column_names))
         findings = _check(folder, output, display)
         card_text = data_card_text(recipe, counts, output, spending_by_source, column_names, findings)
-        write_text(folder.card_path, card_text)
+        if not folder.write_card(card_text):
+            display.message(f"the data card was changed and is not replaced: {folder.card_path}")
     if error is not None:
         display.message(f"{counted(output.record_count, 'record')} of the ledger's answers: {folder.records_path}")
         raise error
