@@ -20,11 +20,7 @@ class CommandEntry:
 
 #: The commands by group, in the order of the work.
 GROUPS: dict[str, tuple[CommandEntry, ...]] = {
-    "Data": (
-        CommandEntry(
-            "data", "data", "Convert instructions into records, or build them with a teacher; check and show records."
-        ),
-    ),
+    "Data": (CommandEntry("data", "data", "Make records of instructions, check them, and show them."),),
     "Train": (
         CommandEntry("train", "train", "Train the model that a recipe describes, with DeepSpeed ZeRO-3."),
         CommandEntry("plan", "plan", "Estimate memory, hours and dollars of a training before it."),
