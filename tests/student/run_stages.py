@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--stages", default="", metavar="NAME,…", help="run these only")
     parser.add_argument("--file", type=Path, default=_DEFAULT_LIST, help="the list of stages")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with it ignored
     try:
         return run_or_list(options.file.absolute(), options.stages, options.list)
     except UserError as error:
