@@ -197,6 +197,7 @@ def _print_settings(workload: Workload, machines: Machines, plan: RunPlan) -> No
     from rich.table import Table
 
     from orca_bench.cli.console import console
+    from orca_bench.train.memory_estimate import optimizer_bytes_per_parameter
 
     estimates = plan.fitting_estimates
     listed = estimates[:_LISTED_SETTINGS]
@@ -227,7 +228,8 @@ def _print_settings(workload: Workload, machines: Machines, plan: RunPlan) -> No
         )
     console.print(table)
     if any(estimate.train.offload == "cpu" for estimate in listed):
-        states_gb = 12 * workload.shape.parameter_count / machines.node_count / 1e9
+        state_bytes = optimizer_bytes_per_parameter(listed[0].train)
+        states_gb = state_bytes * workload.shape.parameter_count / machines.node_count / 1e9
         console.print(
             f"cpu: with train.offload, which takes {states_gb:,.0f} GB of main memory on each node, not checked"
         )

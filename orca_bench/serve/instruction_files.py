@@ -19,7 +19,7 @@ from typing import Any
 
 from orca_bench.cards import markdown
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import catch_write_errors, make_writable_folder, read_json_lines
+from orca_bench.files import catch_read_errors, catch_write_errors, make_writable_folder, read_json_lines
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_identity import weights_sha256
 from orca_bench.serve.sampling import Sampling
@@ -130,7 +130,8 @@ class AnswerFile:
 
     def _read(self) -> None:
         """Read the answers that are there; the file stays as it is."""
-        content = self.path.read_bytes()
+        with catch_read_errors(self.path):
+            content = self.path.read_bytes()
         *lines, last_line = content.split(b"\n")
         for line_number, line in enumerate(lines, 1):
             if not line.strip():

@@ -39,6 +39,16 @@ class MemoryEstimate:
         return self.states_gib + self.activations_gib + self.output_head_gib + self.buffers_gib - self.shared_gib
 
 
+def longest_row(train_section: Train, longest_example: int, max_length: int) -> int:
+    """The tokens of the longest row of a forward pass: with dense packing every row has `max_length`, the recipe's."""
+    return max_length if train_section.packing == "dense" else longest_example
+
+
+def optimizer_bytes_per_parameter(train_section: Train) -> int:
+    """AdamW's two averages in float32, and in mixed precision its copy of the weights."""
+    return 8 if train_section.precision == "fp32" else 12
+
+
 def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) -> MemoryEstimate:
     """What one process needs in GiB at its peak, without the memory of Python, of libraries and of fragmentation.
 
@@ -65,7 +75,7 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     accumulation, the gradients. At stage 3 DeepSpeed keeps gradients and the buffer of those that are sent.
     """
     is_mixed_precision = train_section.precision != "fp32"
-    weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
+    weight_bytes = gradient_bytes = 2 if is_mixed_precision else 4
     process_count, zero_stage = train_section.processes, train_section.zero_stage
     optimizer_share = 1 / process_count if zero_stage >= 1 else 1.0
     gradient_share = 1 / process_count if zero_stage >= 2 else 1.0
@@ -73,7 +83,7 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     bytes_per_parameter = (
         weight_bytes / (process_count if zero_stage >= 3 else 1)
         + gradient_bytes * gradient_share
-        + (0 if is_offloaded else optimizer_bytes * optimizer_share)
+        + (0 if is_offloaded else optimizer_bytes_per_parameter(train_section) * optimizer_share)
     )
     tokens_per_micro_batch = train_section.micro_batch * row_length
     bytes_by_width = (24, 8) if is_mixed_precision else (40, 16)

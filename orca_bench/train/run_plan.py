@@ -18,7 +18,7 @@ from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.gpus import GPUS, Gpu
-from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory
+from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory, longest_row
 from orca_bench.train.micro_batches import EMPTY_PLACE
 from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.step_estimate import StepEstimate, StepWork, estimate_step
@@ -179,7 +179,7 @@ def plan_run(recipe: Recipe, workload: Workload, machines: Machines, measured_st
             f"no setting fits {machines.gpu_count} × {machines.gpu.name}: the smallest needs "
             f"{smallest.memory.total_gib:.1f} GiB a GPU, and there are {smallest.gpu_memory_gib:.1f}",
             where=recipe.name,
-            hint=_what_would_fit(smallest.train, workload, machines),
+            hint=_what_would_fit(smallest.train, workload, machines, recipe.data.max_length),
         )
     stage_2_estimate = None
     if own_train.zero_stage == 3 and own_train.processes > 1:
@@ -243,7 +243,7 @@ class _RunEstimator:
         step = estimate_step(shape, train, work, machines.gpu, machines.node_count).scaled(self.time_factor)
         return RunEstimate(
             train,
-            estimate_memory(shape, train, max_length if train.packing == "dense" else self._workload.longest),
+            estimate_memory(shape, train, longest_row(train, self._workload.longest, max_length)),
             machines.gpu.memory_gib,
             step,
             self._step_count,
@@ -278,23 +278,23 @@ def _step_work(train: Train, workload: Workload, max_length: int) -> tuple[StepW
     return StepWork(tokens / step_count, attended_positions / step_count), model_flops / step_count
 
 
-def _what_would_fit(smallest_train: Train, workload: Workload, machines: Machines) -> str:
+def _what_would_fit(smallest_train: Train, workload: Workload, machines: Machines, max_length: int) -> str:
     """The changes of which each alone would make the smallest setting fit: GPUs of the table, more of these, shorter examples."""
-    longest_example = workload.longest
+    longest = longest_row(smallest_train, workload.longest, max_length)
 
     def memory(process_count: int, row_length: int) -> MemoryEstimate:
         train = smallest_train.model_copy(update={"processes": process_count})
         return estimate_memory(workload.shape, train, row_length)
 
     gpu_count, gpu_memory_gib = smallest_train.processes, machines.gpu.memory_gib
-    needed = memory(gpu_count, longest_example)
+    needed = memory(gpu_count, longest)
     ways = [
         f"--gpu {gpu.name}" for gpu in sorted(GPUS, key=lambda gpu: gpu.memory_gb) if _fits(needed, gpu.memory_gib)
     ][:3]
     process_counts = (gpu_count * 2**doubling for doubling in range(1, 8))
-    if more_gpus := next((n for n in process_counts if _fits(memory(n, longest_example), gpu_memory_gib)), None):
+    if more_gpus := next((n for n in process_counts if _fits(memory(n, longest), gpu_memory_gib)), None):
         ways.append(f"{more_gpus} GPUs, with a train.global_batch that they divide")
-    row_lengths = (longest_example // 2**halving for halving in range(1, 6))
+    row_lengths = (longest // 2**halving for halving in range(1, 6))
     if shorter := next((n for n in row_lengths if n > 0 and _fits(memory(gpu_count, n), gpu_memory_gib)), None):
         ways.append(f"-o data.max_length={shorter}")
     return f"what would fit: {', or '.join(ways)}" if ways else "take a smaller model"

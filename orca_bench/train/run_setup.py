@@ -43,7 +43,7 @@ from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.example_preparation import PreparedExamples
-from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory
+from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory, longest_row
 from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.rank_processes import LostRank, RankProcesses
 from orca_bench.train.run_folder import Run, environment_entries
@@ -126,7 +126,7 @@ def compute_prepared_run(
     )
     examples = prepared_examples.training
     shape = ModelShape.of_config(model_config)
-    row_length = recipe.data.max_length if recipe.train.packing == "dense" else int(examples.lengths.max())
+    row_length = longest_row(recipe.train, int(examples.lengths.max()), recipe.data.max_length)
     commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
     plan = BatchPlan.of_recipe(recipe, examples, model_config)
     return PreparedRun(

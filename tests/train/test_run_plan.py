@@ -122,6 +122,23 @@ def test_what_fits_nowhere_is_refused_with_what_would_make_it_fit():
     assert plan_run(more, CARD_WORKLOAD, machines(small, gpus=gpu_count)).fitting_estimates
 
 
+def test_the_advice_for_dense_packing_is_for_rows_of_the_greatest_length():
+    small = find_gpu("rtx-3090", {"--memory-gb": 16})
+    short_examples = Workload(SHAPE_13B, np.full(137_000, 300, np.int64), 300)
+    train = CARD.train.model_copy(update={"packing": "dense"})
+
+    def of_length(max_length):
+        return CARD.model_copy(update={"train": train, "data": CARD.data.model_copy(update={"max_length": max_length})})
+
+    with pytest.raises(UserError) as refusal:
+        plan_run(of_length(16_384), short_examples, machines(small))
+    gpu_name = str(refusal.value).partition("--gpu ")[2].partition(",")[0]
+    assert plan_run(of_length(16_384), short_examples, machines(find_gpu(gpu_name, {}))).fitting_estimates
+    shorter = int(str(refusal.value).partition("data.max_length=")[2].partition(")")[0])
+    assert 300 < shorter < 16_384
+    assert plan_run(of_length(shorter), short_examples, machines(small)).fitting_estimates
+
+
 def test_a_recipe_in_float32_is_refused():
     recipe = CARD.model_copy(update={"train": Train(precision="fp32")})
     with pytest.raises(UserError, match=r"train\.precision=bf16"):
