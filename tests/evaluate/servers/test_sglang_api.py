@@ -84,5 +84,6 @@ def test_a_server_without_its_tokenizer_is_refused(sglang, tiny_model, mini, com
 
 def test_a_model_whose_log_probabilities_are_no_numbers_is_refused_in_one_line(connect, sglang, tiny_model):
     engine, tokenizer = connect(sglang("null")[0]), ModelFolder(str(tiny_model)).tokenizer
-    with pytest.raises(UserError, match="the model gave nan to request 0; its weights are broken"):
+    # The probe sends three requests at once: which answer arrives first is chance.
+    with pytest.raises(UserError, match=r"the model gave nan to request [0-2]; its weights are broken"):
         engine.check(True, tokenizer.stop_ids, tokenizer)
