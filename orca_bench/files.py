@@ -352,6 +352,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def content_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, decompressed where it is compressed; raises UserError where it cannot be read."""
+    with open_decompressed(path) as byte_stream, catch_read_errors(path):
+        return hashlib.file_digest(byte_stream, "sha256").hexdigest()
+
+
 def cache_folder(kind: str) -> Path:
     """Where the files of a kind (`gguf`, `gptq`, `tokens`) are: in $ORCA_BENCH_CACHE, else in the user's cache folder."""
     if own_cache := os.environ.get("ORCA_BENCH_CACHE"):

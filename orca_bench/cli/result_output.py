@@ -36,12 +36,12 @@ def print_results(
         click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
         return
     from orca_bench.report.result_tables import result_grids
-    from orca_bench.results.reading import questions_path_for
+    from orca_bench.results.reading import find_questions_path
 
     grids = result_grids(results, reported_scores, "tasks", all_tasks)
     print_grids(grids, output_format, with_notes, notes_option=notes_option)
     for file in results:
-        place = f"\nresult: {file.path}\nquestions: {questions_path_for(file.path)}"
+        place = f"\nresult: {file.path}\nquestions: {find_questions_path(file.path)}"
         click.echo(place, err=output_format != "terminal")
 
 

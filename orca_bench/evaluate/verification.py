@@ -23,7 +23,7 @@ from orca_bench.results.consistency import Finding
 from orca_bench.results.coverage import FieldPath
 from orca_bench.results.models import Question, Result
 from orca_bench.results.protocol_description import ProtocolDescription
-from orca_bench.results.reading import questions_path_for, read_questions, read_result
+from orca_bench.results.reading import find_questions_path, read_questions, read_result
 from orca_bench.suite import TASK_BY_NAME
 
 Progress = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def verify(
     """
     result = read_result(result_path)
     marker = overlap_marks.marker_of_result(result, data_report_path)
-    questions_path = questions_path_for(result_path)
+    questions_path = find_questions_path(result_path)
     numbered_questions = _questions_by_task(questions_path)
     findings = [consistency.check_result_hash(result), consistency.check_questions_hash(result, questions_path)]
     if marker is None and data_report_path is not None:

@@ -25,7 +25,7 @@ from orca_bench.report.score_table import ScoreTable, build_score_table
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
 from orca_bench.results.question_texts import QuestionTextsLookup
-from orca_bench.results.reading import ResultFile, questions_path_for, read_result, read_with_questions
+from orca_bench.results.reading import ResultFile, find_questions_path, read_result, read_with_questions
 
 #: Gives, of a result, how to look up the requests of its questions (None where its rows are not known), and notes on those
 #: that cannot be rebuilt.
@@ -115,7 +115,7 @@ def publish(
     publication.files.append(page_file)
     publication.question_count = _count_questions(files_with_questions)
     publication.card_pictures = card_publishing.write_card(card_content, card_plan.path)
-    inputs = [file for path in paths for file in (path, questions_path_for(path))]
+    inputs = [file for path in paths for file in (path, find_questions_path(path))]
     publication.notes += earlier_files.finish(names, [*inputs, card_plan.path])
     return publication
 
@@ -215,7 +215,7 @@ def _count_questions(result_files: Sequence[ResultFile]) -> int:
 def _copies(result_files: Sequence[ResultFile], folder: Path, publication: Publication) -> Iterator[tuple[Path, Path]]:
     """(source, target) of each result and its questions that is copied into the folder; what stands there is left alone."""
     for path in (
-        file for result_file in result_files for file in (result_file.path, questions_path_for(result_file.path))
+        file for result_file in result_files for file in (result_file.path, find_questions_path(result_file.path))
     ):
         if not path.is_file():
             publication.notes.append(f"{path} is not there, so the published result cannot be verified")
@@ -229,7 +229,7 @@ def _copies(result_files: Sequence[ResultFile], folder: Path, publication: Publi
 def _with_questions(result_file: ResultFile) -> ResultFile:
     return (
         read_with_questions(result_file.path, result_file.label)
-        if questions_path_for(result_file.path).is_file()
+        if find_questions_path(result_file.path).is_file()
         else result_file
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.counts import counted
-from orca_bench.files import file_sha256
+from orca_bench.files import content_sha256
 from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
 from orca_bench.results.harness_summary import follows_from_questions, questions_of_metric, summarize_harness_metric
@@ -52,7 +52,7 @@ def check_questions_hash(result: Result, questions_path: Path) -> Finding:
     check_name = "hash of the questions"
     if result.questions_sha256 is None:
         return Finding(check_name, None, _NOT_RECORDED_DETAIL)
-    return compare_hashes(check_name, file_sha256(questions_path), result.questions_sha256)
+    return compare_hashes(check_name, content_sha256(questions_path), result.questions_sha256)
 
 
 def check_requests_hash(result: Result) -> Finding:

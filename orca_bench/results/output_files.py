@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.results.reading import is_result_file, questions_path_for
-
-_QUESTIONS_SUFFIX = ".questions.jsonl"
+from orca_bench.results.reading import COMPRESSED_SUFFIX, QUESTIONS_SUFFIX, find_questions_path, is_result_file
 
 
 def check_output_file(out: Path, inputs: Iterable[Path | str | None], *, may_replace_result: bool = False) -> None:
@@ -35,14 +33,14 @@ def check_output_file(out: Path, inputs: Iterable[Path | str | None], *, may_rep
 def _is_part_of(out: Path, path: Path) -> bool:
     if path.is_dir():
         return path.resolve() in out.resolve().parents
-    questions_path = questions_path_for(path)
+    questions_path = find_questions_path(path)
     return out.samefile(path) or (questions_path.is_file() and out.samefile(questions_path))
 
 
 def _is_questions_file(path: Path) -> bool:
     """Whether a file is the questions of a result that stands beside it."""
     resolved_path = Path(os.path.realpath(path))
-    if not resolved_path.name.endswith(_QUESTIONS_SUFFIX):
-        return False
-    stem = resolved_path.name.removesuffix(_QUESTIONS_SUFFIX)
-    return is_result_file(resolved_path.with_name(f"{stem}.json"))
+    name = resolved_path.name.removesuffix(COMPRESSED_SUFFIX)
+    return name.endswith(QUESTIONS_SUFFIX) and is_result_file(
+        resolved_path.with_name(f"{name.removesuffix(QUESTIONS_SUFFIX)}.json")
+    )

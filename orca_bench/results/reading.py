@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from orca_bench.errors import UserError
-from orca_bench.files import file_sha256, first_bytes, read_json, read_json_lines
+from orca_bench.files import content_sha256, first_bytes, read_json, read_json_lines
 from orca_bench.results import foreign
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result, question_from_json
@@ -24,6 +24,9 @@ from orca_bench.results.summary import cluster_labels_of
 from orca_bench.results.task_results import HARNESS_ENTRY_TAG, SUITE_ENTRY_TAG, HarnessTaskResult
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_BY_NAME
+
+#: How the file of a result's questions is named, and what somebody may add who compresses it.
+QUESTIONS_SUFFIX, COMPRESSED_SUFFIX = ".questions.jsonl", ".gz"
 
 #: Those that are read. 1 has no intervals and no clusters; 1 and 2 hash rows otherwise, and have no hash of the whole.
 _READABLE_VERSIONS = tuple(str(version) for version in range(1, RESULT_FORMAT_VERSION + 1))
@@ -89,7 +92,7 @@ def read_with_questions(result_path: Path, label: str | None = None) -> ResultFi
     if foreign.is_log(result_path):
         return _read_log_with_questions(result_path, label)
     result = read_result(result_path)
-    questions_path = questions_path_for(result_path)
+    questions_path = find_questions_path(result_path)
     if not questions_path.is_file():
         raise UserError("the questions of this result are not beside it", where=questions_path, hint="copy both files")
     questions_by_task: dict[str, TaskQuestions] = {}
@@ -105,7 +108,7 @@ def read_with_questions(result_path: Path, label: str | None = None) -> ResultFi
     expected_count_by_task = {task_name: entry.n for task_name, entry in result.tasks.items()}
     if question_count_by_task != expected_count_by_task or result.questions_sha256 not in (
         None,
-        file_sha256(questions_path),
+        content_sha256(questions_path),
     ):
         raise UserError(
             f"these are not the questions of {result_path.name}", where=questions_path, hint="copy both files"
@@ -129,14 +132,14 @@ def has_questions(result_path: Path) -> bool:
     """Whether the questions of a result are there: beside its file, or in the log of another program."""
     if foreign.is_log(result_path):
         return bool(foreign.read_log(result_path).questions)
-    return questions_path_for(result_path).is_file()
+    return find_questions_path(result_path).is_file()
 
 
 def questions_hash(result_file: ResultFile) -> str:
     """The hash of a result's questions and answers, as they are."""
     if foreign.is_log(result_file.path):
         return str(result_file.result.questions_sha256)
-    return file_sha256(questions_path_for(result_file.path))
+    return content_sha256(find_questions_path(result_file.path))
 
 
 def read_questions(questions_path: Path) -> list[tuple[int, Question]]:
@@ -184,5 +187,12 @@ def is_result_file(path: Path) -> bool:
 
 
 def questions_path_for(result_path: Path) -> Path:
-    """Where the questions of a result file stand."""
-    return result_path.with_suffix(".questions.jsonl")
+    """Where the questions of a result file are written."""
+    return result_path.with_suffix(QUESTIONS_SUFFIX)
+
+
+def find_questions_path(result_path: Path) -> Path:
+    """Where the questions of a result file are read: where they were written, or that name with .gz where only this is there."""
+    path = questions_path_for(result_path)
+    compressed_path = Path(f"{path}{COMPRESSED_SUFFIX}")
+    return compressed_path if compressed_path.is_file() and not path.is_file() else path
