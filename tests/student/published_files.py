@@ -1,12 +1,11 @@
 """Runs, results and models in; out, in a folder, what of them is small and may stand in a repository.
 
-    python tests/student/published_files.py --to published --run runs/mine --result runs/mine/results/orca.json --name mine-orca \
-        --weights runs/mine/model
+    python tests/student/published_files.py --to published --run runs/mine --result runs/mine/results/orca.json --name mine-orca
 
-Of a run: recipe, manifest, curves, and the metrics of each step (compressed). Of a result: the file itself and its questions
-(compressed), without the texts that a benchmark or a model wrote; scores, choices, log-probabilities, rows and clusters stay, so
-that every comparison can be computed again. Of models: the hashes of their weights, never the weights. Its own module because
-`publish` writes everything of one model for its readers, texts included.
+Of a run: recipe, manifest, curves, the metrics of each step (compressed), and the hashes of the model's weights, never the
+weights. Of a result: the file itself and its questions (compressed), without the texts that a benchmark or a model wrote; scores,
+choices, log-probabilities, rows and clusters stay, so that every comparison can be computed again. Of other models the hashes
+alone. Its own module because `publish` writes everything of one model for its readers, texts included.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def main() -> int:
     parser.add_argument("--result", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--name", action="append", default=[], help="of each --result, without .json, in their order")
     parser.add_argument(
-        "--weights", type=Path, action="append", default=[], metavar="PATH", help="model folder or file"
+        "--weights", type=Path, action="append", default=[], metavar="PATH", help="folder or file of another model"
     )
     options = parser.parse_args()
     try:
@@ -51,8 +50,8 @@ def main() -> int:
             publish_run(Run(run_folder), options.to)
         for path, name in zip(options.result, options.name, strict=True):
             publish_result(path, options.to / f"{name}.json")
-        if options.weights:
-            write_json(options.to / "weights.json", weight_hashes(options.weights))
+        for path in options.weights:
+            write_json(options.to / f"{path.name}.weights.json", weight_hashes(path))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -70,6 +69,7 @@ def publish_run(run: Run, folder: Path) -> None:
         shutil.copyfile(source, folder / f"{name}.{source.name}")
     with open_text_replacement(folder / f"{name}.metrics.jsonl.gz") as handle:
         handle.write(run.metrics_file.read_text(encoding="utf-8"))
+    write_json(folder / f"{name}.weights.json", weight_hashes(run.model))
 
 
 def publish_result(path: Path, published_path: Path) -> None:
@@ -129,15 +129,16 @@ def check_no_private_path(content: Any, where: Path) -> None:
         check_no_private_path(value, where)
 
 
-def weight_hashes(paths: list[Path]) -> dict[str, str]:
-    """The SHA-256 of each file of weights, by its path; raises UserError where a path has none."""
-    hash_by_path: dict[str, str] = {}
-    for path in paths:
-        files = [path] if path.is_file() else sorted(file for each in _WEIGHT_PATTERNS for file in path.glob(each))
-        if not files:
-            raise UserError("no weights are here", where=path)
-        hash_by_path |= {file.as_posix(): file_sha256(file) for file in files}
-    return hash_by_path
+def weight_hashes(folder_or_file: Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights, by its name; raises UserError where there is none."""
+    files = [folder_or_file] if folder_or_file.is_file() else _weight_files(folder_or_file)
+    if not files:
+        raise UserError("no weights are here", where=folder_or_file)
+    return {file.name: file_sha256(file) for file in files}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in _WEIGHT_PATTERNS for file in folder.glob(pattern))
 
 
 if __name__ == "__main__":

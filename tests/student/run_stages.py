@@ -117,12 +117,12 @@ def check_link_target(link: Link) -> None:
 def make_link(path: Path, target: Path) -> None:
     """Make a link, or lead one that is there elsewhere; raises UserError where something else has its name."""
     if path.is_symlink():
-        if path.resolve() == target.resolve():
+        if path.exists() and path.samefile(target):
             return
         path.unlink()
     elif path.exists():
         raise UserError("stands where a link belongs", where=path.absolute(), hint="rename it")
-    path.symlink_to(target.absolute())
+    path.symlink_to(target.resolve())
 
 
 def examine_all(stage_list: StageList) -> dict[str, Examination]:

@@ -1,6 +1,7 @@
 """What of results and runs is published: scores, choices and log-probabilities, and no text of a benchmark."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -42,16 +43,25 @@ def test_published_questions_have_scores_and_no_text(command, publish, tiny_mode
     (command.folder / "out" / "a.questions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in questions))
     verified = command("verify", "--no-rescore", "out/a.json")
     assert verified.returncode == 0 and "every number matches the stored scores" in verified.stdout
-    assert list(json.loads((command.folder / "out" / "weights.json").read_text())) == ["model/model.safetensors"]
+    assert list(json.loads((command.folder / "out" / "model.weights.json").read_text())) == ["model.safetensors"]
 
 
 def test_of_a_run_its_small_files_are_published(command, publish):
     run = make_run(command.folder, records=[{"name": "records.jsonl", "rows": 1, "sha256": "ab", "commit": None}])
     (run / "metrics.jsonl").write_text('{"step": 1}\n')
     (run / "curves.png").write_bytes(b"picture")
+    (run / "model" / "model.safetensors").write_bytes(b"weights")
     assert publish("--run", "runs/tiny") == (0, "")
     names = {path.name for path in (command.folder / "out").iterdir()}
-    assert names == {"tiny.recipe.yaml", "tiny.manifest.json", "tiny.metrics.jsonl.gz", "tiny.curves.png"}
+    assert names == {
+        "tiny.recipe.yaml",
+        "tiny.manifest.json",
+        "tiny.metrics.jsonl.gz",
+        "tiny.curves.png",
+        "tiny.weights.json",
+    }
+    weight_hashes = json.loads((command.folder / "out" / "tiny.weights.json").read_text())
+    assert weight_hashes == {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}
     assert gzip.decompress((command.folder / "out" / "tiny.metrics.jsonl.gz").read_bytes()) == b'{"step": 1}\n'
     shutil.rmtree(run)
     make_run(command.folder, status="interrupted")

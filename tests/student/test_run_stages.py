@@ -285,6 +285,20 @@ def test_an_evaluation_that_was_done_by_hand_counts_by_its_result(job, command_i
     assert "only — again: a.json: not a JSON file" in job("--list").stdout
 
 
+def test_what_is_committed_outlives_what_it_was_made_from(job):
+    job.list_file.write_text(f"{STAGES}    is_committed: true\n")
+    (job.work / "b.txt").write_text("of another machine")
+    listed = job("--list").stdout
+    assert "first — to do" in listed and "second — done: committed; what it was made from is not here" in listed
+    assert job().returncode == 0 and job.programs() == ["a.txt"]
+    assert job().returncode == 0 and job.programs() == ["b.txt"], "now it can be compared with what it is made of"
+
+
+def test_a_link_that_leads_nowhere_is_made_again(job):
+    (job.work / "source.txt").symlink_to(job.folder / "gone" / ".." / "source.txt")
+    assert job().returncode == 0 and job.programs() == ["a.txt", "b.txt"]
+
+
 def test_the_commands_of_the_projects_own_list_are_commands():
     stage_list = read_stage_list(ROOT / "results" / "smollm2-orca" / "stages.yaml")
     for stage in stage_list.stages:
