@@ -47,11 +47,13 @@ EXTENDS_DESCRIPTION = (
 RecipeModel = TypeVar("RecipeModel", bound=BaseModel)
 
 
-class _Section(BaseModel):
+class RecipeSection(BaseModel):
+    """A part of a recipe, of a training or of data: no further keys, no values of another type, no infinity."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Architecture(_Section):
+class Architecture(RecipeSection):
     """A LLaMA with random weights, in the names of transformers' LlamaConfig."""
 
     hidden_size: PositiveInt = Field(description="Width of the hidden states, in numbers per token.")
@@ -69,7 +71,7 @@ class Architecture(_Section):
     )
 
 
-class Model(_Section):
+class Model(RecipeSection):
     """Where the student starts: a trained model (`base`), or random weights (`random`) with a tokenizer.
 
     Revisions are branches, tags or commits of the hub. The manifest of a run holds the commit.
@@ -96,7 +98,7 @@ class Model(_Section):
         return path_or_id
 
 
-class Data(_Section):
+class Data(RecipeSection):
     """The records to train on."""
 
     records: list[PathOrId] = Field(
@@ -127,7 +129,7 @@ class Data(_Section):
     )
 
 
-class Train(_Section):
+class Train(RecipeSection):
     """The optimisation. Defaults are those of the model card and of the training code that it names."""
 
     epochs: PositiveInt = Field(3, description="How many times every example is used.")
@@ -224,7 +226,7 @@ class Train(_Section):
     )
 
 
-class Card(_Section):
+class Card(RecipeSection):
     """What the model card states that nothing else of a run says. It changes no number."""
 
     license: Annotated[Annotated[str, Field(pattern=LICENSE_PATTERN)] | None, MAY_CHANGE_MARK] = Field(
@@ -239,7 +241,7 @@ class Card(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(RecipeSection):
     """Everything a training run depends on."""
 
     name: Annotated[str, Field(pattern=RUN_NAME_PATTERN, max_length=100)] = Field(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orca_bench.counts import counted, dollars_text
+from orca_bench.counts import counted, dollars_text, reporting
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps"), (12_345, "12,345 steps")])
@@ -18,3 +18,11 @@ def test_small_amounts_of_money_have_digits_enough():
         "$1.00",
         "$1,234.50",
     ]
+
+
+def test_every_thousandth_item_is_reported_when_it_is_done_with():
+    events = []
+    for item in reporting(range(1, 2002), events.append):
+        if item % 1000 in (0, 1):
+            events.append(-item)
+    assert events == [-1, -1000, 1000, -1001, -2000, 2000, -2001]

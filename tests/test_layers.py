@@ -39,6 +39,7 @@ LAYERS = (
         "hub",
         "yaml_files",
         "row_texts",
+        "sampling_by_hash",
         "child_processes",
         "library_settings",
         "launcher_environment",

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from orca_bench.cli.console import counting, progress_console, progress_message
 from orca_bench.counts import ReportProgress, dollars_text
+from orca_bench.data.build.ledger import OUTCOMES
 from orca_bench.evaluate.answers.workload import duration_text
 from orca_bench.report.grid import display_text
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 _RATE_WINDOW_S = 30.0
 _REFRESHES_PER_SECOND = 4
 _LAST_TEXT_CHARACTERS = 400
-#: Outcomes in the order in which they are shown.
-_OUTCOMES = ("answered", "truncated", "refused", "filtered", "empty", "unfinished", "rejected", "failed")
 
 
 class BuildConsole:
@@ -138,13 +137,13 @@ class BuildView:
 
     def _unusual_outcomes(self) -> list[tuple[str, int]]:
         counts = self._progress.requests_by_outcome
-        return [(outcome, counts[outcome]) for outcome in _OUTCOMES[1:] if counts[outcome]]
+        return [(outcome, counts[outcome]) for outcome in OUTCOMES if outcome != "answered" and counts[outcome]]
 
     def _outcome_text(self) -> str:
         progress = self._progress
         parts = [
             f"{progress.requests_by_outcome[outcome]:,} {outcome}"
-            for outcome in _OUTCOMES
+            for outcome in OUTCOMES
             if progress.requests_by_outcome[outcome]
         ]
         return ", ".join(parts + self._attempt_texts()) or "none yet"

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("build", short_help="Build records: instructions answered by a teacher model.")
 @click.argument("recipe", type=options.PATH)
-@click.option(
-    "-o",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a key of the recipe: -o sources.dolly.sample=100.",
-)
+@options.data_overrides
 @click.option("--dry-run", is_flag=True, help="Count requests and their worst-case price; send nothing, write nothing.")
 @click.option(
     "--tokenizer",

@@ -95,10 +95,10 @@ def _print_record(location: str, row: dict[str, Any], texts: dict[str, str]) -> 
     from rich.text import Text
 
     from orca_bench.cli.console import console
+    from orca_bench.data.instructions import text_columns_of_row
     from orca_bench.report.grid import display_text, printable_text
 
-    text_columns = {"system", "instruction", "input", "output", "response", "context", "system_prompt", "question"}
-    text_columns |= {"answer", "prompt", "completion", "messages", "conversations"}
+    text_columns = text_columns_of_row(row, location)
     other_columns = [
         f"{column} {value}" for column, value in row.items() if column not in text_columns and value is not None
     ]

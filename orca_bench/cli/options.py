@@ -134,9 +134,16 @@ model: Decorator = click.option(
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"
 )
-overrides: Decorator = click.option(
-    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
-)
+
+
+def _overrides(example: str) -> Decorator:
+    """The option -o, with an example for its help."""
+    return click.option(
+        "-o", "overrides", multiple=True, metavar="KEY=VALUE", help=f"Override a key of the recipe: -o {example}."
+    )
+
+
+overrides, data_overrides = _overrides("train.lr=1e-5"), _overrides("sources.dolly.sample=100")
 
 
 def data_report(default: str) -> Decorator:

@@ -9,20 +9,20 @@ with the smallest hashes of their texts, so that it does not depend on the order
 
 from __future__ import annotations
 
-import heapq
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orca_bench import row_files, row_texts
+from orca_bench.counts import reporting
 from orca_bench.data import column_shapes, instructions
 from orca_bench.data.row_choices import choose_system_id, sample_hash
 from orca_bench.errors import UserError
-from orca_bench.files import make_writable_folder, open_text_replacement
+from orca_bench.files import json_line, make_writable_folder, open_text_replacement
 from orca_bench.results.output_files import check_output_file
+from orca_bench.sampling_by_hash import sample_by_hash
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, IDS_WITH_TEXT, system_id_of, system_message
 
 
@@ -76,13 +76,15 @@ def convert_to_records(
     """
     check_output_file(records_path, (file for path in instruction_paths for file in row_files.data_files_of(path)))
     report = ConversionReport()
-    rows = _usable_rows(instruction_paths, column_shape, refuses_incomplete_rows, report, report_row_count)
+    rows: Iterable[_NumberedRow] = reporting(
+        _usable_rows(instruction_paths, column_shape, refuses_incomplete_rows, report), report_row_count
+    )
     if sample_size is not None:
-        rows = iter(_sample(rows, sample_size, seed))
+        rows = sample_by_hash(rows, sample_size, lambda row: sample_hash(row.instruction, seed))
     make_writable_folder(records_path.parent)
     with open_text_replacement(records_path) as handle:
         for record in _convert_rows(rows, assigned_system_ids, seed, report):
-            handle.write(json.dumps(record, ensure_ascii=False) + "\n")
+            handle.write(json_line(record))
             report.record_count += 1
         if not report.record_count:
             reason, left_out_count = report.left_out_count_by_reason.most_common(1)[0]
@@ -104,7 +106,6 @@ def _usable_rows(
     column_shape: column_shapes.ColumnShape | None,
     refuses_incomplete_rows: bool,
     report: ConversionReport,
-    report_row_count: Callable[[int], None],
 ) -> Iterator[_NumberedRow]:
     row_count_by_source: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
     for path in instruction_paths:
@@ -118,20 +119,11 @@ def _usable_rows(
                 report.leave_out(instruction.exclusion_reason, instruction.location)
                 continue
             report.usable_row_count += 1
-            if report.usable_row_count % 1000 == 0:
-                report_row_count(report.usable_row_count)
             yield _NumberedRow(row_count_by_source[instruction.source_name], instruction)
 
 
-def _sample(rows: Iterator[_NumberedRow], sample_size: int, seed: int) -> list[_NumberedRow]:
-    """The `sample_size` rows with the smallest hashes of seed and texts, in their order; of equal rows the first."""
-    hashed_rows = ((sample_hash(row.instruction, seed), position, row) for position, row in enumerate(rows))
-    smallest = heapq.nsmallest(sample_size, hashed_rows, key=lambda hashed_row: hashed_row[:2])
-    return [row for _, _, row in sorted(smallest, key=lambda hashed_row: hashed_row[1])]
-
-
 def _convert_rows(
-    rows: Iterator[_NumberedRow], assigned_system_ids: Sequence[int] | None, seed: int, report: ConversionReport
+    rows: Iterable[_NumberedRow], assigned_system_ids: Sequence[int] | None, seed: int, report: ConversionReport
 ) -> Iterator[dict[str, Any]]:
     record_ids: set[str] = set()
     for row in rows:

@@ -65,6 +65,11 @@ def instruction_of_row(
     return _to_instruction(row, _shape_of_row(row, column_shape, location), source_name, row_number, location)
 
 
+def text_columns_of_row(row: dict[str, Any], location: str) -> frozenset[str]:
+    """The columns of a row that `instruction_of_row` reads; raises UserError likewise."""
+    return _shape_of_row(row, None, location).columns
+
+
 def source_name_of(path: Path) -> str:
     """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()

@@ -19,9 +19,10 @@ from typing import Any
 
 from orca_bench.cards import markdown
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import catch_read_errors, catch_write_errors, make_writable_folder, read_json_lines
+from orca_bench.files import catch_read_errors, catch_write_errors, json_line, make_writable_folder, read_json_lines
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_identity import weights_sha256
+from orca_bench.sampling_by_hash import sample_by_hash
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.text_generation import Generator
 from orca_bench.system_messages import system_message
@@ -104,12 +105,11 @@ def _instruction(line: Mapping[str, Any], where: str, line_number: int, default_
 def sample_instructions(instructions: Sequence[Instruction], count: int, seed: int) -> list[Instruction]:
     """`count` of the instructions (all, where they are fewer) in their order: the smallest hashes of seed and texts."""
 
-    def text_hash(instruction: Instruction) -> bytes:
+    def text_hash(instruction: Instruction) -> int:
         texts = (str(seed), instruction.system, instruction.instruction, instruction.input)
-        return hashlib.sha256("\0".join(texts).encode()).digest()
+        return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest(), "big")
 
-    chosen = sorted(instructions, key=text_hash)[:count]
-    return [instruction for instruction in instructions if instruction in chosen]
+    return sample_by_hash(instructions, count, text_hash)
 
 
 class AnswerFile:
@@ -170,11 +170,10 @@ class AnswerFile:
         return answers
 
     def _append(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line, ensure_ascii=False) + "\n"
         with catch_write_errors(self.path), open(self.path, "ab") as handle:
             if self._half_line_start is not None:
                 handle.truncate(self._half_line_start)
-            handle.write((("\n" if self._lacks_last_newline else "") + text).encode())
+            handle.write((("\n" if self._lacks_last_newline else "") + json_line(line)).encode())
         self._half_line_start, self._lacks_last_newline = None, False
         self._line_by_key[_key(line)] = line
 

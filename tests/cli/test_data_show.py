@@ -62,6 +62,21 @@ def test_rows_of_a_published_set_are_shown_too(command, folder):
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"inputs": "Why is it so?", "targets": "It is."},
+        {"question": "Why is it so?", "answer": "It is.", "chain_of_thought": "First, this."},
+        {"Instruction": "Why is it so?", "Output": "It is.", "System_Prompt": "Be kind."},
+    ],
+)
+def test_no_text_of_a_row_is_shown_twice(command, row):
+    (command.folder / "row.json").write_text(json.dumps([{**row, "task": "t"}]), encoding="utf-8")
+    done = command("data", "show", "row.json")
+    assert done.stdout.splitlines()[0].endswith(" · task t"), done.stderr
+    assert all(done.stdout.count(text) == 1 for text in row.values())
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--source", "flan"], "--source: no record is so"),

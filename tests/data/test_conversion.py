@@ -149,6 +149,8 @@ def test_a_sample_depends_on_seed_and_texts_alone(command, tmp_path):
     }
     _, smaller = _converted(command, "up.jsonl", "--sample", "10", "--systems", "2-16")
     assert {r["instruction"] for r in smaller} < set(instructions)
+    numbers = [int(record["instruction"][1:]) for record in smaller]
+    assert numbers == [0, 2, 8, 10, 15, 37, 38, 44, 48, 56], "recorded samples have these rows"
     _, other_seed = _converted(command, "up.jsonl", "--sample", "20", "--seed", "1")
     assert {r["instruction"] for r in other_seed} != set(instructions)
     _, all_records = _converted(command, "up.jsonl", "--systems", "2-16")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orca_bench.data.build.data_recipe import Price, Teacher
-from orca_bench.data.build.ledger import open_ledger
-from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
+from orca_bench.data.build.ledger import UNKNOWN_STATE, open_ledger
+from orca_bench.data.build.teacher import AskProgress, ask
 from orca_bench.data.build.teacher_requests import TeacherRequest, hash_request, request_messages
 
 PARAMETERS = {"temperature": 0.7, "max_tokens": 32}
@@ -39,6 +41,15 @@ def build(
     budget: float = 100.0,
     progress: AskProgress | None = None,
     **options,
-) -> AskOutcome:
+) -> bool:
+    """One build; returns whether the budget ended it."""
     with open_ledger(ledger_path) as ledger:
         return asyncio.run(ask(requests, ledger, settings, budget, progress, **options))
+
+
+def unknown_attempts(ledger_path: Path) -> list[tuple[str, str]]:
+    """Request and reason of every attempt that a closed ledger lists as `unknown, possibly paid`."""
+    with contextlib.closing(sqlite3.connect(ledger_path)) as database:
+        return database.execute(
+            "SELECT request_id, reason FROM attempts WHERE state = ? ORDER BY attempt", [UNKNOWN_STATE]
+        ).fetchall()

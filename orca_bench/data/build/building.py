@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import heapq
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from orca_bench.counts import ReportProgress, counted, dollars_text
+from orca_bench.counts import ReportProgress, counted, dollars_text, reporting
 from orca_bench.data.build.build_folder import BuildFolder
 from orca_bench.data.build.build_manifest import manifest_of
 from orca_bench.data.build.data_card import data_card_text
@@ -25,13 +24,14 @@ from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.ledger import Ledger, Spending, open_ledger
 from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write_records
-from orca_bench.data.build.teacher import AskOutcome, AskProgress, ask
-from orca_bench.data.build.teacher_client import check_teacher, key_note
+from orca_bench.data.build.teacher import AskProgress, ask
+from orca_bench.data.build.teacher_client import check_key, key_note
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts, TeacherRequest
 from orca_bench.data.record_check import check_records
 from orca_bench.errors import Interrupted, UserError, WriteError
 from orca_bench.files import write_text
 from orca_bench.results.data_report import Finding
+from orca_bench.sampling_by_hash import sample_by_hash
 from orca_bench.stats.totals import TotalEstimate, estimate_total
 from orca_bench.tokenizers import load_tokenizer
 
@@ -74,7 +74,7 @@ class BuildResult:
 class BillEstimate:
     """What all requests would cost, in dollars, by the `sampled_count` of them that were answered.
 
-    Of `unmetered_count` answers the teacher told no tokens: their worst case is counted.
+    `unmetered_count` answers came without a count of tokens (`Answer.is_unmetered`): their worst case is counted.
     """
 
     dollars: TotalEstimate
@@ -95,12 +95,10 @@ def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path |
     requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
     worst_case_picodollars = prompt_tokens = 0
     with display.counting("reading sources") as report_progress:
-        for request_number, request in enumerate(requests, 1):
+        for request in reporting(requests, lambda request_count: report_progress(request_count, None)):
             worst_case_picodollars += price_picodollars(worst_case_tokens(request, recipe.teacher), recipe.teacher)
             if tokenizer is not None:
                 prompt_tokens += sum(len(tokenizer.encode(message["content"])) for message in request.messages)
-            if request_number % 1000 == 0:
-                report_progress(request_number, None)
     assert requests.counts is not None
     _show_remarks(folder, requests, display)
     return BuildPlan(
@@ -117,9 +115,9 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
     folder = BuildFolder.of_recipe(recipe)
     with _open_build(recipe, folder, display) as (ledger, requests, counts):
         error: UserError | None = None
-        outcome = AskOutcome(is_stopped_by_budget=False, failed_requests=0)
+        is_stopped_by_budget = False
         try:
-            outcome = _ask_all(requests, counts.request_count, ledger, recipe, display)
+            is_stopped_by_budget = _ask_all(requests, counts.request_count, ledger, recipe, display)
         except WriteError:
             raise
         except UserError as ask_error:  # of the teacher: what the ledger has is written all the same
@@ -138,13 +136,13 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
         spending_by_source = ledger.spending_by_source()
         folder.write_manifest(manifest_of(recipe, requests, counts, output, spending_by_source, column_names))
         findings = _check(folder, output, display)
-        card_text = data_card_text(recipe, counts, output, spending_by_source, column_names, findings)
+        card_text = data_card_text(recipe, counts, output, spending_by_source, findings)
         if not folder.write_card(card_text):
             display.message(f"the data card was changed and is not replaced: {folder.card_path}")
     if error is not None:
         display.message(f"{counted(output.record_count, 'record')} of the ledger's answers: {folder.records_path}")
         raise error
-    return BuildResult(folder, counts, output, spending_by_source, outcome.is_stopped_by_budget)
+    return BuildResult(folder, counts, output, spending_by_source, is_stopped_by_budget)
 
 
 def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -> BillEstimate:
@@ -155,14 +153,14 @@ def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -
     """
     folder = BuildFolder.of_recipe(recipe)
     with _open_build(recipe, folder, display) as (ledger, requests, counts):
-        sample = heapq.nsmallest(sample_size, requests, key=lambda request: _sample_key(request, recipe.seed))
-        outcome = _ask_all(sample, len(sample), ledger, recipe, display)
+        sample = _sample(requests, sample_size, recipe.seed)
+        is_stopped_by_budget = _ask_all(sample, len(sample), ledger, recipe, display)
         answers = [ledger.answer_of(request.request_id) for request in sample]
         final_answers = [answer for answer in answers if answer is not None and answer.outcome != "failed"]
         prices = [answer.dollars for answer in final_answers]
         if not folder.records_path.exists():
             folder.write_manifest(manifest_of(recipe, requests, counts, None, ledger.spending_by_source()))
-    if not prices and outcome.is_stopped_by_budget:
+    if not prices and is_stopped_by_budget:
         least_picodollars = min(
             price_picodollars(worst_case_tokens(request, recipe.teacher), recipe.teacher) for request in sample
         )
@@ -179,7 +177,7 @@ def estimate_bill(recipe: DataRecipe, display: BuildDisplay, sample_size: int) -
         sampled_count=len(prices),
         request_count=counts.request_count,
         failed_count=len(sample) - len(prices),
-        unmetered_count=sum(answer.prompt_tokens is None and answer.dollars > 0 for answer in final_answers),
+        unmetered_count=sum(answer.is_unmetered for answer in final_answers),
     )
 
 
@@ -188,7 +186,7 @@ def _open_build(
     recipe: DataRecipe, folder: BuildFolder, display: BuildDisplay
 ) -> Iterator[tuple[Ledger, RecipeRequests, RequestCounts]]:
     """The build's ledger, held by this process alone, and its requests, after everything that would forbid to ask was checked."""
-    check_teacher(recipe.teacher)
+    check_key(recipe.teacher)
     folder.check_recipe(recipe)
     requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
     with display.counting("reading sources") as report_progress:
@@ -232,7 +230,8 @@ def _ask_all(
     ledger: Ledger,
     recipe: DataRecipe,
     display: BuildDisplay,
-) -> AskOutcome:
+) -> bool:
+    """`ask`, shown and until a signal: whether the budget ended it."""
     progress = AskProgress()
     try:
         with display.asking(progress, request_count, recipe.budget):
@@ -246,7 +245,7 @@ def _ask_all(
 
 async def _ask_until_signal(
     requests: Iterable[TeacherRequest], ledger: Ledger, recipe: DataRecipe, progress: AskProgress
-) -> AskOutcome:
+) -> bool:
     """`ask`, which SIGTERM cancels as Ctrl-C does (asyncio.run has its own handler of SIGINT)."""
     this_task = asyncio.current_task()
     assert this_task is not None
@@ -256,5 +255,10 @@ async def _ask_until_signal(
     return await ask(requests, ledger, recipe.teacher, recipe.budget, progress)
 
 
-def _sample_key(request: TeacherRequest, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {request.request_id}".encode(), digest_size=8).digest()
+def _sample(requests: Iterable[TeacherRequest], size: int, seed: int) -> list[TeacherRequest]:
+    """A random sample in random order, so that those whom the budget leaves are one, too."""
+
+    def request_hash(request: TeacherRequest) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{seed} {request.request_id}".encode(), digest_size=8).digest(), "big")
+
+    return sorted(sample_by_hash(requests, size, request_hash), key=request_hash)

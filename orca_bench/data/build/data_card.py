@@ -13,8 +13,8 @@ from orca_bench.cards import markdown
 from orca_bench.counts import dollars_text
 from orca_bench.data.build.build_manifest import total_spending
 from orca_bench.data.build.data_recipe import DataRecipe
-from orca_bench.data.build.ledger import Spending
-from orca_bench.data.build.record_output import ColumnNames, OutputCounts
+from orca_bench.data.build.ledger import OUTCOMES, Spending
+from orca_bench.data.build.record_output import NOT_ASKED, OutputCounts, is_record_outcome
 from orca_bench.data.build.teacher_requests import RequestCounts
 from orca_bench.data.record_checks.finding_kinds import FINDING_KINDS
 from orca_bench.results.data_report import Finding
@@ -28,7 +28,16 @@ _OUTCOME_DESCRIPTIONS = {
     "unfinished": "ended for another reason than its end or the token limit",
     "rejected": "not taken by the teacher, as those that are too long for it",
     "failed": "given up after several attempts",
-    "not asked": "not asked yet",
+    NOT_ASKED: "not asked yet",
+}
+#: What is said of a column beside its name, where the name does not say all.
+_COLUMN_NOTES = {
+    "source_row": "from 1",
+    "system_id": "the paper's number",
+    "served_model": "as the endpoint names it",
+    "response": "the answer",
+    "output": "the answer",
+    "reasoning": "the teacher's thinking",
 }
 
 
@@ -37,7 +46,6 @@ def data_card_text(
     counts: RequestCounts,
     output: OutputCounts,
     spending_by_source: Mapping[str, Spending],
-    column_names: ColumnNames,
     findings: Mapping[str, Finding],
 ) -> str:
     """The data card, Markdown with the hub's front matter; `findings` are those of `data check` in the records."""
@@ -60,7 +68,7 @@ def data_card_text(
         f"{output.record_count:,} records in `records.jsonl`: instructions under a system message of the Orca paper "
         f"([arXiv 2306.02707](https://arxiv.org/abs/2306.02707), Table 2), each answered by {markdown.code(teacher.model)}. "
         "Built with `orca-bench data build` from `recipe.yaml`.\n\n"
-        f"{_columns_text(column_names)}\n\n## Sources\n\n{_source_table(recipe, counts, output, spending_by_source)}\n"
+        f"{_columns_text(output)}\n\n## Sources\n\n{_source_table(recipe, counts, output, spending_by_source)}\n"
         f"{_license_note(recipe)}\n\n## Answers\n\n{_outcome_table(output, recipe)}\n"
         f"{spending.prompt_tokens:,} prompt tokens and {spending.completion_tokens:,} response tokens, "
         f"{spent_text}.{unknown_text}\n\n## Teacher\n\n{_teacher_text(recipe, output)}\n"
@@ -70,10 +78,8 @@ def data_card_text(
 
 
 def _front_matter(recipe: DataRecipe, output: OutputCounts) -> str:
-    licenses = sorted({source.license for source in recipe.sources.values() if source.license is not None})
-    is_one_license = len(licenses) == 1 and all(source.license for source in recipe.sources.values())
     metadata = {
-        "license": licenses[0] if is_one_license else "other",
+        "license": _only_license(recipe) or "other",
         "tags": ["orca-bench", "instruction-tuning", "explain-tuning", "synthetic"],
         "size_categories": [_size_category(output.record_count)],
         "configs": [{"config_name": "default", "data_files": "records.jsonl"}],
@@ -87,14 +93,12 @@ def _size_category(record_count: int) -> str:
     return next((name for bound, name in bounds if record_count < bound), "1M<n<10M")
 
 
-def _columns_text(column_names: ColumnNames) -> str:
-    if column_names == "published":
-        return "Columns: `system`, `instruction`, `input` and `output`, the answer."
-    return (
-        "Columns: `system`, `instruction`, `input`, `response`; `source` and `source_row` (from 1), `system_id` (the paper's "
-        "number), `teacher`, `served_model` (as the endpoint names it), `parameters`, `finish_reason`, `prompt_tokens` and "
-        "`completion_tokens`."
-    )
+def _columns_text(output: OutputCounts) -> str:
+    columns = [
+        f"{markdown.code(column)} ({_COLUMN_NOTES[column]})" if column in _COLUMN_NOTES else markdown.code(column)
+        for column in output.columns
+    ]
+    return f"Columns: {', '.join(columns)}." if columns else "There are no records yet, and no columns."
 
 
 def _source_table(
@@ -118,17 +122,28 @@ def _source_table(
 
 
 def _license_note(recipe: DataRecipe) -> str:
-    if len({source.license for source in recipe.sources.values()}) == 1:
-        return "The licence is that of the instructions. The teacher's terms hold for the answers."
-    return "There is no single licence: the instructions of each source have their own. The teacher's terms hold for the answers."
+    licenses = {source.license for source in recipe.sources.values()}
+    if _only_license(recipe) is not None:
+        license_text = "The licence is that of the instructions."
+    elif licenses == {None}:
+        license_text = "No licence of the instructions is stated."
+    else:
+        license_text = "There is no single licence: the instructions of each source have their own."
+    return f"{license_text} The teacher's terms hold for the answers."
+
+
+def _only_license(recipe: DataRecipe) -> str | None:
+    """The licence that all sources state; None where one states none, or two state different ones."""
+    licenses = {source.license for source in recipe.sources.values()}
+    return licenses.pop() if len(licenses) == 1 else None
 
 
 def _outcome_table(output: OutputCounts, recipe: DataRecipe) -> str:
-    rows = []
-    for outcome, description in _OUTCOME_DESCRIPTIONS.items():
-        if request_count := output.outcomes[outcome]:
-            is_record = outcome == "answered" or (outcome == "truncated" and recipe.keep_truncated)
-            rows.append((description, f"{request_count:,}", "yes" if is_record else "no"))
+    rows = [
+        (_OUTCOME_DESCRIPTIONS[outcome], f"{request_count:,}", "yes" if is_record_outcome(outcome, recipe) else "no")
+        for outcome in (*OUTCOMES, NOT_ASKED)
+        if (request_count := output.outcomes[outcome])
+    ]
     return markdown.table(("requests", "number", "are records"), rows, (1,))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orca_bench import yaml_files
 from orca_bench.recipe import (
@@ -18,6 +18,7 @@ from orca_bench.recipe import (
     RUN_NAME_PATTERN,
     PathOrId,
     PositiveInt,
+    RecipeSection,
 )
 
 #: The keys of a request's parameters that bound the number of its response tokens.
@@ -31,11 +32,7 @@ MOST_RESPONSE_TOKENS = 10**7
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Columns(_Section):
+class Columns(RecipeSection):
     """Which column of a row holds what, for files whose columns are those of no known set."""
 
     instruction: PathOrId = Field(description="Column of the instruction.")
@@ -44,7 +41,7 @@ class Columns(_Section):
     system: PathOrId | None = Field(None, description="Column of a row's own system message.")
 
 
-class Source(_Section):
+class Source(RecipeSection):
     """Where instructions come from: files or a data set of the hub, how many of them, and their system messages."""
 
     files: PathOrId | None = Field(None, description="A file, a folder or a pattern of files, instead of `hub`.")
@@ -81,14 +78,14 @@ class Source(_Section):
     )
 
 
-class Price(_Section):
+class Price(RecipeSection):
     """What the teacher costs, in dollars per million tokens."""
 
     input: TokenPrice = Field(description="Dollars per million prompt tokens.")
     output: TokenPrice = Field(description="Dollars per million response tokens, thinking included.")
 
 
-class Teacher(_Section):
+class Teacher(RecipeSection):
     """The model that answers, behind an OpenAI-compatible endpoint (`/chat/completions`)."""
 
     base_url: Annotated[str, Field(pattern=PRINTABLE_PATTERN), MAY_CHANGE_MARK] = Field(
@@ -120,7 +117,7 @@ class Teacher(_Section):
     )
 
 
-class DataRecipe(_Section):
+class DataRecipe(RecipeSection):
     """Everything that the records of one build depend on."""
 
     name: Annotated[str, Field(pattern=RUN_NAME_PATTERN, max_length=100)] = Field(

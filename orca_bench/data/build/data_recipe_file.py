@@ -27,10 +27,6 @@ _RESERVED_PARAMETERS = {
     "messages": "the messages are those of the sources",
     "stream": "answers are read whole",
     "stream_options": "answers are read whole",
-    **dict.fromkeys(
-        ("api_key", "key", "token", "authorization", "headers", "extra_headers", "extra_query"),
-        "a key would be written into files; it comes from the environment variable that teacher.api_key_variable names",
-    ),
     **dict.fromkeys(("extra_body", "timeout"), "parameters are sent as they are; the time limit is teacher.timeout"),
     **dict.fromkeys(
         ("best_of", "prediction", "service_tier", "modalities", "audio", "web_search_options"),
@@ -41,6 +37,13 @@ _RESERVED_PARAMETERS = {
         "answers are texts, and nothing else of them is kept",
     ),
 }
+#: Further ones, which may hold a secret.
+_SECRET_NAME_PATTERN = re.compile(
+    r"api_?key|^key$|^token$|secret|password|authorization|bearer|headers?$|^extra_query$"
+)
+_KEY_HINT = (
+    "a key would be written into files; it comes from the environment variable that teacher.api_key_variable names"
+)
 #: Parameters that every endpoint has, for the hint at one that is spelled nearly so.
 _COMMON_PARAMETERS = (
     *TOKEN_LIMIT_KEYS,
@@ -112,7 +115,7 @@ def _check_base_url(base_url: str, key_locations: KeyLocations) -> None:
         raise UserError(
             "an address with a login or a query could hold a secret",
             where="teacher.base_url",
-            hint="the key comes from the environment variable that teacher.api_key_variable names",
+            hint=_KEY_HINT,
         )
 
 
@@ -129,13 +132,16 @@ def _check_key_variable(api_key_variable: str) -> None:
 def _check_parameters(parameters: dict[str, Any], key_locations: KeyLocations) -> None:
     for name, value in parameters.items():
         where = key_locations.describe(("teacher", "parameters", name))
-        reserved_hint = _RESERVED_PARAMETERS.get(name.lower().replace("-", "_"))
+        plain_name = name.lower().replace("-", "_")
+        reserved_hint = _RESERVED_PARAMETERS.get(plain_name)
+        if _SECRET_NAME_PATTERN.search(plain_name):
+            reserved_hint = _KEY_HINT
         if reserved_hint is not None:  # the place of an override has the value, which may be a secret
             raise UserError(f"'{name}' cannot be set here", where="teacher.parameters", hint=reserved_hint)
         if name == "n" and (isinstance(value, bool) or value != 1):
             raise UserError("n: one answer to each request is kept", where=where, hint="leave n out")
         nearest_hint = spelling_hint(name, _COMMON_PARAMETERS) if name not in _COMMON_PARAMETERS else None
-        if name.replace("-", "_").lower() in _COMMON_PARAMETERS and nearest_hint:
+        if plain_name in _COMMON_PARAMETERS and nearest_hint:
             raise UserError(f"unknown parameter '{name}'", where=where, hint=nearest_hint)
         _check_json_value(value, where)
     limit_keys = [key for key in TOKEN_LIMIT_KEYS if key in parameters]

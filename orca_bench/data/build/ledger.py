@@ -20,19 +20,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from filelock import FileLock, Timeout
 
 from orca_bench.data.build.group_commit import GroupCommitter, Statement
-from orca_bench.data.build.prices import PICODOLLARS
+from orca_bench.data.build.prices import PICODOLLARS, Usage
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, WriteError
 from orca_bench.files import make_writable_folder
 
-#: What became of a request. The last two are asked again by the next build: `failed`, which may have been given up too early,
-#: and `rejected`, which the teacher does not take (it is too long) and does not bill.
+#: What became of a request.
 Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "unfinished", "rejected", "failed"]
+#: All of them, in the order in which they are shown.
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+#: What the next build asks again: `failed`, which may have been given up too early, and `rejected`, which the teacher does not
+#: take (it is too long) and does not bill. A build with requests of the second kind is complete all the same: asking again helps
+#: only where the teacher has changed.
+ASKED_AGAIN_OUTCOMES: tuple[Outcome, ...] = ("rejected", "failed")
 
 #: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
 AttemptState = Literal["in flight", "answered", "failed", "unknown, possibly paid"]
@@ -50,11 +55,13 @@ _CREATE_STATEMENTS = (
         reason TEXT, sent_at TEXT NOT NULL)""",
     """CREATE TABLE answers (request_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, outcome TEXT NOT NULL, text TEXT NOT NULL,
         reasoning TEXT, finish_reason TEXT, model TEXT, error TEXT) WITHOUT ROWID""",
-    "CREATE INDEX attempts_in_flight ON attempts (attempt) WHERE state = 'in flight'",
+    f"CREATE INDEX attempts_in_flight ON attempts (attempt) WHERE state = '{IN_FLIGHT_STATE}'",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 _LARGEST_QUERY_IDS = 500
+#: Of answers that are not asked again.
+_FINAL_CONDITION = f"outcome NOT IN ({', '.join(map(repr, ASKED_AGAIN_OUTCOMES))})"
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Answer:
         prompt_tokens: Tokens of the messages by the teacher's count, None where it does not tell.
         completion_tokens: Tokens of answer and thinking, likewise.
         dollars: Price of the attempt that gave the answer; its worst case where the tokens are not known.
-        error: What went wrong, of `failed` and `filtered`.
+        error: What went wrong where the teacher gave no answer; None of every answer that it gave.
     """
 
     outcome: Outcome
@@ -83,25 +90,18 @@ class Answer:
     dollars: float = 0.0
     error: str | None = None
 
-
-@dataclass(frozen=True)
-class UnknownAttempt:
-    """An attempt whose reply did not arrive whole, or that was in flight when a build was stopped."""
-
-    attempt: int
-    request_id: str
-    source: str
-    row_number: int
-    worst_case_dollars: float
-    reason: str
+    @property
+    def is_unmetered(self) -> bool:
+        """Whether the teacher replied without both counts of tokens, so that the worst case is the price."""
+        return self.error is None and not Usage(self.prompt_tokens, self.completion_tokens).is_known
 
 
 @dataclass
 class Spending:
     """What was spent: `dollars` and tokens of all attempts that the teacher counted, failed ones included.
 
-    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `unmetered_answers` came without a count of
-    tokens: they are in `dollars` with their worst case. `requests_by_outcome` counts requests.
+    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `unmetered_answers` (`Answer.is_unmetered`) are
+    in `dollars` with their worst case. `requests_by_outcome` counts requests.
     """
 
     requests_by_outcome: Counter[str] = field(default_factory=Counter)
@@ -286,13 +286,13 @@ class Ledger:
         await self._committer.submit([_abandon_statement(reason)])
 
     def final_ids(self, request_ids: Sequence[str]) -> set[str]:
-        """Which of the requests have an outcome other than `failed` and `rejected`."""
+        """Which of the requests have an outcome that is not asked again."""
         final_ids: set[str] = set()
         for start in range(0, len(request_ids), _LARGEST_QUERY_IDS):
             ids = request_ids[start : start + _LARGEST_QUERY_IDS]
             placeholders = ",".join("?" * len(ids))
             rows = self._select(
-                f"SELECT request_id FROM answers WHERE outcome NOT IN ('failed', 'rejected') AND request_id IN ({placeholders})",
+                f"SELECT request_id FROM answers WHERE {_FINAL_CONDITION} AND request_id IN ({placeholders})",
                 ids,
             )
             final_ids.update(request_id for (request_id,) in rows)
@@ -300,7 +300,7 @@ class Ledger:
 
     def has_answers(self) -> bool:
         """Whether the teacher has answered any request."""
-        return bool(self._select("SELECT 1 FROM answers WHERE outcome NOT IN ('failed', 'rejected') LIMIT 1"))
+        return bool(self._select(f"SELECT 1 FROM answers WHERE {_FINAL_CONDITION} LIMIT 1"))
 
     def answer_of(self, request_id: str) -> Answer | None:
         """What became of a request; None where nothing is known of it yet."""
@@ -336,18 +336,6 @@ class Ledger:
             spending.unmetered_answers = sums[5]
         return dict(sorted(spending_by_source.items()))
 
-    def unknown_attempts(self) -> list[UnknownAttempt]:
-        """Every attempt that is `unknown, possibly paid`, in the order in which they were sent."""
-        rows = self._select(
-            "SELECT attempt, request_id, source, row_number, worst_case_picodollars, reason FROM attempts "
-            "JOIN requests USING (request_id) WHERE state = ? ORDER BY attempt",
-            [UNKNOWN_STATE],
-        )
-        return [
-            UnknownAttempt(attempt, request_id, source, row_number, picodollars / PICODOLLARS, reason)
-            for attempt, request_id, source, row_number, picodollars, reason in rows
-        ]
-
     def _select(self, sql_query: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         with self._explain_errors(), self._connection_lock:
             return self._database.execute(sql_query, parameters).fetchall()
@@ -376,6 +364,7 @@ class Ledger:
 
 def _abandon_statement(reason: str) -> Statement:
     return (
-        "UPDATE attempts SET state = ?, reason = ? WHERE state = 'in flight'",
+        # Not a parameter: SQLite uses the index where the text of the condition is the index's own.
+        f"UPDATE attempts SET state = ?, reason = ? WHERE state = '{IN_FLIGHT_STATE}'",
         (UNKNOWN_STATE, reason),
     )

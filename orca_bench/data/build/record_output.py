@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from orca_bench.counts import reporting
 from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.ledger import Answer, Ledger
 from orca_bench.data.build.teacher_requests import TeacherRequest
@@ -29,9 +30,10 @@ _PATH_START = re.compile(r"[/~\\.]|[A-Za-z]:[/\\]")
 
 @dataclass
 class OutputCounts:
-    """What an output has: records by source, outcomes by source (`not asked` among them), and the file's hash."""
+    """What an output has: records and their columns, outcomes by source (`not asked` among them), and the file's hash."""
 
     records_by_source: Counter[str] = field(default_factory=Counter)
+    columns: tuple[str, ...] = ()
     outcomes_by_source: dict[str, Counter[str]] = field(default_factory=dict)
     served_models: Counter[str] = field(default_factory=Counter)
     records_sha256: str = ""
@@ -48,7 +50,7 @@ class OutputCounts:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every request has its final outcome."""
+        """Whether every request has its outcome, and none was given up; see `ASKED_AGAIN_OUTCOMES` for `rejected`."""
         return not self.outcomes[NOT_ASKED] and not self.outcomes["failed"]
 
 
@@ -71,18 +73,18 @@ def write_records(
     counts, records_hash = OutputCounts(), hashlib.sha256()
     to_record = _published_record if column_names == "published" else _to_record
     with open_text_replacement(records_path) as handle:
-        for request_number, request in enumerate(requests, 1):
+        for request in reporting(requests, report_request_count):
             answer = ledger.answer_of(request.request_id)
             outcomes = counts.outcomes_by_source.setdefault(request.source, Counter())
             outcomes[NOT_ASKED if answer is None else answer.outcome] += 1
-            if answer is not None and _is_record(answer, recipe):
+            if answer is not None and is_record_outcome(answer.outcome, recipe) and answer.text.strip():
                 counts.records_by_source[request.source] += 1
                 counts.served_models[served_name(answer.model) or recipe.teacher.model] += 1
-                record_line = json_line(to_record(request, answer, recipe))
+                record = to_record(request, answer, recipe)
+                counts.columns = tuple(record)
+                record_line = json_line(record)
                 records_hash.update(record_line.encode())
                 handle.write(record_line)
-            if request_number % 1000 == 0:
-                report_request_count(request_number)
     counts.records_sha256 = records_hash.hexdigest()
     return counts
 
@@ -97,10 +99,9 @@ def served_name(model: str | None) -> str | None:
     return re.split(r"[/\\]", model.rstrip("/\\"))[-1]
 
 
-def _is_record(answer: Answer, recipe: DataRecipe) -> bool:
-    return answer.outcome == "answered" or (
-        answer.outcome == "truncated" and recipe.keep_truncated and bool(answer.text.strip())
-    )
+def is_record_outcome(outcome: str, recipe: DataRecipe) -> bool:
+    """Whether answers of this outcome are records, as far as they have a text."""
+    return outcome == "answered" or (outcome == "truncated" and recipe.keep_truncated)
 
 
 def _to_record(request: TeacherRequest, answer: Answer, recipe: DataRecipe) -> dict[str, Any]:

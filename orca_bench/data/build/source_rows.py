@@ -6,7 +6,6 @@ than numbers of rows are held in memory. Its own module because requests are a m
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from orca_bench.data.instructions import Instruction
 from orca_bench.data.row_choices import sample_hash
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.files import file_sha256
+from orca_bench.sampling_by_hash import HashSample, sample_by_hash
 
 
 @dataclass
@@ -98,20 +98,17 @@ class SourceRows:
 
     def _choose(self) -> set[int]:
         """The numbers of the rows with the smallest hashes: first of each task, then of all that are left."""
-        rows_by_task: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        task_limit = self._source.most_per_task or self._source.sample
+        assert task_limit is not None
+        sample_by_task: dict[str, HashSample[tuple[int, int]]] = defaultdict(lambda: HashSample(task_limit))
         for row, instruction in self._usable_rows():
             task = row_texts.column_text(row, self._source.task_column, instruction.location)
-            # A heap of negated hashes has the largest one on top, which a smaller one replaces.
-            entry = (-sample_hash(instruction, self._seed), -instruction.row_number)
-            task_limit = self._source.most_per_task or self._source.sample
-            if task_limit is None or len(rows_by_task[task]) < task_limit:
-                heapq.heappush(rows_by_task[task], entry)
-            else:
-                heapq.heappushpop(rows_by_task[task], entry)
-        candidates = [entry for entries in rows_by_task.values() for entry in entries]
+            row_hash = sample_hash(instruction, self._seed)
+            sample_by_task[task].add(row_hash, (instruction.row_number, row_hash))
+        numbered_hashes = [entry for sample in sample_by_task.values() for entry in sample.items()]
         if self._source.sample is not None:
-            candidates = heapq.nlargest(self._source.sample, candidates)
-        return {-negative_row_number for _, negative_row_number in candidates}
+            numbered_hashes = sample_by_hash(sorted(numbered_hashes), self._source.sample, lambda entry: entry[1])
+        return {row_number for row_number, _ in numbered_hashes}
 
     def _passes_filter(self, row: dict[str, Any], location: str) -> bool:
         for column, allowed_values in (self._source.where or {}).items():

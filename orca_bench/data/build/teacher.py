@@ -14,12 +14,13 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn
 from orca_bench.data.build.data_recipe import Teacher
 from orca_bench.data.build.ledger import (
     ANSWERED_STATE,
+    ASKED_AGAIN_OUTCOMES,
     FAILED_STATE,
     UNKNOWN_STATE,
     Answer,
@@ -47,7 +48,7 @@ class AskProgress:
     """Where a build is; `ask` changes it, anybody may read it.
 
     Attributes:
-        answered: Requests of this build with an outcome other than `failed` and `rejected`.
+        answered: Requests of this build with an outcome that is not asked again.
         requests_by_outcome: Requests of this build by outcome, `failed` included.
         answered_before: Requests whose answers were in the ledger.
         in_flight, in_flight_limit: Attempts that are sent and not ended, and how many may be.
@@ -71,14 +72,6 @@ class AskProgress:
     last_answer: Answer | None = None
 
 
-@dataclass(frozen=True)
-class AskOutcome:
-    """How a build ended: whether requests were left for lack of budget, and how many were given up."""
-
-    is_stopped_by_budget: bool
-    failed_requests: int
-
-
 async def ask(
     requests: Iterable[TeacherRequest],
     ledger: Ledger,
@@ -86,8 +79,10 @@ async def ask(
     budget: float,
     progress: AskProgress | None = None,
     patience_s: float = PATIENCE_S,
-) -> AskOutcome:
-    """Ask the teacher for every request that has no outcome in the ledger, or `failed` or `rejected`.
+) -> bool:
+    """Ask the teacher for every request that has no outcome in the ledger, or one of `ASKED_AGAIN_OUTCOMES`.
+
+    Returns whether requests were left because the budget does not allow the worst case of another one.
 
     `budget` is dollars, all that the ledger has spent before included. Raises UserError where the server refuses the key, the
     model, the account or every request, where it cannot be reached or gives no answer for `patience_s` seconds and twice the
@@ -127,7 +122,7 @@ class _Build:
         self._unreached_attempts = self._consecutive_failures = 0
         self._token_total = self._token_requests = 0
 
-    async def run(self) -> AskOutcome:
+    async def run(self) -> bool:
         # Twice as many as may be in flight: those that wait to send again keep no other from being sent.
         worker_count = 2 * self._settings.most_in_flight
         self._workers = [asyncio.create_task(self._work(is_first=not n)) for n in range(worker_count)]
@@ -146,7 +141,7 @@ class _Build:
             await self._client.close()
         if self._error is not None:
             raise self._error
-        return AskOutcome(self._is_stopped_by_budget, self._progress.requests_by_outcome["failed"])
+        return self._is_stopped_by_budget
 
     async def _end_workers(self, reason: str) -> None:
         for worker in self._workers:
@@ -358,8 +353,8 @@ class _Build:
     def _count(self, request: TeacherRequest, answer: Answer) -> None:
         progress = self._progress
         progress.requests_by_outcome[answer.outcome] += 1
-        progress.answered += answer.outcome not in ("failed", "rejected")
-        progress.last_request, progress.last_answer = request, replace(answer)
+        progress.answered += answer.outcome not in ASKED_AGAIN_OUTCOMES
+        progress.last_request, progress.last_answer = request, answer
         self._show_progress()
 
     def _show_progress(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orca_bench.counts import reporting
 from orca_bench.data.build.data_recipe import DataRecipe, Source
 from orca_bench.data.build.source_rows import SourceRows
 from orca_bench.data.instructions import Instruction
@@ -35,7 +36,6 @@ class TeacherRequest:
         system: The system message, empty where there is none.
         instruction: The instruction.
         input: The input, empty where there is none.
-        repeat: How many earlier requests of the recipe have the same messages.
     """
 
     request_id: str
@@ -46,7 +46,6 @@ class TeacherRequest:
     system: str
     instruction: str
     input: str
-    repeat: int = 0
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -69,7 +68,10 @@ def request_messages(system: str, instruction: str, input_text: str) -> list[dic
 def hash_request(
     messages: Sequence[Mapping[str, str]], model: str, parameters: Mapping[str, Any], repeat: int = 0
 ) -> str:
-    """The id of a request: BLAKE2b of its messages, model, parameters (whatever their order) and repeat."""
+    """The id of a request: BLAKE2b of its messages, model, parameters (whatever their order) and `repeat`.
+
+    `repeat` is the number of earlier requests with the same messages.
+    """
     canonical_text = json.dumps([list(map(dict, messages)), model, dict(parameters), repeat], sort_keys=True)
     return hashlib.blake2b(canonical_text.encode(), digest_size=ID_BYTES).hexdigest()
 
@@ -81,7 +83,6 @@ class RequestCounts:
     requests_by_source: Counter[str] = field(default_factory=Counter)
     characters_by_source: Counter[str] = field(default_factory=Counter)
     requests_by_system_id: Counter[int | None] = field(default_factory=Counter)
-    repeat_count: int = 0
     ids_sha256: str = ""
 
     @property
@@ -120,7 +121,6 @@ class RecipeRequests:
                 counts.requests_by_source[request.source] += 1
                 counts.characters_by_source[request.source] += request.character_count
                 counts.requests_by_system_id[request.system_id] += 1
-                counts.repeat_count += request.repeat > 0
                 ids_hash.update(bytes.fromhex(request.request_id))
                 yield request
         counts.ids_sha256 = ids_hash.hexdigest()
@@ -128,9 +128,8 @@ class RecipeRequests:
 
     def count(self, report_request_count: Callable[[int], None] = lambda request_count: None) -> RequestCounts:
         """Read all requests, sending none; `report_request_count` hears of every thousandth."""
-        for request_number, _ in enumerate(self, 1):
-            if request_number % 1000 == 0:
-                report_request_count(request_number)
+        for _ in reporting(self, report_request_count):
+            pass
         assert self.counts is not None
         return self.counts
 
@@ -141,7 +140,7 @@ class RecipeRequests:
         teacher = self._recipe.teacher
         messages = request_messages(system, instruction.instruction_text, instruction.input_text)
         first_id = bytes.fromhex(hash_request(messages, teacher.model, teacher.parameters))
-        repeat, request_id = 0, first_id
+        request_id = first_id
         if first_id in used_ids:
             repeat = next_repeat_by_id.get(first_id, 1)
             next_repeat_by_id[first_id] = repeat + 1
@@ -156,7 +155,6 @@ class RecipeRequests:
             system=system,
             instruction=instruction.instruction_text,
             input=instruction.input_text,
-            repeat=repeat,
         )
 
     def _system(self, instruction: Instruction, source: Source) -> tuple[int | None, str]:

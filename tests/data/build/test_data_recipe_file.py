@@ -100,6 +100,7 @@ def test_the_first_difference_of_two_recipes_is_one_that_makes_all_requests_othe
         ("http://127.0.0.1:9/v1", "127.0.0.1:9/v1", "r.yaml:11: teacher.base_url: this is no http address"),
         ("http://127.0.0.1:9/v1", "http://me:secret@host/v1", "an address with a login or a query could hold a secret"),
         ("http://127.0.0.1:9/v1", "http://host/v1?key=secret", "could hold a secret"),
+        ("http://127.0.0.1:9/v1", "http://host/v1#secret", "could hold a secret"),
         ("http://127.0.0.1:9/v1", "http://host:99999/v1", "no http address"),
         (
             "temperature: 0.7",
@@ -146,6 +147,7 @@ def test_a_wrong_override_is_named(tmp_path):
         "teacher.parameters.api_key=SECRET",
         "teacher.parameters.Authorization=SECRET",
         "teacher.parameters.extra-headers={x: SECRET}",
+        "teacher.parameters.My-Password=SECRET",
         "teacher.base_url=http://me:SECRET@host/v1",
     ],
 )

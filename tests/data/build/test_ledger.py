@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from teacher_builds import build, make_requests, teacher_settings
+from teacher_builds import build, make_requests, teacher_settings, unknown_attempts
 from teacher_server import answer_text, count_tokens, running_teacher_server
 
-from orca_bench.data.build.ledger import open_ledger
+from orca_bench.data.build.ledger import _abandon_statement, open_ledger
 from orca_bench.data.build.prices import PICODOLLARS
 from orca_bench.data.build.teacher import AskProgress
 from orca_bench.errors import UserError, WriteError
@@ -33,10 +33,10 @@ def test_kills_at_random_instants_lose_no_answer_and_no_dollar(tmp_path, request
         server_tokens = (server.prompt_tokens, server.completion_tokens)
     requests = {request.request_id: request for request in make_requests(request_count)}
     with open_ledger(ledger_path) as ledger:
-        unknown = Counter(attempt.request_id for attempt in ledger.unknown_attempts())
         spending = ledger.spending_by_source()["numbers"]
         for request_id, request in requests.items():
             assert ledger.answer_of(request_id).text == answer_text(request.messages)
+    unknown = Counter(request_id for request_id, _ in unknown_attempts(ledger_path))
     assert spending.unknown_attempts == sum(unknown.values())
     assert {attempt for attempt in unknown} <= set(requests)
     unknown_tokens = [0, 0]
@@ -180,3 +180,10 @@ def test_a_number_that_the_file_cannot_hold_is_an_error_and_no_endless_wait(tmp_
     outcomes = asyncio.run(begin([2**70, 5]))
     assert all(isinstance(outcome, UserError) and "cannot write the ledger" in str(outcome) for outcome in outcomes)
     assert asyncio.run(begin([5])) == [1]
+
+
+def test_what_was_in_flight_is_looked_up_by_the_index(tmp_path):
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        statement, parameters = _abandon_statement("a reason")
+        plan = ledger._database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+    assert "attempts_in_flight" in str(plan)

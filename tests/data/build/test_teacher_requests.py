@@ -67,8 +67,8 @@ def test_equal_rows_have_ids_of_their_own(folder):
     write_rows(folder / "dolly.jsonl", [DOLLY_ROWS[0]] * 5)
     requests = requests_of(folder)
     dolly = [request for request in requests if request.source == "dolly"]
-    assert [request.repeat for request in dolly] == [0, 1, 2, 3, 4] and len({r.request_id for r in dolly}) == 5
-    assert requests.counts.repeat_count == 4
+    assert len(dolly) == len({request.request_id for request in dolly}) == 5
+    assert list(requests) == list(requests)
 
 
 def test_neither_order_nor_other_rows_change_a_rows_message_or_id(folder):
@@ -80,6 +80,8 @@ def test_neither_order_nor_other_rows_change_a_rows_message_or_id(folder):
 
 def test_a_sample_is_part_of_a_larger_one_and_keeps_messages(folder):
     all_requests = {request.request_id for request in requests_of(folder)}
+    numbers = [r.row_number for r in requests_of(folder, "sources.alpaca.sample=4") if r.source == "alpaca"]
+    assert numbers == [3, 4, 6, 12], "other rows than those of earlier builds"
     four = {r.request_id for r in requests_of(folder, "sources.alpaca.sample=4") if r.source == "alpaca"}
     seven = {r.request_id for r in requests_of(folder, "sources.alpaca.sample=7") if r.source == "alpaca"}
     assert len(four) == 4 and len(seven) == 7 and four < seven < all_requests
@@ -92,8 +94,8 @@ def test_of_each_task_so_many_rows_are_asked(folder):
     words = ["sources.dolly.task_column=task", "sources.dolly.most_per_task=5"]
     tasks = Counter(r.instruction[0] for r in requests_of(folder, *words) if r.source == "dolly")
     assert tasks == {"a": 5, "b": 5, "c": 5}
-    both = Counter(r.source for r in requests_of(folder, *words, "sources.dolly.sample=7"))
-    assert both["dolly"] == 7
+    both = [r.row_number for r in requests_of(folder, *words, "sources.dolly.sample=7") if r.source == "dolly"]
+    assert both == [2, 13, 15, 18, 24, 27, 34], "other rows than those of earlier builds"
 
 
 def test_rows_are_taken_by_the_values_of_a_column(folder):
