@@ -66,7 +66,8 @@ def check_tree_engine(engine: CheckedEngine, tolerance_nats: float) -> float:
     )  # several batches, so that the cached path is checked too; two slots
     try:
         largest_difference_nats = max(
-            _check_tree_scores(engine, prefix_ids, tail_ids), _check_tree_texts(engine, prefix_ids, tail_ids)
+            _check_tree_scores(engine, prefix_ids, tail_ids),
+            _check_tree_texts(engine, prefix_ids, tail_ids, tolerance_nats),
         )
     except NotFinite:  # so is the model, or what the tree makes of it
         largest_difference_nats = math.nan
@@ -104,8 +105,15 @@ def _check_tree_scores(engine: CheckedEngine, prefix_ids: list[int], tail_ids: l
     return largest_difference_nats
 
 
-def _check_tree_texts(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
-    """How far the generated tokens are below the likeliest: two that are as likely may change places."""
+def _check_tree_texts(
+    engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]], tolerance_nats: float
+) -> float:
+    """How far the generated tokens are below the likeliest: two that are as likely may change places.
+
+    In 16 bits plain forward passes may turn a single prediction by many nats: SmolLM2-135M has one, of random ids, where they
+    are 10 nats off in bfloat16, and 0.3 with another attention of the same library. There a text counts as right where it is
+    the greedy one by the tree's scores, which have been compared with plain passes.
+    """
     prompts = [prefix_ids + ids for ids in tail_ids]
     largest_difference_nats = 0.0
     for prompt_index, new_token_ids in enumerate(
@@ -114,10 +122,14 @@ def _check_tree_texts(engine: CheckedEngine, prefix_ids: list[int], tail_ids: li
         logprobs = engine.plain_passes.log_probabilities(
             prompts[prompt_index] + new_token_ids[:-1], trims_output_head=False
         )[-len(new_token_ids) :]
-        largest_difference_nats = max(
-            largest_difference_nats,
-            float((logprobs.max(dim=-1).values - logprobs[range(len(new_token_ids)), new_token_ids]).max()),
+        difference_nats = float(
+            (logprobs.max(dim=-1).values - logprobs[range(len(new_token_ids)), new_token_ids]).max()
         )
+        if difference_nats > tolerance_nats and engine.model.dtype in (torch.bfloat16, torch.float16):
+            text = ScoredSequence(prompts[prompt_index] + new_token_ids, len(prompts[prompt_index]))
+            if engine.log_likelihoods([text])[0].is_greedy:
+                continue
+        largest_difference_nats = max(largest_difference_nats, difference_nats)
     return largest_difference_nats
 
 
