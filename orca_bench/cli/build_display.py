@@ -21,7 +21,8 @@ from rich.text import Text
 
 from orca_bench.cli.console import counting, progress_console, progress_message
 from orca_bench.counts import ReportProgress, dollars_text
-from orca_bench.data.build.ledger import OUTCOMES
+from orca_bench.data.build.answers import OUTCOMES
+from orca_bench.data.build.batch_ledger import batches_text
 from orca_bench.evaluate.answers.workload import duration_text
 from orca_bench.report.grid import display_text
 
@@ -106,7 +107,7 @@ class BuildView:
         parts = [
             f"{self.done_count:,} of {self._request_count:,} requests",
             f"{rate:,.1f}/s",
-            f"{progress.in_flight} of {progress.in_flight_limit} in flight",
+            self._batch_text() or f"{progress.in_flight} of {progress.in_flight_limit} in flight",
             *(f"{count:,} {outcome}" for outcome, count in self._unusual_outcomes()),
             *self._attempt_texts(),
             self._dollars_text(),
@@ -123,7 +124,11 @@ class BuildView:
         for label, value in (
             ("requests", f"{self.done_count:,} of {self._request_count:,}"),
             ("rate", f"{rate:,.1f}/s" + (f", {duration_text(self._remaining_count / rate)} left" if rate else "")),
-            ("in flight", f"{progress.in_flight} of at most {progress.in_flight_limit}"),
+            (
+                ("batches", batch_text)
+                if (batch_text := self._batch_text())
+                else ("in flight", f"{progress.in_flight} of at most {progress.in_flight_limit}")
+            ),
             ("outcomes", self._outcome_text()),
             ("spent", self._dollars_text()),
         ):
@@ -147,6 +152,18 @@ class BuildView:
             if progress.requests_by_outcome[outcome]
         ]
         return ", ".join(parts + self._attempt_texts()) or "none yet"
+
+    def _batch_text(self) -> str | None:
+        """The batches, and how many requests of the open ones the server has completed; None where there are none."""
+        batches = self._progress.batches
+        if batches is None:
+            return None
+        without_text = f" ({batches.without_answers:,} without an answer)" if batches.without_answers else ""
+        failed_text = f", {batches.failed_requests:,} failed" if batches.failed_requests else ""
+        return (
+            f"{batches_text(batches.collected)} collected{without_text}, {batches.open:,} open: "
+            f"{batches.completed_requests:,} of {batches.requests:,} requests completed{failed_text}"
+        )
 
     def _attempt_texts(self) -> list[str]:
         """Attempts that gave no answer, by what became of them."""

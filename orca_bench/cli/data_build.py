@@ -58,6 +58,9 @@ def build(
     `unknown, possibly paid`. The records are the same, byte for byte, whatever happened in between. `budget` is not passed as
     long as the teacher keeps its token limit: the most that a request can cost is reserved before it is sent.
 
+    With `teacher.batch` in the recipe the requests go through the endpoint's Batch API, for half the price. Batches that are open
+    when the command is stopped stay at the server, and the same command collects them.
+
     Refusals, withheld and empty answers are counted and are no records, nor are answers that the token limit cut off
     (`keep_truncated: true` keeps these). Where the budget ends a build, or requests were given up, the records are those of
     the other requests, and the exit code is 1. Keys marked with * in recipes/data/README.md may change between two builds.
@@ -66,6 +69,7 @@ def build(
       orca-bench data build orca_mini --dry-run
       orca-bench data build orca_mini --estimate 100 -o budget=1
       orca-bench data build recipes/data/orca_mini.yaml -o budget=200
+      orca-bench data build orca_mini -o budget=100 -o teacher.batch={}
       orca-bench data build mine.yaml -o teacher.base_url=http://127.0.0.1:8000/v1 -o teacher.model=my-model
     """
     from orca_bench.cli.build_display import BuildConsole

@@ -10,8 +10,8 @@ from rich.console import Console
 from teacher_server import running_teacher_server
 
 from orca_bench.cli.build_display import BuildView
-from orca_bench.data.build.ledger import Answer
-from orca_bench.data.build.teacher import AskProgress
+from orca_bench.data.build.answers import Answer
+from orca_bench.data.build.teacher import AskProgress, BatchCounts
 from orca_bench.data.build.teacher_requests import TeacherRequest
 
 
@@ -73,6 +73,19 @@ def test_the_screen_shows_outcomes_dollars_and_the_last_answer_on_one_line_each(
     assert "40 answered, 4 refused, 2 times too fast" in text
     assert "$0.0123 of $5.00 (and at most $0.0020 of unknown attempts)" in text
     assert "alpaca-7: Name " in text and "Rhine, Rhône, Elbe" in text and "\x1b" not in text
+
+
+def test_line_and_screen_show_the_batches_instead_of_requests_in_flight(clock):
+    batches = BatchCounts(
+        open=2, collected=3, without_answers=1, requests=800, completed_requests=310, failed_requests=4
+    )
+    view = BuildView(progress_of(40, batches=batches), 1000, 5.0, lambda: clock[0])
+    text = "3 batches collected (1 without an answer), 2 open: 310 of 800 requests completed, 4 failed"
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(view.render())
+    screen = console.export_text()
+    assert text in view.line() and text in screen
+    assert "in flight" not in view.line() and "in flight" not in screen
 
 
 def test_a_build_on_a_terminal_shows_the_screen(command, monkeypatch):

@@ -96,17 +96,30 @@ class TeacherServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
                 key = head.partition("Bearer ")[2].split("\r\n")[0]
-                body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))))
+                content = await reader.readexactly(int(headers.get("content-length", 0)))
+                if headers.get("transfer-encoding") == "chunked":
+                    content = await _read_chunks(reader)
                 self.authorizations.add(key)
                 self.in_flight += 1
                 try:
-                    is_open = await self.answer(body, key, writer)
+                    method, path = head.split(" ")[:2]
+                    if path.endswith("/chat/completions"):
+                        is_open = await self.answer(json.loads(content), key, writer)
+                    else:
+                        is_open = await self.answer_other(method, path, headers, content, writer)
                 finally:
                     self.in_flight -= 1
                 if not is_open:
                     break
         with contextlib.suppress(Exception):
             writer.close()
+
+    async def answer_other(
+        self, method: str, path: str, headers: dict[str, str], content: bytes, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answer a request for another address, as llama.cpp's server does."""
+        error = {"code": 404, "message": "File Not Found", "type": "not_found_error"}
+        return await send(writer, 404, json.dumps({"error": error}).encode(), {})
 
     async def answer(self, body: dict, key: str, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; returns whether the connection stays open."""
@@ -127,9 +140,16 @@ class TeacherServer:
             self.refused += status == 429
             error = {"message": message.format(key=key), "code": code, "type": "invalid_request_error"}
             extra = {**headers, **(self.retry_headers if status == 429 else {}), **window_headers}
-            return await _send(writer, status, json.dumps({"error": error}).encode(), extra)
+            return await send(writer, status, json.dumps({"error": error}).encode(), extra)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        content = self.complete(body, fault)
+        return await _send_reply(writer, fault, content, window_headers)
+
+    def complete(self, body: dict, fault: str | None) -> dict:
+        """The billed reply to a request."""
+        messages = body["messages"]
+        text = messages[-1]["content"]
         prompt_tokens, completion_tokens = count_tokens(messages)
         self.billed[text] += 1
         self.prompt_tokens += prompt_tokens
@@ -141,7 +161,7 @@ class TeacherServer:
         content: dict = {"id": "1", "object": "chat.completion", "created": 0, "model": f"{body['model']}-0301"}
         content |= {"choices": [choice], "usage": usage}
         _plant(fault, content, choice, message)
-        return await _send_reply(writer, fault, content, window_headers)
+        return content
 
     def _window_left_s(self) -> float:
         return max(0.0, self._window_start_s + self.window[1] - time.monotonic())
@@ -209,10 +229,20 @@ async def _send_reply(writer: asyncio.StreamWriter, fault: str | None, content: 
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data[: len(data) // 2])
         await writer.drain()
         return False
-    return await _send(writer, 200, replacements.get(fault or "", data), headers)
+    return await send(writer, 200, replacements.get(fault or "", data), headers)
 
 
-async def _send(writer: asyncio.StreamWriter, status: int, data: bytes, headers: dict[str, str]) -> bool:
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body that is sent in chunks."""
+    content = b""
+    while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+        content += await reader.readexactly(size)
+        await reader.readuntil(b"\r\n")
+    await reader.readuntil(b"\r\n")
+    return content
+
+
+async def send(writer: asyncio.StreamWriter, status: int, data: bytes, headers: dict[str, str]) -> bool:
     lines = [f"HTTP/1.1 {status} Status", "Content-Type: application/json", f"Content-Length: {len(data)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
@@ -221,9 +251,12 @@ async def _send(writer: asyncio.StreamWriter, status: int, data: bytes, headers:
 
 
 @contextlib.contextmanager
-def running_teacher_server(fault_of: FaultOf = lambda number, text: None, **settings) -> Iterator[TeacherServer]:
-    """A server in a thread of this process; `settings` are those of `TeacherServer`."""
-    server, is_ready, loop = TeacherServer(fault_of, **settings), threading.Event(), asyncio.new_event_loop()
+def running_teacher_server(
+    fault_of: FaultOf = lambda number, text: None, server_class: type[TeacherServer] | None = None, **settings
+) -> Iterator[TeacherServer]:
+    """A server in a thread of this process; `settings` are those of `server_class`, which is `TeacherServer` by default."""
+    server = (server_class or TeacherServer)(fault_of, **settings)
+    is_ready, loop = threading.Event(), asyncio.new_event_loop()
 
     async def serve() -> None:
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, limit=2**22)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from orca_bench import __version__
+from orca_bench.data.build.answers import Spending
 from orca_bench.data.build.build_folder import MANIFEST_FORMAT
 from orca_bench.data.build.data_recipe import DataRecipe
-from orca_bench.data.build.ledger import Spending
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts
 from orca_bench.data.build.teacher_requests import RecipeRequests, RequestCounts
 

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Protocol
 
 from orca_bench.counts import ReportProgress, counted, dollars_text, reporting
+from orca_bench.data.build.answers import Spending
+from orca_bench.data.build.batch_ledger import batches_text, open_batches
+from orca_bench.data.build.batch_teacher import ask_in_batches
 from orca_bench.data.build.build_folder import BuildFolder
 from orca_bench.data.build.build_manifest import manifest_of
 from orca_bench.data.build.data_card import data_card_text
 from orca_bench.data.build.data_recipe import DataRecipe
-from orca_bench.data.build.ledger import Ledger, Spending, open_ledger
+from orca_bench.data.build.ledger import Ledger, open_ledger
 from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
 from orca_bench.data.build.record_output import ColumnNames, OutputCounts, write_records
 from orca_bench.data.build.teacher import AskProgress, ask
@@ -231,11 +234,17 @@ def _ask_all(
     recipe: DataRecipe,
     display: BuildDisplay,
 ) -> bool:
-    """`ask`, shown and until a signal: whether the budget ended it."""
+    """`ask` or `ask_in_batches`, shown and until a signal: whether the budget ended it."""
     progress = AskProgress()
+    if recipe.teacher.batch is None and (batches := open_batches(ledger)):
+        raise UserError(
+            f"{batches_text(len(batches))} of this build are open at {batches[0].base_url}",
+            where="teacher.batch",
+            hint="they would be asked and paid twice: keep teacher.batch until they are collected",
+        )
     try:
         with display.asking(progress, request_count, recipe.budget):
-            return asyncio.run(_ask_until_signal(requests, ledger, recipe, progress))
+            return asyncio.run(_ask_until_signal(requests, ledger, recipe, progress, display))
     except (asyncio.CancelledError, KeyboardInterrupt):
         done_count = progress.answered + progress.answered_before
         raise Interrupted(
@@ -244,14 +253,20 @@ def _ask_all(
 
 
 async def _ask_until_signal(
-    requests: Iterable[TeacherRequest], ledger: Ledger, recipe: DataRecipe, progress: AskProgress
+    requests: Iterable[TeacherRequest],
+    ledger: Ledger,
+    recipe: DataRecipe,
+    progress: AskProgress,
+    display: BuildDisplay,
 ) -> bool:
-    """`ask`, which SIGTERM cancels as Ctrl-C does (asyncio.run has its own handler of SIGINT)."""
+    """`ask` or `ask_in_batches`, which SIGTERM cancels as Ctrl-C does (asyncio.run has its own handler of SIGINT)."""
     this_task = asyncio.current_task()
     assert this_task is not None
     event_loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread; Windows
         event_loop.add_signal_handler(signal.SIGTERM, this_task.cancel)
+    if recipe.teacher.batch is not None:
+        return await ask_in_batches(requests, ledger, recipe.teacher, recipe.budget, progress, display.message)
     return await ask(requests, ledger, recipe.teacher, recipe.budget, progress)
 
 

@@ -10,6 +10,7 @@ monotonic clock. Its own module because it knows nothing of what is sent.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from orca_bench.data.build.rate_headers import remaining_requests, retry_after_s
 _INFINITY = float("inf")
 LONGEST_WAIT_S = 120.0  # that a server may ask for at once; then it is asked again
 _FIRST_WAIT_S = 0.25
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 _DECREASE = 0.9
 _STRONGEST_DECREASE = 0.5  # of one round, whatever number of its requests is refused
 _GROWTH_BELOW_REFUSED_LIMIT = 0.2  # for each answer: fewer than were refused were accepted before
@@ -33,6 +35,11 @@ class Turn:
 
     number: int
     round_number: int
+
+
+def backoff_s(failure_count: int) -> float:
+    """Seconds before a request is sent again: they double, with chance, so that requests do not come back together."""
+    return min(_FIRST_BACKOFF_S * 2 ** min(failure_count - 1, 10), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
 
 
 class ConcurrencyLimit:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from orca_bench import yaml_files
 from orca_bench.cards import markdown
 from orca_bench.counts import dollars_text
+from orca_bench.data.build.answers import OUTCOMES, Spending
 from orca_bench.data.build.build_manifest import total_spending
 from orca_bench.data.build.data_recipe import DataRecipe
-from orca_bench.data.build.ledger import OUTCOMES, Spending
 from orca_bench.data.build.record_output import NOT_ASKED, OutputCounts, is_record_outcome
 from orca_bench.data.build.teacher_requests import RequestCounts
 from orca_bench.data.record_checks.finding_kinds import FINDING_KINDS

@@ -85,6 +85,25 @@ class Price(RecipeSection):
     output: TokenPrice = Field(description="Dollars per million response tokens, thinking included.")
 
 
+class BatchSettings(RecipeSection):
+    """How requests are sent through the endpoint's Batch API (`/files` and `/batches`), which answers within a day for less.
+
+    The largest `most_requests` and `most_megabytes` are OpenAI's (https://developers.openai.com/api/docs/guides/batch).
+    """
+
+    price_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Price of a request in a batch, as a share of `teacher.price`."
+    )
+    most_requests: Annotated[PositiveInt, Field(le=50_000)] = Field(
+        50_000, description="Largest number of requests in a batch."
+    )
+    most_megabytes: Annotated[float, Field(gt=0, le=200)] = Field(
+        200.0, description="Largest size of a batch's file, in millions of bytes."
+    )
+    most_open: PositiveInt = Field(10, description="Largest number of batches that are open at one time.")
+    poll_seconds: Seconds = Field(60.0, description="Seconds between two looks at the open batches.")
+
+
 class Teacher(RecipeSection):
     """The model that answers, behind an OpenAI-compatible endpoint (`/chat/completions`)."""
 
@@ -101,6 +120,10 @@ class Teacher(RecipeSection):
         "max_completion_tokens, which bounds what a request can cost.",
     )
     price: Annotated[Price, MAY_CHANGE_MARK] = Field(description="What the teacher costs.")
+    batch: Annotated[BatchSettings | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="The endpoint's Batch API instead of single requests; `{}` takes the defaults. Default: single requests.",
+    )
     thinking: Annotated[Literal["omit", "column"], MAY_CHANGE_MARK] = Field(
         "omit",
         description="What becomes of a reasoning model's thinking (`reasoning_content`, or <think>…</think> before the "

@@ -3,7 +3,7 @@
 An attempt is on disk with the most it can cost before it is sent, and its answer is on disk before anybody is told of it. So a
 kill at any instant loses no answer: an attempt that was in flight is listed as `unknown, possibly paid` when the file is opened
 again, and its request is asked again. Prices are integers in millionths of a millionth of a dollar, so that sums are exact. Its
-own module because it is the only one that knows the tables.
+own module because the tables are here; that of batches, whose requests stay at a server between two builds, is `batch_ledger`'s.
 
 Price: one fsync for all that is written meanwhile (`group_commit`). WAL mode with SQLite's exclusive locking needs no memory that
 processes share (https://sqlite.org/wal.html), so that the file may lie on a network file system; no second process can read it
@@ -12,41 +12,33 @@ while a build runs.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
+from orca_bench.data.build.answers import ASKED_AGAIN_OUTCOMES, Answer, Spending
 from orca_bench.data.build.group_commit import GroupCommitter, Statement
-from orca_bench.data.build.prices import PICODOLLARS, Usage
+from orca_bench.data.build.prices import PICODOLLARS
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, WriteError
 from orca_bench.files import make_writable_folder
 
-#: What became of a request.
-Outcome = Literal["answered", "truncated", "refused", "filtered", "empty", "unfinished", "rejected", "failed"]
-#: All of them, in the order in which they are shown.
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-#: What the next build asks again: `failed`, which may have been given up too early, and `rejected`, which the teacher does not
-#: take (it is too long) and does not bill. A build with requests of the second kind is complete all the same: asking again helps
-#: only where the teacher has changed.
-ASKED_AGAIN_OUTCOMES: tuple[Outcome, ...] = ("rejected", "failed")
-
 #: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
-AttemptState = Literal["in flight", "answered", "failed", "unknown, possibly paid"]
+AttemptState = Literal["in flight", "in a batch", "answered", "failed", "unknown, possibly paid"]
 IN_FLIGHT_STATE: Final = "in flight"
+IN_BATCH_STATE: Final = "in a batch"  # which stays at the server when the build ends
 ANSWERED_STATE: Final = "answered"
 FAILED_STATE: Final = "failed"
 UNKNOWN_STATE: Final = "unknown, possibly paid"
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x0BCA_1ED6
 _CREATE_STATEMENTS = (
     "CREATE TABLE requests (request_id TEXT PRIMARY KEY, source TEXT NOT NULL, row_number INTEGER NOT NULL) WITHOUT ROWID",
@@ -57,60 +49,17 @@ _CREATE_STATEMENTS = (
         reasoning TEXT, finish_reason TEXT, model TEXT, error TEXT) WITHOUT ROWID""",
     f"CREATE INDEX attempts_in_flight ON attempts (attempt) WHERE state = '{IN_FLIGHT_STATE}'",
     f"PRAGMA application_id = {_APPLICATION_ID}",
+)
+#: What version 2 has besides version 1. `batch_ledger` reads and writes this table.
+_BATCH_STATEMENTS = (
+    """CREATE TABLE batches (batch_key TEXT PRIMARY KEY, state TEXT NOT NULL, base_url TEXT NOT NULL,
+        first_attempt INTEGER NOT NULL, request_count INTEGER NOT NULL, file_sha256 TEXT NOT NULL, file_id TEXT, batch_id TEXT,
+        reason TEXT, begun_at TEXT NOT NULL) WITHOUT ROWID""",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 _LARGEST_QUERY_IDS = 500
 #: Of answers that are not asked again.
 _FINAL_CONDITION = f"outcome NOT IN ({', '.join(map(repr, ASKED_AGAIN_OUTCOMES))})"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a request, as far as the teacher answered.
-
-    Attributes:
-        outcome: What it counts as.
-        text: The answer without thinking; empty where there is none.
-        reasoning: The thinking of a reasoning model, None where there is none.
-        finish_reason: Why the teacher stopped, in its own word.
-        model: The model's name as the teacher gives it.
-        prompt_tokens: Tokens of the messages by the teacher's count, None where it does not tell.
-        completion_tokens: Tokens of answer and thinking, likewise.
-        dollars: Price of the attempt that gave the answer; its worst case where the tokens are not known.
-        error: What went wrong where the teacher gave no answer; None of every answer that it gave.
-    """
-
-    outcome: Outcome
-    text: str = ""
-    reasoning: str | None = None
-    finish_reason: str | None = None
-    model: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    dollars: float = 0.0
-    error: str | None = None
-
-    @property
-    def is_unmetered(self) -> bool:
-        """Whether the teacher replied without both counts of tokens, so that the worst case is the price."""
-        return self.error is None and not Usage(self.prompt_tokens, self.completion_tokens).is_known
-
-
-@dataclass
-class Spending:
-    """What was spent: `dollars` and tokens of all attempts that the teacher counted, failed ones included.
-
-    `unknown_attempts` may have been paid besides, with `unknown_dollars` at most. `unmetered_answers` (`Answer.is_unmetered`) are
-    in `dollars` with their worst case. `requests_by_outcome` counts requests.
-    """
-
-    requests_by_outcome: Counter[str] = field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    dollars: float = 0.0
-    unknown_attempts: int = 0
-    unknown_dollars: float = 0.0
-    unmetered_answers: int = 0
 
 
 @contextlib.contextmanager
@@ -167,10 +116,13 @@ class Ledger:
         )
         execute("BEGIN IMMEDIATE")
         if not application_id and not execute("SELECT 1 FROM sqlite_master").fetchone():
-            for create_statement in _CREATE_STATEMENTS:
+            for create_statement in (*_CREATE_STATEMENTS, *_BATCH_STATEMENTS):
                 execute(create_statement)
         elif application_id != _APPLICATION_ID:
             raise UserError("not a ledger of orca-bench data build", where=self.path, hint="choose another output")
+        elif version == 1:
+            for create_statement in _BATCH_STATEMENTS:
+                execute(create_statement)
         elif version != _SCHEMA_VERSION:
             raise UserError(
                 f"a ledger of version {version}; this orca-bench writes version {_SCHEMA_VERSION}", where=self.path
@@ -182,6 +134,12 @@ class Ledger:
             "FROM attempts",
             (UNKNOWN_STATE,),
         ).fetchone()
+        self._worst_case_by_batch_attempt: dict[int, int] = dict(
+            execute(
+                "SELECT attempt, worst_case_picodollars FROM attempts WHERE state = ?", (IN_BATCH_STATE,)
+            ).fetchall()
+        )
+        self.picodollars_in_batches = sum(self._worst_case_by_batch_attempt.values())
         execute("COMMIT")
         self._worst_case_by_attempt: dict[int, int] = {}
         self.picodollars_in_flight = 0
@@ -204,8 +162,10 @@ class Ledger:
 
     @property
     def committed_picodollars(self) -> int:
-        """What was paid, with the worst case of all that is in flight or unknown: a budget is compared with it."""
-        return self.picodollars_paid + self.picodollars_unknown + self.picodollars_in_flight
+        """What was paid, with the worst case of all that is in flight, in a batch or unknown: a budget is compared with it."""
+        return (
+            self.picodollars_paid + self.picodollars_unknown + self.picodollars_in_flight + self.picodollars_in_batches
+        )
 
     async def begin_attempt(self, request: TeacherRequest, worst_case_picodollars: int) -> int:
         """Write that a request is about to be sent; returns the attempt's number when the disk has it.
@@ -215,20 +175,31 @@ class Ledger:
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
         self._worst_case_by_attempt[attempt] = worst_case_picodollars
         self.picodollars_in_flight += worst_case_picodollars
-        sent_at = datetime.now(UTC).isoformat(timespec="seconds")  # for a reader: nothing is computed from it
-        await self._committer.submit(
-            [
-                (
-                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
-                    (request.request_id, request.source, request.row_number),
-                ),
-                (
-                    "INSERT INTO attempts (attempt, request_id, state, worst_case_picodollars, sent_at) VALUES (?, ?, ?, ?, ?)",
-                    (attempt, request.request_id, IN_FLIGHT_STATE, worst_case_picodollars, sent_at),
-                ),
-            ]
-        )
+        await self.submit(_begin_statements(attempt, request, IN_FLIGHT_STATE, worst_case_picodollars))
         return attempt
+
+    async def begin_batch_attempts(
+        self, worst_cases: Sequence[tuple[TeacherRequest, int]], batch_statement_of: Callable[[int], Statement]
+    ) -> int:
+        """Write a batch of requests, each with its worst case; returns the number of its first attempt, which others follow.
+
+        `batch_statement_of` gives the statement that writes the batch itself, by this number. The disk has all or nothing.
+        """
+        first_attempt = self._next_attempt
+        self._next_attempt += len(worst_cases)
+        statements = [batch_statement_of(first_attempt)]
+        for attempt, (request, worst_case_picodollars) in enumerate(worst_cases, first_attempt):
+            self._worst_case_by_batch_attempt[attempt] = worst_case_picodollars
+            self.picodollars_in_batches += worst_case_picodollars
+            statements += _begin_statements(attempt, request, IN_BATCH_STATE, worst_case_picodollars)
+        await self.submit(statements)
+        return first_attempt
+
+    def worst_case_of(self, attempt: int) -> int:
+        """The most that an attempt which has not ended can cost."""
+        if attempt in self._worst_case_by_batch_attempt:
+            return self._worst_case_by_batch_attempt[attempt]
+        return self._worst_case_by_attempt[attempt]
 
     async def end_attempt(
         self,
@@ -246,8 +217,12 @@ class Ledger:
         `picodollars` is its price: None of an unknown one, and of one that was answered without a count of tokens, for which
         its worst case is written.
         """
-        worst_case_picodollars = self._worst_case_by_attempt.pop(attempt)
-        self.picodollars_in_flight -= worst_case_picodollars
+        if attempt in self._worst_case_by_batch_attempt:
+            worst_case_picodollars = self._worst_case_by_batch_attempt.pop(attempt)
+            self.picodollars_in_batches -= worst_case_picodollars
+        else:
+            worst_case_picodollars = self._worst_case_by_attempt.pop(attempt)
+            self.picodollars_in_flight -= worst_case_picodollars
         if state == UNKNOWN_STATE:
             self.picodollars_unknown += worst_case_picodollars
         else:
@@ -276,14 +251,14 @@ class Ledger:
                     ),
                 )
             )
-        await self._committer.submit(statements)
+        await self.submit(statements)
 
     async def abandon_attempts(self, reason: str) -> None:
         """List what is in flight as unknown: nobody waits for its replies any more."""
         self.picodollars_unknown += self.picodollars_in_flight
         self.picodollars_in_flight = 0
         self._worst_case_by_attempt.clear()
-        await self._committer.submit([_abandon_statement(reason)])
+        await self.submit([_abandon_statement(reason)])
 
     def final_ids(self, request_ids: Sequence[str]) -> set[str]:
         """Which of the requests have an outcome that is not asked again."""
@@ -291,7 +266,7 @@ class Ledger:
         for start in range(0, len(request_ids), _LARGEST_QUERY_IDS):
             ids = request_ids[start : start + _LARGEST_QUERY_IDS]
             placeholders = ",".join("?" * len(ids))
-            rows = self._select(
+            rows = self.select(
                 f"SELECT request_id FROM answers WHERE {_FINAL_CONDITION} AND request_id IN ({placeholders})",
                 ids,
             )
@@ -300,11 +275,11 @@ class Ledger:
 
     def has_answers(self) -> bool:
         """Whether the teacher has answered any request."""
-        return bool(self._select(f"SELECT 1 FROM answers WHERE {_FINAL_CONDITION} LIMIT 1"))
+        return bool(self.select(f"SELECT 1 FROM answers WHERE {_FINAL_CONDITION} LIMIT 1"))
 
     def answer_of(self, request_id: str) -> Answer | None:
         """What became of a request; None where nothing is known of it yet."""
-        rows = self._select(
+        rows = self.select(
             "SELECT outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, picodollars, error "
             "FROM answers JOIN attempts USING (attempt) WHERE answers.request_id = ?",
             [request_id],
@@ -318,11 +293,11 @@ class Ledger:
     def spending_by_source(self) -> dict[str, Spending]:
         """What was spent, by source, in the order of the sources' names."""
         spending_by_source: dict[str, Spending] = {}
-        for source, outcome, request_count in self._select(
+        for source, outcome, request_count in self.select(
             "SELECT source, outcome, count(*) FROM requests JOIN answers USING (request_id) GROUP BY source, outcome"
         ):
             spending_by_source.setdefault(source, Spending()).requests_by_outcome[outcome] = request_count
-        for source, *sums in self._select(
+        for source, *sums in self.select(
             "SELECT source, coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(picodollars), 0), "
             "count(*) FILTER (WHERE state = ?1), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?1), 0), "
             "count(*) FILTER (WHERE state = ?2 AND (prompt_tokens IS NULL OR completion_tokens IS NULL)) "
@@ -336,7 +311,12 @@ class Ledger:
             spending.unmetered_answers = sums[5]
         return dict(sorted(spending_by_source.items()))
 
-    def _select(self, sql_query: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    def submit(self, statements: Sequence[Statement]) -> asyncio.Future[None]:
+        """Hand over statements; the future is done when the disk has them, all together."""
+        return self._committer.submit(statements)
+
+    def select(self, sql_query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
         with self._explain_errors(), self._connection_lock:
             return self._database.execute(sql_query, parameters).fetchall()
 
@@ -360,6 +340,22 @@ class Ledger:
             where=self.path,
             hint="free space or make the folder writable, and run the command again: what was answered before is kept",
         )
+
+
+def _begin_statements(
+    attempt: int, request: TeacherRequest, state: AttemptState, worst_case_picodollars: int
+) -> list[Statement]:
+    sent_at = datetime.now(UTC).isoformat(timespec="seconds")  # for a reader: nothing is computed from it
+    return [
+        (
+            "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+            (request.request_id, request.source, request.row_number),
+        ),
+        (
+            "INSERT INTO attempts (attempt, request_id, state, worst_case_picodollars, sent_at) VALUES (?, ?, ?, ?, ?)",
+            (attempt, request.request_id, state, worst_case_picodollars, sent_at),
+        ),
+    ]
 
 
 def _abandon_statement(reason: str) -> Statement:

@@ -42,8 +42,12 @@ def worst_case_tokens(request: TeacherRequest, settings: Teacher) -> Usage:
 
 
 def price_picodollars(usage: Usage, settings: Teacher) -> int:
-    """The price of tokens, both of which are known; $1 per million tokens is 10⁶ millionths of a millionth a token."""
+    """The price of tokens, both of which are known; $1 per million tokens is 10⁶ millionths of a millionth a token.
+
+    Where the recipe asks in batches, it is the price in a batch.
+    """
     assert usage.prompt_tokens is not None and usage.completion_tokens is not None
-    return usage.prompt_tokens * round(settings.price.input * 10**6) + usage.completion_tokens * round(
-        settings.price.output * 10**6
+    price_factor = 1.0 if settings.batch is None else settings.batch.price_factor
+    return usage.prompt_tokens * round(settings.price.input * price_factor * 10**6) + usage.completion_tokens * round(
+        settings.price.output * price_factor * 10**6
     )

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orca_bench.counts import reporting
+from orca_bench.data.build.answers import Answer
 from orca_bench.data.build.data_recipe import DataRecipe
-from orca_bench.data.build.ledger import Answer, Ledger
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.files import json_line, open_text_replacement
 

@@ -10,24 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn
+from orca_bench.data.build.answers import ASKED_AGAIN_OUTCOMES, Answer
+from orca_bench.data.build.attempt_results import exceeded_error, is_given_up, store_failure, store_reply
+from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn, backoff_s
 from orca_bench.data.build.data_recipe import Teacher
-from orca_bench.data.build.ledger import (
-    ANSWERED_STATE,
-    ASKED_AGAIN_OUTCOMES,
-    FAILED_STATE,
-    UNKNOWN_STATE,
-    Answer,
-    AttemptState,
-    Ledger,
-)
-from orca_bench.data.build.prices import PICODOLLARS, Usage, price_picodollars, worst_case_tokens
+from orca_bench.data.build.ledger import FAILED_STATE, Ledger
+from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
 from orca_bench.data.build.teacher_client import Headers, TeacherClient
 from orca_bench.data.build.teacher_replies import AttemptFailed, Reply
 from orca_bench.data.build.teacher_requests import TeacherRequest
@@ -39,8 +32,22 @@ _UNREACHED_ATTEMPTS = 4  # after which a server that has not replied to anything
 _FIRST_REJECTIONS = 3  # requests, by a server that has answered nothing
 _FIRST_ATTEMPTS = 6  # that fail, of such a server
 _CONSECUTIVE_FAILURES = 16  # requests given up by a server that has answered
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 _REQUESTS_AT_ONCE = 128  # looked up in the ledger together
+
+
+@dataclass
+class BatchCounts:
+    """Batches of a build: how many are open at the server and were collected, and how many of these gave no answer.
+
+    `requests`, `completed_requests` and `failed_requests` are the server's counts of the open batches.
+    """
+
+    open: int = 0
+    collected: int = 0
+    without_answers: int = 0
+    requests: int = 0
+    completed_requests: int = 0
+    failed_requests: int = 0
 
 
 @dataclass
@@ -57,6 +64,7 @@ class AskProgress:
         spent_dollars: Price of all attempts in the ledger that the teacher counted.
         unknown_dollars: The most that attempts of unknown outcome may have cost besides.
         last_request, last_answer: The newest answer.
+        batches: The batches where the teacher is asked in batches.
     """
 
     answered: int = 0
@@ -70,6 +78,7 @@ class AskProgress:
     unknown_dollars: float = 0.0
     last_request: TeacherRequest | None = None
     last_answer: Answer | None = None
+    batches: BatchCounts | None = None
 
 
 async def ask(
@@ -203,7 +212,7 @@ class _Build:
                     return
             else:
                 busy_failures += 1
-            await asyncio.sleep(_backoff_s(counted_failures + busy_failures))
+            await asyncio.sleep(backoff_s(counted_failures + busy_failures))
 
     async def _attempt(
         self, request: TeacherRequest, worst_case_picodollars: int, is_last_attempt: bool
@@ -227,7 +236,7 @@ class _Build:
                 self._record_success()
                 self._limit.record_answer(turn, headers)
                 is_released = True
-                await self._store_answer(request, attempt, reply, worst_case_picodollars)
+                await self._store_answer(request, attempt, reply)
                 return None
             self._stop_if_hopeless(reply, is_last_attempt)  # before another request takes this one's place
             self._record_failure(reply, turn, headers)
@@ -260,51 +269,22 @@ class _Build:
                     await self._attempt_ended.wait()
         return None
 
-    async def _store_answer(
-        self, request: TeacherRequest, attempt: int, reply: Reply, worst_case_picodollars: int
-    ) -> None:
+    async def _store_answer(self, request: TeacherRequest, attempt: int, reply: Reply) -> None:
         usage = reply.usage
-        picodollars = price_picodollars(usage, self._settings) if usage.is_known else None
-        if picodollars is not None and picodollars > worst_case_picodollars:
-            self._stop(_exceeded_error(request, usage, self._settings))
+        if error := exceeded_error(self._ledger, attempt, usage, self._settings):
+            self._stop(error)
         if usage.is_known:
             self._token_total += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             self._token_requests += 1
             self._limit.tokens_per_request = self._token_total / self._token_requests
-        answer = reply.answer
-        await self._ledger.end_attempt(
-            attempt,
-            request.request_id,
-            ANSWERED_STATE,
-            picodollars,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            answer=answer,
-        )
-        self._count(request, answer)
+        await store_reply(self._ledger, attempt, request.request_id, reply, self._settings)
+        self._count(request, reply.answer)
 
     async def _store_failure(
         self, request: TeacherRequest, attempt: int, failure: AttemptFailed, is_last_attempt: bool
     ) -> None:
-        usage = failure.usage
-        answer: Answer | None = None
-        if failure.consequence == "filter":
-            answer = Answer("filtered", error=failure.reason)
-        elif failure.consequence == "too long":
-            answer = Answer("rejected", error=failure.reason)
-        elif _is_given_up(failure, is_last_attempt):
-            answer = Answer("failed", error=failure.reason)
-        is_unknown = failure.is_possibly_paid and not usage.is_known
-        state: AttemptState = UNKNOWN_STATE if is_unknown else FAILED_STATE
-        await self._ledger.end_attempt(
-            attempt,
-            request.request_id,
-            state,
-            None if is_unknown else price_picodollars(usage, self._settings) if usage.is_known else 0,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            failure.reason,
-            answer,
+        answer = await store_failure(
+            self._ledger, attempt, request.request_id, failure, is_last_attempt, self._settings
         )
         if answer is not None:
             self._count(request, answer)
@@ -316,7 +296,7 @@ class _Build:
             return
         self._progress.failed_attempts += 1
         if failure.consequence in ("retry", "busy"):
-            self._limit.record_failure(turn, _backoff_s(self._unreached_attempts) if failure.is_unreached else 0.0)
+            self._limit.record_failure(turn, backoff_s(self._unreached_attempts) if failure.is_unreached else 0.0)
         else:
             self._limit.release()
 
@@ -332,7 +312,7 @@ class _Build:
             return
         self._has_reply = self._has_reply or not failure.is_unreached
         self._unreached_attempts = self._unreached_attempts + 1 if failure.is_unreached else 0
-        self._consecutive_failures += _is_given_up(failure, is_last_attempt)
+        self._consecutive_failures += is_given_up(failure, is_last_attempt)
         seconds_without_answer = time.monotonic() - self._last_answer_s
         most_failures = _CONSECUTIVE_FAILURES
         if not self._has_answer:
@@ -362,24 +342,3 @@ class _Build:
         progress.in_flight, progress.in_flight_limit = self._limit.in_flight, int(self._limit.limit)
         progress.spent_dollars = ledger.picodollars_paid / PICODOLLARS
         progress.unknown_dollars = ledger.picodollars_unknown / PICODOLLARS
-
-
-def _exceeded_error(request: TeacherRequest, usage: Usage, settings: Teacher) -> UserError:
-    """The teacher counts more tokens than a request can have: no budget can be kept."""
-    worst_case = worst_case_tokens(request, settings)
-    return UserError(
-        f"the teacher counted {usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} response tokens, where at most "
-        f"{worst_case.prompt_tokens:,} and {worst_case.completion_tokens:,} can be: the budget could not be kept",
-        where="teacher.parameters",
-        hint="it may bill thinking beyond its token limit, or know the limit by another name (max_completion_tokens)",
-    )
-
-
-def _is_given_up(failure: AttemptFailed, is_last_attempt: bool) -> bool:
-    """Whether a request is not sent again in this build."""
-    return failure.consequence == "reject" or (failure.consequence == "retry" and is_last_attempt)
-
-
-def _backoff_s(failure_count: int) -> float:
-    """Seconds before a request is sent again: they double, with chance, so that requests do not come back together."""
-    return min(_FIRST_BACKOFF_S * 2 ** min(failure_count - 1, 10), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)

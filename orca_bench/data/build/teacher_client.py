@@ -28,13 +28,13 @@ Headers = Mapping[str, str]
 
 
 class TeacherClient:
-    """The teacher of a recipe that was checked, by `read_data_recipe` and `check_key`."""
+    """The teacher of a recipe that was checked, by `read_data_recipe` and `check_key`; `library_client` is `openai`'s."""
 
     def __init__(self, settings: Teacher):
         import openai
 
         self._openai, self._settings, self._key = openai, settings, _read_key(settings)
-        self._client = openai.AsyncOpenAI(
+        self.library_client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or _NO_KEY,
             max_retries=0,
@@ -43,7 +43,7 @@ class TeacherClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self.library_client.close()
 
     async def send(self, messages: Sequence[Mapping[str, str]]) -> tuple[Reply | AttemptFailed, Headers]:
         """Send messages once; returns the reply, or why there is none, with the headers of what came."""
@@ -53,26 +53,40 @@ class TeacherClient:
         request_body: Any = {**settings.parameters, "messages": messages}
         try:
             async with asyncio.timeout(settings.timeout):  # of all together: httpx starts anew with every byte
-                response = await self._client.chat.completions.with_raw_response.create(
+                response = await self.library_client.chat.completions.with_raw_response.create(
                     model=settings.model, messages=[], extra_body=request_body
                 )
-        except TimeoutError:
-            return self._timed_out(), {}
-        except openai.APIStatusError as error:
-            reply_body = error.response.content
-            if self._key:
-                reply_body = reply_body.replace(self._key.encode(), _REDACTION.encode())
-            failure = explain_status(error.status_code, reply_body, settings.api_key_variable, settings.model)
-            return failure, error.response.headers
-        except openai.APIConnectionError as error:  # an APITimeoutError too
-            return self._explain_connection_error(error), {}
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
-            return AttemptFailed("retry", f"not a reply of a teacher ({self._line(error)})", is_possibly_paid=True), {}
+        except self.call_errors as error:
+            headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+            return self.explain_error(error), headers
         try:
             return read_reply(response.content), response.headers
         except AttemptFailed as failure:
             failure.reason = self._line(failure.reason)
             return failure, response.headers
+
+    @property
+    def call_errors(self) -> tuple[type[Exception], ...]:
+        """What a call of the library raises where no usable reply came: `explain_error` explains it."""
+        return (TimeoutError, self._openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError)
+
+    def explain_error(self, error: Exception) -> AttemptFailed:
+        """Why a call of the library gave no reply, without the key."""
+        settings = self._settings
+        if isinstance(error, TimeoutError):
+            return self._timed_out()
+        if isinstance(error, self._openai.APIStatusError):
+            reply_body = self.redact(error.response.content)
+            failure = explain_status(error.status_code, reply_body, settings.api_key_variable, settings.model)
+            failure.status_code = error.status_code
+            return failure
+        if isinstance(error, self._openai.APIConnectionError):  # an APITimeoutError too
+            return self._explain_connection_error(error)
+        return AttemptFailed("retry", f"not a reply of a teacher ({self._line(error)})", is_possibly_paid=True)
+
+    def redact(self, reply_body: bytes) -> bytes:
+        """What a server has sent, without the key."""
+        return reply_body.replace(self._key.encode(), _REDACTION.encode()) if self._key else reply_body
 
     def _explain_connection_error(self, error: Exception) -> AttemptFailed:
         cause = error.__cause__ or error

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orca_bench.data.build.ledger import Answer, Outcome
+from orca_bench.data.build.answers import Answer, Outcome
 from orca_bench.data.build.prices import Usage
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import parse_json_object
@@ -76,8 +76,11 @@ class Reply:
 class AttemptFailed(Exception):
     """An attempt without an answer: what follows from it, and whether it may have been paid.
 
-    `usage` is what the server counted nevertheless. `where` is the recipe's key to put right, of `stop`.
+    `usage` is what the server counted nevertheless. `where` is the recipe's key to put right, of `stop`. `status_code` is that of
+    a reply that came.
     """
+
+    status_code: int | None = None
 
     def __init__(
         self,

@@ -53,6 +53,14 @@ def test_a_recipe_may_extend_another_and_change_one_source(tmp_path):
     assert recipe.sources["dolly"].files == "dolly.jsonl"
 
 
+def test_batches_have_defaults_and_no_more_requests_and_bytes_than_openai_takes(tmp_path):
+    assert load(tmp_path).teacher.batch is None
+    batch = load(tmp_path, RECIPE, "teacher.batch={}").teacher.batch
+    assert (batch.price_factor, batch.most_requests, batch.most_megabytes) == (0.5, 50_000, 200)
+    for wrong in ("most_requests=50001", "most_megabytes=201", "price_factor=1.5", "poll_seconds=0", "most_open=0"):
+        assert f"teacher.batch.{wrong.split('=')[0]}" in refusal(tmp_path, RECIPE, f"teacher.batch.{wrong}")
+
+
 def test_the_first_difference_of_two_recipes_is_one_that_makes_all_requests_others(tmp_path):
     recipe = load(tmp_path)
     assert first_difference(recipe, load(tmp_path, RECIPE, "seed=4")) == "seed was 3, now 4"
@@ -65,6 +73,7 @@ def test_the_first_difference_of_two_recipes_is_one_that_makes_all_requests_othe
         "teacher.base_url=http://host/v1",
         "teacher.price.input=7.5",
         "output=elsewhere",
+        "teacher.batch.most_requests=7",
     )
     assert first_difference(recipe, load(tmp_path, RECIPE, *may_change)) is None
 
