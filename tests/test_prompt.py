@@ -36,11 +36,27 @@ def test_the_head_is_where_the_instruction_begins():
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(system=TEXT, instruction=TEXT, input=st.none() | TEXT)
-def test_plain_transformers_renders_the_same_text_behind_bos(plain_tokenizer, system, instruction, input):
-    turns = prompt.chat_messages(system, instruction, input)
+@given(
+    system=TEXT,
+    instruction=TEXT,
+    input=st.none() | TEXT,
+    earlier_turns=st.lists(st.builds(prompt.Turn, TEXT, st.none() | TEXT, TEXT), max_size=2),
+)
+def test_plain_transformers_renders_the_same_text_behind_bos(
+    plain_tokenizer, system, instruction, input, earlier_turns
+):
+    turns = prompt.chat_messages(system, instruction, input, earlier_turns)
     rendered = plain_tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    assert rendered == "<s>" + prompt.render(system, instruction, input)
+    assert rendered == "<s>" + prompt.render(system, instruction, input, earlier_turns)
+
+
+def test_earlier_turns_repeat_their_blocks_after_one_system_message():
+    earlier_turns = [prompt.Turn("one", None, "two"), prompt.Turn("three", "in", "four\n")]
+    assert prompt.render("S", "five", None, earlier_turns) == (
+        "### System:\nS\n\n### User:\none\n\n### Response:\ntwo"
+        "\n\n### User:\nthree\n\n### Input:\nin\n\n### Response:\nfour\n"
+        "\n\n### User:\nfive\n\n### Response:\n"
+    )
 
 
 def test_a_chat_without_system_message_has_an_empty_one(plain_tokenizer):
@@ -48,6 +64,12 @@ def test_a_chat_without_system_message_has_an_empty_one(plain_tokenizer):
         [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
     )
     assert rendered == "<s>" + prompt.render("", "hi")
+
+
+def test_the_second_turn_of_such_a_chat_has_no_system_header_either(plain_tokenizer):
+    turns = prompt.chat_messages("", "three", None, [prompt.Turn("one", None, "two")])[1:]
+    rendered = plain_tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert rendered == "<s>" + prompt.render("", "three", None, [prompt.Turn("one", None, "two")])
 
 
 def test_a_finished_turn_is_followed_by_the_next(plain_tokenizer):

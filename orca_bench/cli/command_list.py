@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
     "Publish": (
         CommandEntry("plot", "plot", "Draw results as PNG and SVG pictures."),
         CommandEntry("page", "page", "Write one HTML page with a viewer of every question."),
-        CommandEntry("export", "export", "Write a model folder as a GGUF file or a GPTQ folder."),
+        CommandEntry("export", "export", "Write a model as a GGUF file or a GPTQ folder; prompt templates."),
         CommandEntry("publish", "publish", "Write tables, pictures, a page and the model card's scores."),
     ),
     "Talk": (CommandEntry("generate", "generate", "Answer one instruction in the Orca prompt."),),

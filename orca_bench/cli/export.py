@@ -1,4 +1,7 @@
-"""`orca-bench export`: a model folder in, a GGUF file for llama.cpp or a GPTQ folder for transformers and vLLM out."""
+"""`orca-bench export`: a model folder in, a GGUF file for llama.cpp or a GPTQ folder for transformers and vLLM out.
+
+With --templates, no model is written but the Orca prompt as the template files of other programs.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,15 @@ _DEFAULT_TYPE = "q8_0"
     metavar="N",
     help="Tokens of --imatrix that are used, of records in random order, always the same.  [default: 32768]",
 )
+@click.option(
+    "--templates",
+    "template_folder",
+    type=options.PATH,
+    metavar="DIR",
+    help="Write no model but the Orca prompt for other programs into the new folder DIR: an instruction template for "
+    "text-generation-webui, a Modelfile for Ollama, a Jinja template for llama.cpp, a chat template for transformers, and a page "
+    "about them.",
+)
 @options.runs
 def command(
     model: str | None,
@@ -89,6 +101,7 @@ def command(
     record_words: tuple[str, ...],
     importance_records: str | None,
     token_count: int | None,
+    template_folder: Path | None,
     runs: Path,
 ) -> None:
     """Write MODEL, a folder of a LLaMA, as a GGUF file, which llama.cpp and the programs built on it run, or as a GPTQ folder.
@@ -107,11 +120,18 @@ def command(
     AutoGPTQ packs them; the rounding is auto-round's. It is read back and compared with MODEL before it gets its name, and may
     stand wherever a model folder may.
 
+    With --templates, each file renders exactly the prompt of training. BOS is in the chat template for transformers only: the
+    other programs add it themselves. The training data has single turns; of a conversation, earlier turns stand between the
+    system message and the instruction, each from ### User: to its response. MODEL, which is here, is what the Modelfile names;
+    without one it names model.gguf beside it.
+
     \b
       orca-bench export runs/mini/model --gguf f16 --out mini.gguf
       orca-bench export mini --gguf q4_k_m
       orca-bench export mini --gguf q4_k_m --imatrix records/mini.jsonl --report held-out.jsonl
       orca-bench export mini --gptq --records records/mini.jsonl --report held-out.jsonl
+      orca-bench export --templates templates
+      orca-bench export mini-q4_k_m.gguf --templates templates
     """
     from orca_bench import api
     from orca_bench.cli import divergence_work
@@ -121,7 +141,13 @@ def command(
     from orca_bench.models.model_names import results_folder_name
 
     gguf_values = {"--gguf": type_name, "--imatrix": importance_records}
-    _check_options(is_gptq, gguf_values, {"--records": records, "--gptq-iterations": iterations})
+    gptq_values = {"--records": records, "--gptq-iterations": iterations}
+    if template_folder is not None:
+        other_values = {"--gptq": is_gptq or None, "--out": out, "--report": record_words or None}
+        _check_no_model_options(gguf_values | gptq_values | other_values | {"--imatrix-tokens": token_count})
+        _write_templates(model, template_folder, runs)
+        return
+    _check_options(is_gptq, gguf_values, gptq_values)
     if is_gptq:
         _check_calibration(records, iterations)
     if token_count is not None and importance_records is None:
@@ -163,6 +189,31 @@ def command(
     next_step("eval", "--model", out, runs=runs)
 
 
+def _check_no_model_options(value_by_option: Mapping[str, object]) -> None:
+    """Raise UserError for an option of an export of a model beside --templates; None stands for one that was not given."""
+    for option, value in value_by_option.items():
+        if value is not None:
+            raise UserError("--templates writes no model", where=option, hint="leave one of the two out")
+
+
+def _write_templates(model: str | None, folder: Path, runs: Path) -> None:
+    """Write the templates into a new folder, and print their names."""
+    from orca_bench import api
+    from orca_bench.cli.console import progress_message
+    from orca_bench.serve.prompt_templates import write_template_folder
+
+    _check_is_new(folder, "--templates")
+    model_path = None if model is None else Path(api.select_model(model, runs, progress_message))
+    if model_path is not None and not model_path.exists():
+        raise UserError(
+            f"'{model}' is no file or folder here, which a Modelfile could name",
+            where="MODEL",
+            hint="leave it out, and write the model's path into the Modelfile",
+        )
+    names = write_template_folder(folder, model_path)
+    click.echo(f"templates of the Orca prompt: {folder} ({', '.join(names)})")
+
+
 def _check_options(
     is_gptq: bool, gguf_values: Mapping[str, str | None], gptq_values: Mapping[str, str | int | None]
 ) -> None:
@@ -189,9 +240,9 @@ def _check_calibration(records: str | None, iterations: int | None) -> None:
         )
 
 
-def _check_is_new(out: Path) -> None:
+def _check_is_new(out: Path, option: str = "--out") -> None:
     if out.exists():
-        raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
+        raise UserError("exists already", where=out, hint=f"name another one with {option}, or remove it")
 
 
 def _measure_importance(
