@@ -47,7 +47,10 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
         CommandEntry("export", "export", "Write a model as a GGUF file or a GPTQ folder; prompt templates."),
         CommandEntry("publish", "publish", "Write tables, pictures, a page and the model card's scores."),
     ),
-    "Talk": (CommandEntry("generate", "generate", "Answer one instruction in the Orca prompt."),),
+    "Talk": (
+        CommandEntry("generate", "generate", "Answer one instruction in the Orca prompt."),
+        CommandEntry("chat", "chat", "Talk to a model in the terminal, turn by turn."),
+    ),
 }
 
 COMMANDS: dict[str, CommandEntry] = {entry.name: entry for entries in GROUPS.values() for entry in entries}

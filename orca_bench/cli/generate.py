@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.generation import check_unicode, load_generator, sampling_options
 from orca_bench.cli.generation_file import AnswersOfFile
 from orca_bench.errors import UserError
 from orca_bench.serve.sampling import Sampling
@@ -33,36 +33,7 @@ _CARD_INSTRUCTION = (
     help="Name of a run, model folder, GGUF file, or hub id; with --file it may be repeated.  [default: the newest finished run]",
 )
 @options.revision
-@click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0, 1000),
-    default=0.7,
-    show_default=True,
-    help="Divides the logits before sampling; 0 is greedy.",
-)
-@click.option(
-    "--top-p",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Sample from the likeliest tokens that reach this probability together; 1 keeps all.",
-)
-@click.option(
-    "--top-k",
-    type=click.IntRange(min=0),
-    default=50,
-    show_default=True,
-    help="Sample from this many of the likeliest tokens; 0 keeps all.",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    help="Maximum number of new tokens of the answer.",
-)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling: the same seed, the same answer.")
+@sampling_options
 @click.option(
     "--file",
     "instruction_file",
@@ -91,12 +62,7 @@ def command(
     system: str,
     models: tuple[str, ...],
     revision: str | None,
-    greedy: bool,
-    temperature: float,
-    top_p: float,
-    top_k: int,
-    max_new_tokens: int,
-    seed: int | None,
+    sampling: Sampling,
     instruction_file: Path | None,
     out: Path | None,
     sample_size: int | None,
@@ -116,20 +82,14 @@ def command(
       orca-bench generate "Translate to French." --input "Good morning." --system 14
       orca-bench generate --file questions.jsonl --out answers.jsonl --model base --model mine --greedy --format markdown
     """
-    if greedy:
-        _check_greedy_settings(temperature)
-    for option, option_value in (("--temperature", temperature), ("--top-p", top_p)):
-        if math.isnan(option_value):  # click 8 lets NaN pass every range
-            raise UserError("nan is no number", where=option)
     for option, text in (("--input", input_text), ("--system", system)):
         if text == "-":
             raise UserError(
                 "only INSTRUCTION can be standard input", where=option, hint='"$(cat FILE)" is a file\'s text'
             )
-        _check_unicode(text or "", option)
-    sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
+        check_unicode(text or "", option)
     if instruction_file is not None:
-        _check_file_options(instruction, input_text, out, sample_size, seed)
+        _check_file_options(instruction, input_text, out, sample_size, sampling.seed)
         assert out is not None, "checked"
         answers = AnswersOfFile(instruction_file, out, system, models, revision, sample_size, runs)
         answers.write(sampling, is_markdown=output_format == "markdown")
@@ -138,18 +98,11 @@ def command(
     _check_no_file_options({"--out": out, "--sample": sample_size, "--format": output_format == "markdown" or None})
     instruction_text = _read_instruction(instruction)
 
-    from orca_bench import api
     from orca_bench.cli.console import next_step, progress_message
-    from orca_bench.models.model_folder import locate_model
-    from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
-    from orca_bench.serve.text_generation import Generator
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    model_folder = locate_model(api.select_model(model, runs, progress_message), revision, progress_message)
-    if model_folder.has_own_prompt:
-        progress_message(f"{model_folder.name}: {OWN_PROMPT_WARNING}")
-    generator = Generator(model_folder)
+    _, generator = load_generator(model, revision, runs)
     if instruction is None:
         progress_message(f"> {instruction_text}")
     for text in generator.answer(system_text, instruction_text, input_text, sampling):
@@ -199,26 +152,7 @@ def _read_instruction(instruction: str | None) -> str:
         text, where = sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), "standard input"
     else:
         text, where = _CARD_INSTRUCTION if instruction is None else instruction, "INSTRUCTION"
-    _check_unicode(text, where)
+    check_unicode(text, where)
     if not text.strip():
         raise UserError("an empty instruction", where=where, hint="give the model something to answer")
     return text.rstrip("\n") if instruction == "-" else text
-
-
-def _check_unicode(text: str, where: str) -> None:
-    """Raise UserError for a text with bytes that are no UTF-8, which Python decodes to lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        position = len(text[: error.start].encode())
-        raise UserError(f"no UTF-8 text: byte {position + 1} is no character", where=where) from error
-
-
-def _check_greedy_settings(temperature: float) -> None:
-    """Raise UserError where a setting of sampling stands beside --greedy, which does not sample."""
-    context = click.get_current_context()
-    for parameter in ("temperature", "top_p", "top_k"):
-        is_on_command_line = context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
-        if is_on_command_line and not (parameter == "temperature" and temperature == 0):
-            option = "--" + parameter.replace("_", "-")
-            raise UserError("--greedy always takes the likeliest token", where=option, hint="give one of the two")

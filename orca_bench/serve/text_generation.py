@@ -6,7 +6,7 @@ on a GPU. Its own module because an answer is streamed here, one sequence at a t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any
 
@@ -29,14 +29,26 @@ class Generator:
         self.tokenizer, self.window = model_folder.tokenizer, model_folder.window_tokens
         self.has_run_out = False
 
+    def prompt_ids(
+        self, system: str, instruction: str, input: str | None = None, earlier_turns: Sequence[prompt.Turn] = ()
+    ) -> list[int]:
+        """The token ids of the prompt, what the model is fed before an answer."""
+        text = prompt.render(system, instruction, input, earlier_turns)
+        return [*self.tokenizer.prefix, *self.tokenizer.encode(text)]
+
     def answer(
-        self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()
+        self,
+        system: str,
+        instruction: str,
+        input: str | None = None,
+        sampling: Sampling = Sampling(),
+        earlier_turns: Sequence[prompt.Turn] = (),
     ) -> Iterator[str]:
         """Yield the response in pieces of text. It ends at a stop token, at the header of another turn, or at `max_new_tokens`.
 
         Raises UserError where the prompt fills the model's context window.
         """
-        prompt_ids = [*self.tokenizer.prefix, *self.tokenizer.encode(prompt.render(system, instruction, input))]
+        prompt_ids = self.prompt_ids(system, instruction, input, earlier_turns)
         max_new_tokens = min(sampling.max_new_tokens, self.window - len(prompt_ids))
         if max_new_tokens < 1:
             raise UserError(

@@ -25,35 +25,67 @@ def run_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[i
 
 def run_python_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[int, str]:
     """The same of `python WORDS`."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = os.environ | OFFLINE | {"TERM": "xterm-256color"}
-    environment.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [sys.executable, *map(str, words)],
-        cwd=folder,
-        env=environment,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
-    os.close(follower)
-    chunks, deadline = [], time.monotonic() + PATIENCE_S
-    try:
-        while time.monotonic() < deadline:
-            if not select.select([leader], [], [], 0.2)[0]:
-                continue
-            try:
-                chunk = os.read(leader, 65536)
-            except OSError:  # Linux gives EIO where the last process has closed the terminal
-                break
-            if not chunk:
-                break
-            chunks.append(chunk)
-        code = process.wait(timeout=max(1.0, deadline - time.monotonic()))
-    finally:
-        process.kill()
-        os.close(leader)
-    text = _ESCAPES.sub("", b"".join(chunks).decode(errors="replace"))
-    return code, text.replace("\r\n", "\n").replace("\r", "\n")
+    with Terminal(folder, *words, columns=columns) as terminal:
+        return terminal.wait_for_end()
+
+
+class Terminal:
+    """`python WORDS` on a terminal that it controls, so that Ctrl-C typed there reaches it; killed when the block ends."""
+
+    def __init__(self, folder: Path, *words: object, columns: int = 100):
+        self._leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = os.environ | OFFLINE | {"TERM": "xterm-256color"}
+        environment.pop("COLUMNS", None)
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=folder,
+            env=environment,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(follower)
+        self._output, self._deadline = b"", time.monotonic() + PATIENCE_S
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._leader)
+
+    @property
+    def text(self) -> str:
+        """All that it has shown."""
+        text = _ESCAPES.sub("", self._output.decode(errors="replace"))
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def type(self, keys: str) -> None:
+        """Type these characters; `\\x03` is Ctrl-C, `\\x04` Ctrl-D."""
+        os.write(self._leader, keys.encode())
+
+    def wait_for(self, words: str, count: int = 1) -> None:
+        """Wait until it has shown the words so many times; fails where it ends before, or takes too long."""
+        while self.text.count(words) < count:
+            assert self._read() and time.monotonic() < self._deadline, f"not shown: {words!r} in {self.text!r}"
+
+    def wait_for_end(self) -> tuple[int, str]:
+        """Its exit code and all that it showed."""
+        while time.monotonic() < self._deadline and self._read():
+            pass
+        return self._process.wait(timeout=max(1.0, self._deadline - time.monotonic())), self.text
+
+    def _read(self) -> bool:
+        """Take what it shows within a moment; False where the last process has closed the terminal."""
+        if not select.select([self._leader], [], [], 0.2)[0]:
+            return True
+        try:
+            chunk = os.read(self._leader, 65536)
+        except OSError:  # Linux gives EIO then
+            return False
+        self._output += chunk
+        return bool(chunk)

@@ -1,0 +1,98 @@
+"""Questions in, one after another, answers out, streamed: a conversation in the Orca prompt, whose turns become records.
+
+The turns so far stand in the prompt, as `prompt.render` writes them. Where they leave too little of the model's context window,
+the oldest go. Its own module because text_generation.py answers one prompt and keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections import abc
+from pathlib import Path
+from typing import Any
+
+from orca_bench.errors import UserError
+from orca_bench.files import catch_read_errors, catch_write_errors, json_line, make_writable_folder, parse_json_object
+from orca_bench.prompt import Turn
+from orca_bench.serve.sampling import Sampling
+from orca_bench.serve.text_generation import Generator
+
+#: The share of the window that the turns so far leave to an answer, where that is fewer tokens than `max_new_tokens`.
+_ANSWER_SHARE = 4
+
+
+class Conversation:
+    """The turns of one conversation with one model under one system message.
+
+    `turns` are those that the next prompt has, the oldest first, and `forgotten_count` says for how many the window had no room
+    any more. `system` may be changed: the turns so far then stand under the new message.
+    """
+
+    def __init__(self, generator: Generator, system: str, sampling: Sampling):
+        self._generator, self._sampling, self.system = generator, sampling, system
+        self.turns: list[Turn] = []
+        self.forgotten_count = 0
+        self._was_last_cut = False
+
+    def answer(self, instruction: str, input: str | None = None) -> abc.Generator[str, None, None]:
+        """Yield the answer in pieces of text; then it is the last of `turns`, without white space at its end.
+
+        Where the iterator is closed or interrupted before, what it yielded is the answer. An empty answer is no turn. Raises
+        UserError where the question alone fills the model's context window.
+        """
+        self._forget_oldest_turns(instruction, input)
+        pieces: list[str] = []
+        was_cut = True
+        try:
+            for piece in self._generator.answer(self.system, instruction, input, self._sampling, self.turns):
+                pieces.append(piece)
+                yield piece
+            was_cut = self._generator.has_run_out
+        finally:
+            if response := "".join(pieces).rstrip():
+                self.turns.append(Turn(instruction, input, response))
+                self._was_last_cut = was_cut
+
+    def _forget_oldest_turns(self, instruction: str, input: str | None) -> None:
+        """Remove the oldest turns until the prompt leaves room for an answer, or none is left."""
+        window = self._generator.window
+        room = min(self._sampling.max_new_tokens, window // _ANSWER_SHARE)
+        while self.turns:
+            prompt_ids = self._generator.prompt_ids(self.system, instruction, input, self.turns)
+            if len(prompt_ids) + room <= window:
+                return
+            del self.turns[0]
+            self.forgotten_count += 1
+
+    def forget(self) -> None:
+        """Begin a new conversation, under the same system message."""
+        self.turns.clear()
+
+    def last_record(self, model_name: str) -> dict[str, Any]:
+        """The last turn as a record, whose `teacher` is the model; raises UserError where there is no turn.
+
+        `was_cut` says whether the answer was stopped, by its reader or at its greatest length.
+        """
+        if not self.turns:
+            raise UserError("there is no answer yet")
+        turn = self.turns[-1]
+        texts = {"system": self.system, "instruction": turn.instruction, "input": turn.input or ""}
+        return texts | {"response": turn.response, "teacher": model_name, "was_cut": self._was_last_cut}
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Add a record as a line to a file of records, which is made where it is absent.
+
+    Raises UserError for a file whose first line is no JSON object, which stays as it is, and where the disk does not take the
+    line.
+    """
+    make_writable_folder(path.parent)
+    separator = ""
+    if path.exists():
+        with catch_read_errors(path), open(path, "rb") as handle:
+            first_line = handle.readline()
+            last_byte = handle.read()[-1:] or first_line[-1:]
+        if first_line.strip():
+            parse_json_object(first_line.decode("utf-8", "replace"), f"{path}:1")
+        separator = "" if last_byte in (b"", b"\n") else "\n"
+    with catch_write_errors(path), open(path, "a", encoding="utf-8", newline="\n") as handle:
+        handle.write(separator + json_line(record))
