@@ -94,6 +94,47 @@ def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model
         TreeEngine(model).check_tree()
 
 
+def sure_engine(tiny_model, dtype):
+    """An engine of a model that is sure of its predictions, as trained ones are."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(30)
+    return TreeEngine(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_only_in_16_bits_may_a_plain_pass_turn_a_prediction(tiny_model, monkeypatch, dtype):
+    engine = sure_engine(tiny_model, dtype)
+    own_log_probabilities = engine.plain_passes.log_probabilities
+
+    def turned_log_probabilities(token_ids, **options):
+        table = own_log_probabilities(token_ids, **options)
+        if len(token_ids) == 17:  # the longest of the texts that the check generates, and no scored sequence
+            table[-1, table[-1].argmax()] -= 10
+        return table
+
+    monkeypatch.setattr(engine.plain_passes, "log_probabilities", turned_log_probabilities)
+    if dtype == torch.bfloat16:
+        assert engine.check_tree() < 0.25
+    else:
+        with pytest.raises(UnfitForTree, match="differ"):
+            engine.check_tree()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_text_that_is_not_the_greedy_one_is_found_in_16_bits_too(tiny_model, monkeypatch, dtype):
+    engine = sure_engine(tiny_model, dtype)
+    own_generate_ids = engine.generate_ids
+    vocabulary_size = engine.model.config.vocab_size
+
+    def other_ids(*arguments):
+        return [[(token_id + 1) % vocabulary_size for token_id in ids] for ids in own_generate_ids(*arguments)]
+
+    monkeypatch.setattr(engine, "generate_ids", other_ids)
+    with pytest.raises(UnfitForTree, match="differ"):
+        engine.check_tree()
+
+
 def test_scoring_leaves_the_models_own_attention_in_place(model):
     before = model.config._attn_implementation
     TreeEngine(model).check_tree()
