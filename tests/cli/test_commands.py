@@ -1,5 +1,6 @@
 """The commands as a user meets them: help at once, data, generation, and the demo."""
 
+import itertools
 import json
 import re
 import shlex
@@ -30,9 +31,9 @@ LEAVES = dict(_leaf_commands())
 
 
 def _examples(help_text: str):
-    """The words after `orca-bench` of each line of a help text that is an example."""
+    """The words after `orca-bench` of each line of a help text that is an example, but for those that the shell takes."""
     for line in re.findall(r"^\s+orca-bench (.*)$", help_text.replace("\b\n", "\n"), re.MULTILINE):
-        yield shlex.split(line.replace("…", ""))
+        yield list(itertools.takewhile(lambda word: word not in ("<", ">", "|"), shlex.split(line.replace("…", ""))))
 
 
 @pytest.mark.parametrize("words", [("--help",), ("eval", "--help"), ("train", "--help"), ("table", "--help")])
