@@ -131,7 +131,10 @@ def read_stage_list(path: Path) -> StageList:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{place}: {first['msg']}", where=path) from None
-    stages = tuple(_with_texts(stage, file.texts, path) for stage in file.stages)
+    texts: dict[str, str] = {}
+    for name, text in file.texts.items():  # each may use those before it
+        texts[name] = _replaced(text, texts, f"{path}: texts.{name}")
+    stages = tuple(_with_texts(stage, texts, path) for stage in file.stages)
     stage_list = StageList(stages, file.links)
     _check_order(stage_list, path)
     return stage_list
@@ -139,19 +142,24 @@ def read_stage_list(path: Path) -> StageList:
 
 def _with_texts(stage: Stage, texts: dict[str, str], path: Path) -> Stage:
     """The stage with each `{name}` of its commands and paths replaced by the text of that name."""
-
-    def replaced(text: str) -> str:
-        try:
-            return " ".join(text.format_map(texts).split())
-        except (KeyError, ValueError, IndexError) as error:
-            problem = f"no text is called {error}"
-            raise UserError(problem, where=f"{path}: stage {stage.name}", hint="write it under `texts`") from None
-
+    where = f"{path}: stage {stage.name}"
     lists = {"commands": stage.commands, "needs": stage.needs, "gives": stage.gives}
-    stage = stage.model_copy(update={key: [replaced(text) for text in values] for key, values in lists.items()})
+    stage = stage.model_copy(
+        update={key: [_replaced(text, texts, where) for text in values] for key, values in lists.items()}
+    )
     for command in stage.commands:
-        parse_command(command, f"{path}: stage {stage.name}")
+        parse_command(command, where)
     return stage
+
+
+def _replaced(text: str, texts: dict[str, str], where: str) -> str:
+    """A text with each `{name}` replaced by the text of that name; raises UserError for other names."""
+    try:
+        return " ".join(text.format_map(texts).split())
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(
+            f"no text is called {error}", where=where, hint="write it under `texts`, before its use"
+        ) from None
 
 
 def _check_order(stage_list: StageList, path: Path) -> None:

@@ -29,7 +29,7 @@ output.write_text("".join(path.read_text() for path in inputs).upper())
 print("wrote", output)
 """
 STAGES = """
-texts: {program: copy.py}
+texts: {ending: .py, program: "copy{ending}"}
 links:
   source.txt: {holds: the source, variable: TEST_SOURCE, default: "~/no-such-file"}
 stages:
@@ -308,6 +308,7 @@ def test_the_commands_of_the_projects_own_list_are_commands():
                 command_parameters(command)
             else:
                 assert (ROOT / command.words[1].removeprefix("checkout/")).is_file(), text
+            assert "{" not in text, text
         for needed in stage.needs:
             is_link = Path(needed).parts[0] in stage_list.links
             is_of_checkout = needed.startswith("checkout/")
