@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import catch_write_errors, file_sha256
+from orca_bench.files import catch_write_errors, content_sha256
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Question, Result
-from orca_bench.results.reading import is_result_file, questions_path_for, read_questions, read_result
+from orca_bench.results.reading import find_questions_path, is_result_file, read_questions, read_result
 from orca_bench.results.task_facts import facts_of, ordered_names
 from orca_bench.results.writing import write_result
 
@@ -72,7 +72,7 @@ class ResultOutput:
         write_result(self.path, result, [*self._carried_questions, *questions])
         if self._earlier_result_path is not None and self._earlier_result_path != self.path:
             with catch_write_errors(self.path):
-                questions_path_for(self._earlier_result_path).unlink(missing_ok=True)
+                find_questions_path(self._earlier_result_path).unlink(missing_ok=True)
                 self._earlier_result_path.unlink(missing_ok=True)
         self._earlier_result_path = self.path
 
@@ -116,13 +116,13 @@ class _EarlierResult:
 
     @property
     def questions_path(self) -> Path:
-        return questions_path_for(self.path)
+        return find_questions_path(self.path)
 
     def has_setting_of(self, new_result: Result, row_hashes_by_task: Mapping[str, Mapping[str, str]]) -> bool:
         """Whether it is a whole result of the same setting, and of the same rows where both have a task."""
         if self.result is None or not is_unchanged_since_writing(self.result):
             return False
-        if not self.questions_path.is_file() or self.result.questions_sha256 != file_sha256(self.questions_path):
+        if not self.questions_path.is_file() or self.result.questions_sha256 != content_sha256(self.questions_path):
             return False
         has_same_rows = all(
             self.result.row_hashes_by_split(task_name) in (None, hashes_by_split)
@@ -187,6 +187,8 @@ def _unused_path(occupied_path: Path) -> Path:
 
 def _move_result_and_questions(source_path: Path, target_path: Path) -> None:
     with catch_write_errors(source_path):
-        if questions_path_for(source_path).is_file():
-            os.replace(questions_path_for(source_path), questions_path_for(target_path))
+        questions_path = find_questions_path(source_path)
+        if questions_path.is_file():
+            ending = questions_path.name.removeprefix(source_path.stem)
+            os.replace(questions_path, target_path.with_name(f"{target_path.stem}{ending}"))
         os.replace(source_path, target_path)

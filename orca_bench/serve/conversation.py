@@ -32,6 +32,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.forgotten_count = 0
         self._was_last_cut = False
+        self._system_of_last_turn = system
 
     def answer(self, instruction: str, input: str | None = None) -> abc.Generator[str, None, None]:
         """Yield the answer in pieces of text; then it is the last of `turns`, without white space at its end.
@@ -41,25 +42,31 @@ class Conversation:
         """
         self._forget_oldest_turns(instruction, input)
         pieces: list[str] = []
-        was_cut = True
+        was_cut, system = True, self.system
         try:
-            for piece in self._generator.answer(self.system, instruction, input, self._sampling, self.turns):
+            for piece in self._generator.answer(system, instruction, input, self._sampling, self.turns):
                 pieces.append(piece)
                 yield piece
             was_cut = self._generator.has_run_out
         finally:
             if response := "".join(pieces).rstrip():
                 self.turns.append(Turn(instruction, input, response))
-                self._was_last_cut = was_cut
+                self._was_last_cut, self._system_of_last_turn = was_cut, system
 
     def _forget_oldest_turns(self, instruction: str, input: str | None) -> None:
-        """Remove the oldest turns until the prompt leaves room for an answer, or none is left."""
+        """Remove the oldest turns until the prompt leaves room for an answer, or none is left.
+
+        A question that alone has no place in the window, and is refused, removes none.
+        """
         window = self._generator.window
         room = min(self._sampling.max_new_tokens, window // _ANSWER_SHARE)
-        while self.turns:
-            prompt_ids = self._generator.prompt_ids(self.system, instruction, input, self.turns)
-            if len(prompt_ids) + room <= window:
-                return
+
+        def prompt_length(turns: list[Turn]) -> int:
+            return len(self._generator.prompt_ids(self.system, instruction, input, turns))
+
+        if prompt_length([]) >= window:
+            return
+        while self.turns and prompt_length(self.turns) + room > window:
             del self.turns[0]
             self.forgotten_count += 1
 
@@ -75,7 +82,7 @@ class Conversation:
         if not self.turns:
             raise UserError("there is no answer yet")
         turn = self.turns[-1]
-        texts = {"system": self.system, "instruction": turn.instruction, "input": turn.input or ""}
+        texts = {"system": self._system_of_last_turn, "instruction": turn.instruction, "input": turn.input or ""}
         return texts | {"response": turn.response, "teacher": model_name, "was_cut": self._was_last_cut}
 
 

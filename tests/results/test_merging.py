@@ -1,5 +1,6 @@
 """Results of one setting are put together task by task; those of another setting keep a file of their own."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_o
     assert list(parts["lm_eval"]) == list(one["lm_eval"])
     assert reading.questions_path_for(path).read_bytes() == reading.questions_path_for(whole).read_bytes()
     assert results_in(path.parent) == ["r.json", "whole.json"]
+
+
+def test_tasks_join_a_result_whose_questions_were_compressed(evaluate):
+    path, _ = evaluate("gsm8k", "r.json")
+    plain_path = reading.questions_path_for(path)
+    plain_path.with_name(f"{plain_path.name}.gz").write_bytes(gzip.compress(plain_path.read_bytes()))
+    plain_path.unlink()
+    evaluate("winogrande", "r.json", limit=3)
+    (aside,) = path.parent.glob("r-*.json")
+    assert names(aside) == ["gsm8k"], "its questions went with it"
+    evaluate("arc_challenge", "r.json")
+    assert names(path) == ["arc_challenge", "gsm8k"]
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,18 @@ def test_the_oldest_turns_are_forgotten_where_the_window_is_full(conversation, g
     assert numbers == [str(number) for number in range(conversation.forgotten_count, 6)]
 
 
-def test_a_question_that_fills_the_window_alone_is_refused_and_is_no_turn(conversation):
+def test_a_question_that_fills_the_window_alone_is_refused_and_changes_nothing(conversation):
+    list(conversation.answer("Where?"))
+    turns = list(conversation.turns)
     with pytest.raises(UserError, match="the model's context window"):
         list(conversation.answer("word " * 3000))
-    assert conversation.turns == []
+    assert conversation.turns == turns and conversation.forgotten_count == 0
+
+
+def test_a_record_has_the_system_message_under_which_it_was_answered(conversation):
+    list(conversation.answer("Where?"))
+    conversation.system = "Be long."
+    assert conversation.last_record("m")["system"] == "Be brief."
 
 
 def test_a_turn_is_a_record_that_training_reads(conversation, tmp_path):

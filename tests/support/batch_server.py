@@ -47,6 +47,7 @@ class BatchServer(TeacherServer):
     batches: dict[str, dict] = field(default_factory=dict)
     custom_ids: list[str] = field(default_factory=list)
     page_size: int = 2
+    keeps_metadata: bool = True
 
     async def answer_other(
         self, method: str, path: str, headers: dict[str, str], content: bytes, writer: asyncio.StreamWriter
@@ -126,10 +127,16 @@ class BatchServer(TeacherServer):
         number = len(self.batches) + 1
         fault = self.batch_fault_of(number)
         lines = [json.loads(line) for line in self.contents[body["input_file_id"]].splitlines()]
+        metadata = body.get("metadata") if self.keeps_metadata else None
         batch = {
             **{"id": f"batch-{number}", "object": "batch", "endpoint": body["endpoint"], "errors": None},
             **{"input_file_id": body["input_file_id"], "completion_window": body["completion_window"]},
-            **{"created_at": 0, "metadata": body.get("metadata"), "output_file_id": None, "error_file_id": None},
+            **{
+                "created_at": 0,
+                "metadata": metadata,
+                "output_file_id": None,
+                "error_file_id": None,
+            },
             **{"status": "completed", "fault": fault, "ends_at": time.monotonic() + self.batch_delay_s},
         }
         self.batches[batch["id"]] = batch

@@ -15,6 +15,9 @@ from pathlib import Path
 from command_line import OFFLINE
 from waiting import PATIENCE_S
 
+#: Runs `python WORDS` in its own process, with the terminal as the one that controls it. A `preexec_fn` would do it too, but
+#: makes subprocess copy the whole process of the tests, for which the memory may not be there.
+_ON_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -38,14 +41,13 @@ class Terminal:
         environment = os.environ | OFFLINE | {"TERM": "xterm-256color"}
         environment.pop("COLUMNS", None)
         self._process = subprocess.Popen(
-            [sys.executable, *map(str, words)],
+            [sys.executable, "-S", "-c", _ON_TERMINAL, *map(str, words)],
             cwd=folder,
             env=environment,
             stdin=follower,
             stdout=follower,
             stderr=follower,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(follower)
         self._output, self._deadline = b"", time.monotonic() + PATIENCE_S

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class BatchStatus:
     """What a server says of a batch: its status, how many requests are completed and failed, its files, and errors of the whole.
 
-    `status` is None where the server says none: it has no such batch. `errors` are pairs of a code and a text.
+    `status` is None where the server has no such batch. `errors` are pairs of a code and a text.
     """
 
     status: str | None
@@ -94,10 +94,11 @@ class BatchClient:
         return self._id_in(response.content, "batch")
 
     async def find_batch(self, batch: Batch) -> str | None:
-        """The id of a batch at the server, by its metadata with the file's hash; None where the server lists no such batch."""
+        """The id of a batch at the server, by its file or its metadata; None where the server lists no such batch."""
         async for listed_batch in self._items(self._library_client.batches.list(limit=100)):
             metadata = getattr(listed_batch, "metadata", None)
-            if isinstance(metadata, dict) and metadata.items() >= batch.metadata.items():
+            is_of_file = batch.file_id is not None and getattr(listed_batch, "input_file_id", None) == batch.file_id
+            if is_of_file or (isinstance(metadata, dict) and metadata.items() >= batch.metadata.items()):
                 return str(listed_batch.id)
         return None
 
@@ -109,7 +110,10 @@ class BatchClient:
             if failure.status_code != 404:
                 raise
             return BatchStatus(None)
-        return _read_status(self._object(response.content))
+        status = _read_status(self._object(response.content))
+        if status.status is None:
+            raise AttemptFailed("retry", "a reply without the status of a batch")
+        return status
 
     async def download(self, file_id: str) -> bytes | None:
         """The content of a file, without the key; None where the server has no such file."""

@@ -93,6 +93,7 @@ class _BatchBuild:
         self._open: dict[str, Batch] = {}
         self._status_by_key: dict[str, BatchStatus] = {}
         self._missing_polls: Counter[str] = Counter()
+        self._known_keys: set[str] = set()  # of batches that the server has shown in this build
         self._request_ids: set[str] = set()  # of requests in the next batch, and in those that have not ended
         self._final_ids: set[str] = set()  # of requests that have got their outcome in this build
         self._failures: Counter[str] = Counter()  # by request
@@ -249,8 +250,9 @@ class _BatchBuild:
             try:
                 return await self._client.create(batch)
             except AttemptFailed as failure:
-                is_refused = failure.is_unreached or (failure.status_code is not None and failure.status_code < 500)
-                may_be_there = not is_refused
+                status_code = failure.status_code
+                is_refused = status_code is not None and status_code < 500 and status_code not in (408, 409)
+                may_be_there = may_be_there or not (failure.is_unreached or is_refused)
                 raise
 
         try:
@@ -258,13 +260,15 @@ class _BatchBuild:
         except AttemptFailed as failure:
             failure.is_possibly_paid = may_be_there
             raise
+        self._known_keys.add(batch.key)
         return await advance_batch(self._ledger, batch, "open", batch_id=batch_id)
 
     async def _collect_until(self, open_count: int) -> None:
         """Look at the open batches until no more than `open_count` are left, or the build has an error."""
         while len(self._open) > open_count and self._error is None:
             for batch in list(self._open.values()):
-                await self._poll(batch)
+                if self._error is None:
+                    await self._poll(batch)
             if len(self._open) > open_count and self._error is None:
                 await asyncio.sleep(self._batch_settings.poll_seconds)
 
@@ -273,14 +277,27 @@ class _BatchBuild:
         batch_id = batch.batch_id
         try:
             status = await self._call(lambda: self._client.retrieve(batch_id))
-            if status.status is None:
+            if status.status is not None:
+                self._known_keys.add(batch.key)
+            lacks_files = status.status == "completed" and not (status.output_file_id or status.error_file_id)
+            if status.status is None or lacks_files:
                 self._missing_polls[batch.key] += 1
                 if self._missing_polls[batch.key] < _MISSING_POLLS:
                     return
-                other_id = await self._call(lambda: self._client.find_batch(batch))
-                if other_id is not None and other_id != batch_id:
-                    self._open[batch.key] = await advance_batch(self._ledger, batch, "open", batch_id=other_id)
+            if status.status is None:
+                listed_id = await self._call(lambda: self._client.find_batch(batch))
+                if listed_id is not None:
+                    self._missing_polls[batch.key] = 0
+                    self._open[batch.key] = await advance_batch(self._ledger, batch, "open", batch_id=listed_id)
                     return
+                if batch.key not in self._known_keys and not self._batch_settings.ask_lost_again:
+                    raise AttemptFailed(
+                        "stop",
+                        f"the server does not know {batch_id}, which an earlier build created",
+                        where="teacher.batch",
+                        hint="use the key of the account that created it; if it is lost, -o teacher.batch.ask_lost_again=true "
+                        "asks its requests again, which may have been paid",
+                    )
             elif status.status not in _ENDED_STATUSES:
                 self._missing_polls[batch.key] = 0
                 self._status_by_key[batch.key] = status

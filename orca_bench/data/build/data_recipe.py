@@ -102,6 +102,11 @@ class BatchSettings(RecipeSection):
     )
     most_open: PositiveInt = Field(10, description="Largest number of batches that are open at one time.")
     poll_seconds: Seconds = Field(60.0, description="Seconds between two looks at the open batches.")
+    ask_lost_again: bool = Field(
+        False,
+        description="Ask the requests again of a batch of an earlier build that the server does not know, though they may have "
+        "been paid. Without it such a batch ends the build: the key may be another one.",
+    )
 
 
 class Teacher(RecipeSection):

@@ -349,13 +349,37 @@ def test_a_batch_of_another_file_is_not_adopted(ledger_path):
             server.call_fault_of = lambda call, number: "no credit" if call == "retrieve" else None
             build(ledger_path, settings)
         (batch,) = server.batches.values()
-        batch["metadata"]["sha256"] = "0" * 64
+        batch["metadata"]["sha256"], batch["input_file_id"] = "0" * 64, "another file"
         with contextlib.closing(sqlite3.connect(ledger_path)) as database:
             database.execute("UPDATE batches SET state = 'creating', batch_id = NULL")
             database.commit()
         server.call_fault_of = lambda call, number: None
         build(ledger_path, settings)
         assert len(server.batches) == 4
+    check_answers(ledger_path)
+
+
+def test_a_batch_is_found_by_its_file_where_the_server_keeps_no_metadata(ledger_path):
+    with serving(call_fault_of=fault_once("create", "reply lost")) as server:
+        server.keeps_metadata = False
+        build(ledger_path, batch_settings(server.base_url))
+        assert len(server.batches) == 3 and server.billed.total() == COUNT
+    check_answers(ledger_path)
+
+
+def test_a_batch_of_an_earlier_build_that_the_server_does_not_know_is_asked_again_on_demand_only(ledger_path):
+    with serving() as server:
+        settings = batch_settings(server.base_url, most_open=1)
+        server.call_fault_of = lambda call, number: "no credit" if call == "retrieve" else None
+        with pytest.raises(UserError):
+            build(ledger_path, settings)
+        server.call_fault_of = lambda call, number: None
+        server.batches.clear()  # what another account sees
+        with pytest.raises(UserError, match="does not know batch-1, which an earlier build created") as caught:
+            build(ledger_path, settings)
+        assert "ask_lost_again" in str(caught.value) and not unknown_attempts(ledger_path)
+        build(ledger_path, batch_settings(server.base_url, most_open=1, ask_lost_again=True))
+    assert len(unknown_attempts(ledger_path)) == 4
     check_answers(ledger_path)
 
 
