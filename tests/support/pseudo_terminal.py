@@ -17,7 +17,10 @@ from waiting import PATIENCE_S
 
 #: Runs `python WORDS` in its own process, with the terminal as the one that controls it. A `preexec_fn` would do it too, but
 #: makes subprocess copy the whole process of the tests, for which the memory may not be there.
-_ON_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+_ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
