@@ -15,8 +15,9 @@ ReportProgress = Callable[[int, int | None], None]
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, in words: `1 step`, `2 steps`; the plural of `noun` has an s."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number of things, in words: `1 step`, `2 steps`, `2 batches`."""
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def dollars_text(dollars: float) -> str:

@@ -10,6 +10,10 @@ def test_one_is_singular_and_thousands_have_commas(number, text):
     assert counted(number, "step") == text
 
 
+def test_the_plural_of_batch_is_batches():
+    assert [counted(number, "batch") for number in (0, 1, 2)] == ["0 batches", "1 batch", "2 batches"]
+
+
 def test_small_amounts_of_money_have_digits_enough():
     assert [dollars_text(amount) for amount in (0, 0.00314, 0.5, 1, 1234.5)] == [
         "$0.00",

@@ -20,9 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orca_bench.cli.console import counting, progress_console, progress_message
-from orca_bench.counts import ReportProgress, dollars_text
+from orca_bench.counts import ReportProgress, counted, dollars_text
 from orca_bench.data.build.answers import OUTCOMES
-from orca_bench.data.build.batch_ledger import batches_text
 from orca_bench.evaluate.answers.workload import duration_text
 from orca_bench.report.grid import display_text
 
@@ -161,7 +160,7 @@ class BuildView:
         without_text = f" ({batches.without_answers:,} without an answer)" if batches.without_answers else ""
         failed_text = f", {batches.failed_requests:,} failed" if batches.failed_requests else ""
         return (
-            f"{batches_text(batches.collected)} collected{without_text}, {batches.open:,} open: "
+            f"{counted(batches.collected, 'batch')} collected{without_text}, {batches.open:,} open: "
             f"{batches.completed_requests:,} of {batches.requests:,} requests completed{failed_text}"
         )
 

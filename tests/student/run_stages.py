@@ -79,14 +79,16 @@ def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:
     to_run = [stage for stage in chosen if not examinations[stage.name].is_done]
     check_stages_before(to_run, stage_list, examinations)
     print_plan(chosen, examinations)
-    for stage in to_run:
+    for stage in chosen:
+        was_done = examinations[stage.name].is_done
         with only_runner(stage):
-            examination = examine(stage, stage_list, {})
-            if examination.is_done:  # an earlier stage ran again and wrote the same bytes
-                print(f"\n{stage.name}: done, its inputs are what they were")
-                continue
-            if exit_code := run_stage(stage, examination):
+            examination = examine(stage, stage_list, examinations)  # an earlier stage may have changed what it needs
+            if examination.is_done:
+                if not was_done:  # the earlier stage wrote the same bytes again
+                    print(f"\n{stage.name}: done, its inputs are what they were")
+            elif exit_code := run_stage(stage, examination):
                 return exit_code
+        examinations[stage.name] = examine(stage, stage_list, examinations)
     return 0
 
 

@@ -46,8 +46,8 @@ class Stage(_FileModel):
     """One step of the job: its commands, the paths that they read and write, and how long they take on two cores.
 
     A command may end in `> FILE`, which gets its standard output. Of `gives`, a folder of a run counts as its model and metrics.
-    What a stage with `is_committed` gives is committed to the repository: it outlives the machine on which it was made, and the
-    stage is done where that is there and what it was made from is not.
+    What a stage with `is_committed` gives is committed to the repository and outlives the machine on which it was made: where it
+    is there, and the stage has never run in this work folder or what it needs is not here, the stage is done.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]

@@ -18,7 +18,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 #: What the next build asks again: `failed`, which may have been given up too early, and `rejected`, which the teacher does not
 #: take (it is too long) and does not bill. A build with requests of the second kind is complete all the same: asking again helps
 #: only where the teacher has changed.
-ASKED_AGAIN_OUTCOMES: tuple[Outcome, ...] = ("rejected", "failed")
+RETRYABLE_OUTCOMES: tuple[Outcome, ...] = ("rejected", "failed")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ _NO_SUCH_CALL_STATUSES = (404, 405, 501)
 _MAX_ERROR_LENGTH = 300
 #: "No such File object: file-1": of the file that a batch is created of, not of the address.
 _NO_SUCH_FILE_PATTERN = re.compile(r"such file|file object|\bfile-\w", re.IGNORECASE)
+ASK_LOST_AGAIN_HINT = (
+    "the key may be of another account than that which created it; if it is lost, -o teacher.batch.ask_lost_again=true asks "
+    "its requests again, which may have been paid"
+)
 _NO_BATCHES_HINT = "the endpoint has no Batch API: leave teacher.batch out (-o teacher.batch=null)"
 
 _T = TypeVar("_T")
@@ -52,8 +56,9 @@ class BatchClient:
 
     def __init__(self, settings: Teacher):
         self._teacher_client = TeacherClient(settings)
-        self._library_client = self._teacher_client.library_client
-        self._settings = settings
+        self._openai_client = self._teacher_client.openai_client
+        assert settings.batch is not None
+        self._settings, self._batch_settings = settings, settings.batch
 
     async def close(self) -> None:
         """Close all connections."""
@@ -62,7 +67,7 @@ class BatchClient:
     async def upload(self, batch: Batch, path: Path) -> str:
         """Send a batch's file; returns the server's id of it."""
         with catch_read_errors(path), open(path, "rb") as handle:
-            files = self._library_client.files.with_raw_response
+            files = self._openai_client.files.with_raw_response
             response = await self._call(
                 files.create(file=(batch.file_name, handle), purpose="batch"), _FILE_TIMEOUT_S, is_first_call=True
             )
@@ -71,7 +76,7 @@ class BatchClient:
     async def find_file(self, batch: Batch) -> str | None:
         """The id of a batch's file at the server; None where it has none, or tells of none."""
         try:
-            async for file in self._items(self._library_client.files.list(purpose="batch")):
+            async for file in self._items(self._openai_client.files.list(purpose="batch")):
                 if getattr(file, "filename", None) == batch.file_name:
                     return str(file.id)
         except AttemptFailed as failure:
@@ -83,7 +88,7 @@ class BatchClient:
         """Create a batch of its uploaded file; returns the server's id of it."""
         assert batch.file_id is not None
         response = await self._call(
-            self._library_client.batches.with_raw_response.create(
+            self._openai_client.batches.with_raw_response.create(
                 completion_window="24h",
                 endpoint=ENDPOINT,
                 input_file_id=batch.file_id,
@@ -95,7 +100,7 @@ class BatchClient:
 
     async def find_batch(self, batch: Batch) -> str | None:
         """The id of a batch at the server, by its file or its metadata; None where the server lists no such batch."""
-        async for listed_batch in self._items(self._library_client.batches.list(limit=100)):
+        async for listed_batch in self._items(self._openai_client.batches.list(limit=100)):
             metadata = getattr(listed_batch, "metadata", None)
             is_of_file = batch.file_id is not None and getattr(listed_batch, "input_file_id", None) == batch.file_id
             if is_of_file or (isinstance(metadata, dict) and metadata.items() >= batch.metadata.items()):
@@ -105,7 +110,7 @@ class BatchClient:
     async def retrieve(self, batch_id: str) -> BatchStatus:
         """How far a batch is."""
         try:
-            response = await self._call(self._library_client.batches.with_raw_response.retrieve(batch_id))
+            response = await self._call(self._openai_client.batches.with_raw_response.retrieve(batch_id))
         except AttemptFailed as failure:
             if failure.status_code != 404:
                 raise
@@ -116,12 +121,15 @@ class BatchClient:
         return status
 
     async def download(self, file_id: str) -> bytes | None:
-        """The content of a file, without the key; None where the server has no such file."""
+        """The content of a file, without the key; None where the server has no such file and what was lost is asked again."""
         try:
-            response = await self._call(self._library_client.files.content(file_id), _FILE_TIMEOUT_S)
+            response = await self._call(self._openai_client.files.content(file_id), _FILE_TIMEOUT_S)
         except AttemptFailed as failure:
             if failure.status_code != 404:
                 raise
+            if not self._batch_settings.ask_lost_again:
+                reason = f"the server has no file {file_id}, which an ended batch names"
+                raise AttemptFailed("stop", reason, where="teacher.batch", hint=ASK_LOST_AGAIN_HINT) from None
             return None
         return self._teacher_client.redact(response.content)
 

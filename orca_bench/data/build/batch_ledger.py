@@ -72,11 +72,6 @@ def custom_id_of(batch_key: str, line_number: int) -> str:
     return f"{batch_key}-{line_number}"
 
 
-def batches_text(batch_count: int) -> str:
-    """`1 batch`, `2 batches`."""
-    return f"{batch_count:,} batch{'' if batch_count == 1 else 'es'}"
-
-
 async def begin_batch(
     ledger: Ledger, key: str, base_url: str, file_sha256: str, worst_cases: Sequence[tuple[TeacherRequest, int]]
 ) -> Batch:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from orca_bench.counts import counted, dollars_text
-from orca_bench.data.build.answers import ASKED_AGAIN_OUTCOMES
-from orca_bench.data.build.batch_client import BatchClient, BatchStatus
+from orca_bench.data.build.answers import RETRYABLE_OUTCOMES
+from orca_bench.data.build.batch_client import ASK_LOST_AGAIN_HINT, BatchClient, BatchStatus
 from orca_bench.data.build.batch_collection import collect_batch
 from orca_bench.data.build.batch_files import write_batch_file
 from orca_bench.data.build.batch_ledger import (
     Batch,
     advance_batch,
-    batches_text,
     begin_batch,
     open_batches,
     request_ids_in,
@@ -59,7 +58,7 @@ async def ask_in_batches(
     report: Callable[[str], None] = lambda line: None,
     patience_s: float = PATIENCE_S,
 ) -> bool:
-    """Ask the teacher in batches for every request that has no outcome in the ledger, or one of `ASKED_AGAIN_OUTCOMES`.
+    """Ask the teacher in batches for every request that has no outcome in the ledger, or one of `RETRYABLE_OUTCOMES`.
 
     Returns as `teacher.ask` does, and reads `requests` once for each round of batches. `report` hears of each batch. Raises
     UserError where the server has no Batch API, refuses the key, the model, a file or a batch, or is not reached for
@@ -118,7 +117,7 @@ class _BatchBuild:
             if self._open:
                 open_dollars = dollars_text(self._ledger.picodollars_in_batches / PICODOLLARS)
                 self._report(
-                    f"{batches_text(len(self._open))} of at most {open_dollars} stay open at the server; the same command "
+                    f"{counted(len(self._open), 'batch')} of at most {open_dollars} stay open at the server; the same command "
                     "collects them"
                 )
             await self._client.close()
@@ -131,7 +130,7 @@ class _BatchBuild:
         for batch in batches:
             if batch.base_url != self._settings.base_url:
                 raise UserError(
-                    f"{batches_text(len(batches))} of this build are open at {batch.base_url}",
+                    f"{counted(len(batches), 'batch')} of this build are open at {batch.base_url}",
                     where="teacher.base_url",
                     hint="set it back until they are collected",
                 )
@@ -295,8 +294,7 @@ class _BatchBuild:
                         "stop",
                         f"the server does not know {batch_id}, which an earlier build created",
                         where="teacher.batch",
-                        hint="use the key of the account that created it; if it is lost, -o teacher.batch.ask_lost_again=true "
-                        "asks its requests again, which may have been paid",
+                        hint=ASK_LOST_AGAIN_HINT,
                     )
             elif status.status not in _ENDED_STATUSES:
                 self._missing_polls[batch.key] = 0
@@ -322,7 +320,7 @@ class _BatchBuild:
         for request_id, answer in collection.answers.items():
             self._final_ids.add(request_id)
             self._progress.requests_by_outcome[answer.outcome] += 1
-            self._progress.answered += answer.outcome not in ASKED_AGAIN_OUTCOMES
+            self._progress.answered += answer.outcome not in RETRYABLE_OUTCOMES
         self._failures.update(collection.failed_ids)
         self._progress.failed_attempts += len(collection.failed_ids)
         self._is_another_round_needed = self._is_another_round_needed or bool(collection.ids_to_ask_again)

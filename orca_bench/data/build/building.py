@@ -18,7 +18,7 @@ from typing import Protocol
 
 from orca_bench.counts import ReportProgress, counted, dollars_text, reporting
 from orca_bench.data.build.answers import Spending
-from orca_bench.data.build.batch_ledger import batches_text, open_batches
+from orca_bench.data.build.batch_ledger import open_batches
 from orca_bench.data.build.batch_teacher import ask_in_batches
 from orca_bench.data.build.build_folder import BuildFolder
 from orca_bench.data.build.build_manifest import manifest_of
@@ -238,7 +238,7 @@ def _ask_all(
     progress = AskProgress()
     if recipe.teacher.batch is None and (batches := open_batches(ledger)):
         raise UserError(
-            f"{batches_text(len(batches))} of this build are open at {batches[0].base_url}",
+            f"{counted(len(batches), 'batch')} of this build are open at {batches[0].base_url}",
             where="teacher.batch",
             hint="they would be asked and paid twice: keep teacher.batch until they are collected",
         )

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
-from orca_bench.data.build.answers import ASKED_AGAIN_OUTCOMES, Answer, Spending
+from orca_bench.data.build.answers import RETRYABLE_OUTCOMES, Answer, Spending
 from orca_bench.data.build.group_commit import GroupCommitter, Statement
 from orca_bench.data.build.prices import PICODOLLARS
 from orca_bench.data.build.teacher_requests import TeacherRequest
@@ -59,7 +59,7 @@ _BATCH_STATEMENTS = (
 )
 _LARGEST_QUERY_IDS = 500
 #: Of answers that are not asked again.
-_FINAL_CONDITION = f"outcome NOT IN ({', '.join(map(repr, ASKED_AGAIN_OUTCOMES))})"
+_FINAL_CONDITION = f"outcome NOT IN ({', '.join(map(repr, RETRYABLE_OUTCOMES))})"
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class OutputCounts:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every request has its outcome, and none was given up; see `ASKED_AGAIN_OUTCOMES` for `rejected`."""
+        """Whether every request has its outcome, and none was given up; see `RETRYABLE_OUTCOMES` for `rejected`."""
         return not self.outcomes[NOT_ASKED] and not self.outcomes["failed"]
 
 

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from orca_bench.data.build.answers import ASKED_AGAIN_OUTCOMES, Answer
+from orca_bench.data.build.answers import RETRYABLE_OUTCOMES, Answer
 from orca_bench.data.build.attempt_results import exceeded_error, is_given_up, store_failure, store_reply
 from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn, backoff_s
 from orca_bench.data.build.data_recipe import Teacher
@@ -89,7 +89,7 @@ async def ask(
     progress: AskProgress | None = None,
     patience_s: float = PATIENCE_S,
 ) -> bool:
-    """Ask the teacher for every request that has no outcome in the ledger, or one of `ASKED_AGAIN_OUTCOMES`.
+    """Ask the teacher for every request that has no outcome in the ledger, or one of `RETRYABLE_OUTCOMES`.
 
     Returns whether requests were left because the budget does not allow the worst case of another one.
 
@@ -333,7 +333,7 @@ class _Build:
     def _count(self, request: TeacherRequest, answer: Answer) -> None:
         progress = self._progress
         progress.requests_by_outcome[answer.outcome] += 1
-        progress.answered += answer.outcome not in ASKED_AGAIN_OUTCOMES
+        progress.answered += answer.outcome not in RETRYABLE_OUTCOMES
         progress.last_request, progress.last_answer = request, answer
         self._show_progress()
 

@@ -28,13 +28,13 @@ Headers = Mapping[str, str]
 
 
 class TeacherClient:
-    """The teacher of a recipe that was checked, by `read_data_recipe` and `check_key`; `library_client` is `openai`'s."""
+    """The teacher of a recipe that was checked, by `read_data_recipe` and `check_key`; `openai_client` is `openai`'s."""
 
     def __init__(self, settings: Teacher):
         import openai
 
         self._openai, self._settings, self._key = openai, settings, _read_key(settings)
-        self.library_client = openai.AsyncOpenAI(
+        self.openai_client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or _NO_KEY,
             max_retries=0,
@@ -43,7 +43,7 @@ class TeacherClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.library_client.close()
+        await self.openai_client.close()
 
     async def send(self, messages: Sequence[Mapping[str, str]]) -> tuple[Reply | AttemptFailed, Headers]:
         """Send messages once; returns the reply, or why there is none, with the headers of what came."""
@@ -53,7 +53,7 @@ class TeacherClient:
         request_body: Any = {**settings.parameters, "messages": messages}
         try:
             async with asyncio.timeout(settings.timeout):  # of all together: httpx starts anew with every byte
-                response = await self.library_client.chat.completions.with_raw_response.create(
+                response = await self.openai_client.chat.completions.with_raw_response.create(
                     model=settings.model, messages=[], extra_body=request_body
                 )
         except self.call_errors as error:

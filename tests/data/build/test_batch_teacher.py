@@ -350,6 +350,16 @@ def test_a_batch_of_an_earlier_build_that_the_server_does_not_know_is_asked_agai
     check_answers(ledger_path)
 
 
+def test_a_file_of_answers_that_the_server_does_not_have_is_asked_again_on_demand_only(ledger_path):
+    with serving(call_fault_of=fault_once("download", "not found")) as server:
+        with pytest.raises(UserError, match=r"has no file file-\d, which an ended batch names"):
+            build(ledger_path, batch_settings(server.base_url))
+        assert not unknown_attempts(ledger_path)
+        build(ledger_path, batch_settings(server.base_url))
+        assert len(server.batches) == 3 and server.billed.total() == COUNT
+    check_answers(ledger_path)
+
+
 def test_open_batches_at_another_address_are_not_given_up(ledger_path):
     with serving(batch_fault_of=lambda number: "never ends") as server:
         server.call_fault_of = lambda call, number: "no credit" if call == "retrieve" else None

@@ -102,23 +102,31 @@ def sure_engine(tiny_model, dtype):
     return TreeEngine(model)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_only_in_16_bits_may_a_plain_pass_turn_a_prediction(tiny_model, monkeypatch, dtype):
-    engine = sure_engine(tiny_model, dtype)
+def turn_last_prediction(engine, monkeypatch, token_counts):
+    """Make plain passes of so many tokens give another token as the likeliest at their end."""
     own_log_probabilities = engine.plain_passes.log_probabilities
 
     def turned_log_probabilities(token_ids, **options):
         table = own_log_probabilities(token_ids, **options)
-        if len(token_ids) == 17:  # the longest of the texts that the check generates, and no scored sequence
-            table[-1, table[-1].argmax()] -= 10
+        if len(token_ids) in token_counts:
+            table[-1, table[-1].argmax()] -= 100
         return table
 
     monkeypatch.setattr(engine.plain_passes, "log_probabilities", turned_log_probabilities)
-    if dtype == torch.bfloat16:
-        assert engine.check_tree() < 0.25
-    else:
-        with pytest.raises(UnfitForTree, match="differ"):
-            engine.check_tree()
+
+
+def test_in_16_bits_a_plain_pass_may_turn_the_prediction_of_one_text(tiny_model, monkeypatch):
+    engine = sure_engine(tiny_model, torch.bfloat16)
+    turn_last_prediction(engine, monkeypatch, [17])  # a text that the check generates, and no scored sequence
+    assert engine.check_tree() < 0.25
+
+
+@pytest.mark.parametrize(("dtype", "token_counts"), [(torch.bfloat16, [17, 19]), (torch.float32, [17])])
+def test_more_turned_predictions_are_a_fault_and_one_is_in_32_bits(tiny_model, monkeypatch, dtype, token_counts):
+    engine = sure_engine(tiny_model, dtype)
+    turn_last_prediction(engine, monkeypatch, token_counts)
+    with pytest.raises(UnfitForTree, match="differ"):
+        engine.check_tree()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
