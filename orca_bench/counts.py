@@ -16,7 +16,7 @@ ReportProgress = Callable[[int, int | None], None]
 
 def counted(number: int, noun: str) -> str:
     """A number of things, in words: `1 step`, `2 steps`, `2 batches`."""
-    ending = "es" if noun.endswith("ch") else "s"
+    ending = "es" if noun.endswith("tch") else "s"
     return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 

@@ -122,7 +122,11 @@ class _EarlierResult:
         """Whether it is a whole result of the same setting, and of the same rows where both have a task."""
         if self.result is None or not is_unchanged_since_writing(self.result):
             return False
-        if not self.questions_path.is_file() or self.result.questions_sha256 != content_sha256(self.questions_path):
+        try:
+            has_own_questions = self.result.questions_sha256 == content_sha256(self.questions_path)
+        except UserError:  # there are none, or they cannot be read
+            return False
+        if not has_own_questions:
             return False
         has_same_rows = all(
             self.result.row_hashes_by_split(task_name) in (None, hashes_by_split)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.files import file_sha256, write_json, write_json_lines
+from orca_bench.files import catch_write_errors, file_sha256, write_json, write_json_lines
 from orca_bench.results.hashing import compute_content_sha256
 from orca_bench.results.models import Question, Result
-from orca_bench.results.reading import questions_path_for
+from orca_bench.results.reading import COMPRESSED_SUFFIX, questions_path_for
 from orca_bench.results.task_facts import ordered_names
 from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.suite import TASK_BY_NAME
@@ -39,3 +39,5 @@ def write_result(result_path: Path, result: Result, questions: Sequence[Question
     result.result_sha256 = result_json["result_sha256"] = compute_content_sha256(result_json)
     result.forget_file_content()
     write_json(result_path, result_json)
+    with catch_write_errors(result_path):  # those of an earlier result
+        Path(f"{questions_path_for(result_path)}{COMPRESSED_SUFFIX}").unlink(missing_ok=True)

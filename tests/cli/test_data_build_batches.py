@@ -116,7 +116,7 @@ def test_an_interrupted_build_says_what_stays_open_and_collects_it_later(command
         process.send_signal(signal_number)
         _, error_text = process.communicate(timeout=1200)
         assert process.returncode == 130 and "Traceback" not in error_text, error_text
-        assert re.search(r"3 batches of at most \$0\.0\d+ stay open at the server", error_text), error_text
+        assert re.search(r"3 batches of at most \$0\.0\d+ not collected yet", error_text), error_text
         assert "0 of 20 requests are answered" in error_text.splitlines()[-1]
         for batch in server.batches.values():
             batch["ends_at"] = 0

@@ -63,16 +63,34 @@ def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_o
     assert results_in(path.parent) == ["r.json", "whole.json"]
 
 
+def compress_questions(path):
+    """Replace the questions of a result by their compressed form, and return its path."""
+    plain_path = reading.questions_path_for(path)
+    compressed_path = plain_path.with_name(f"{plain_path.name}.gz")
+    compressed_path.write_bytes(gzip.compress(plain_path.read_bytes()))
+    plain_path.unlink()
+    return compressed_path
+
+
 def test_tasks_join_a_result_whose_questions_were_compressed(evaluate):
     path, _ = evaluate("gsm8k", "r.json")
-    plain_path = reading.questions_path_for(path)
-    plain_path.with_name(f"{plain_path.name}.gz").write_bytes(gzip.compress(plain_path.read_bytes()))
-    plain_path.unlink()
+    compressed_path = compress_questions(path)
+    evaluate("mmlu", "r.json")
+    assert names(path) == ["mmlu", "gsm8k"] and not compressed_path.exists(), "no older questions are beside the result"
+    compress_questions(path)
     evaluate("winogrande", "r.json", limit=3)
     (aside,) = path.parent.glob("r-*.json")
-    assert names(aside) == ["gsm8k"], "its questions went with it"
+    assert names(aside) == ["mmlu", "gsm8k"], "its questions went with it"
     evaluate("arc_challenge", "r.json")
-    assert names(path) == ["arc_challenge", "gsm8k"]
+    assert names(path) == ["arc_challenge", "mmlu", "gsm8k"]
+
+
+def test_a_result_whose_compressed_questions_are_cut_off_is_set_aside(evaluate):
+    path, _ = evaluate("gsm8k", "r.json")
+    compressed_path = compress_questions(path)
+    compressed_path.write_bytes(compressed_path.read_bytes()[:-20])
+    _, messages = evaluate("mmlu", "r.json")
+    assert "questions that are not its own" in messages and names(path) == ["mmlu"]
 
 
 @pytest.mark.parametrize(

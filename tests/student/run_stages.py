@@ -86,6 +86,10 @@ def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:
             if examination.is_done:
                 if not was_done:  # the earlier stage wrote the same bytes again
                     print(f"\n{stage.name}: done, its inputs are what they were")
+            elif examination.standing is Standing.WAITING:
+                raise UserError(
+                    f"stage {stage.name} cannot run: {examination.reason}", where="--stages", hint="add them"
+                )
             elif exit_code := run_stage(stage, examination):
                 return exit_code
         examinations[stage.name] = examine(stage, stage_list, examinations)

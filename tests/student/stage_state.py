@@ -125,10 +125,9 @@ def examine(stage: Stage, stage_list: StageList, examinations: dict[str, Examina
     """
     givers = {giver.name for needed in stage.needs if (giver := stage_list.giver_of(needed)) is not None}
     waiting_for = [name for name in examinations if name in givers and not examinations[name].is_done]
-    if stage.is_committed and all(Path(output).exists() for output in stage.gives):
-        are_needs_absent = any(examinations[name].standing is Standing.NEW for name in waiting_for)
-        if are_needs_absent or read_state(stage) is None:
-            return Examination(Standing.DONE, "committed, and not made from what is here")
+    is_made_here = read_state(stage) is not None and all(Path(needed).exists() for needed in stage.needs)
+    if stage.is_committed and not is_made_here and all(Path(output).exists() for output in stage.gives):
+        return Examination(Standing.DONE, "committed; nothing here says what it was made from")
     if waiting_for:
         return Examination(Standing.WAITING, f"after {', '.join(waiting_for)}")
     for needed in stage.needs:

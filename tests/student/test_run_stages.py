@@ -289,7 +289,7 @@ def test_what_is_committed_is_not_replaced_by_another_machine(job):
     job.list_file.write_text(f"{STAGES}    is_committed: true\n")
     (job.work / "b.txt").write_text("of another machine")
     listed = job("--list").stdout
-    assert "first — to do" in listed and "second — done: committed, and not made from what is here" in listed
+    assert "first — to do" in listed and "second — done: committed; nothing here says what it was made from" in listed
     for _ in range(2):
         assert job().returncode == 0
     assert job.programs() == ["a.txt"] and (job.work / "b.txt").read_text() == "of another machine"
@@ -304,7 +304,27 @@ def test_what_is_committed_and_was_made_here_follows_its_inputs_in_one_call(job)
     )
     (job.work / "a.txt").unlink()
     (job.work / "log.txt").unlink()
-    assert "second — done: committed, and not made from what is here" in job("--list").stdout
+    assert "second — done: committed; nothing here says what it was made from" in job("--list").stdout
+
+
+def test_no_stage_runs_on_what_a_stage_that_was_not_chosen_should_make_again(job):
+    third = """
+  - name: third
+    does: copies both
+    commands: ["python {program} a.txt b.txt c.txt"]
+    needs: [a.txt, b.txt]
+    gives: [c.txt]
+    minutes: 1
+    is_committed: true
+"""
+    job.list_file.write_text(STAGES + third)
+    assert job().returncode == 0
+    job.source.write_text("two\n")
+    for name in ("a.txt", "log.txt"):
+        (job.work / name).unlink()
+    job.programs()
+    assert "stage third cannot run: after second" in job.refused("--stages", "first,third")
+    assert job.programs() == ["a.txt"] and (job.work / "c.txt").read_text() == "ONE\nONE\n"
 
 
 def test_a_link_that_leads_nowhere_is_made_again(job):

@@ -27,10 +27,6 @@ _NO_SUCH_CALL_STATUSES = (404, 405, 501)
 _MAX_ERROR_LENGTH = 300
 #: "No such File object: file-1": of the file that a batch is created of, not of the address.
 _NO_SUCH_FILE_PATTERN = re.compile(r"such file|file object|\bfile-\w", re.IGNORECASE)
-ASK_LOST_AGAIN_HINT = (
-    "the key may be of another account than that which created it; if it is lost, -o teacher.batch.ask_lost_again=true asks "
-    "its requests again, which may have been paid"
-)
 _NO_BATCHES_HINT = "the endpoint has no Batch API: leave teacher.batch out (-o teacher.batch=null)"
 
 _T = TypeVar("_T")
@@ -57,8 +53,7 @@ class BatchClient:
     def __init__(self, settings: Teacher):
         self._teacher_client = TeacherClient(settings)
         self._openai_client = self._teacher_client.openai_client
-        assert settings.batch is not None
-        self._settings, self._batch_settings = settings, settings.batch
+        self._settings = settings
 
     async def close(self) -> None:
         """Close all connections."""
@@ -121,15 +116,12 @@ class BatchClient:
         return status
 
     async def download(self, file_id: str) -> bytes | None:
-        """The content of a file, without the key; None where the server has no such file and what was lost is asked again."""
+        """The content of a file, without the key; None where the server has no such file."""
         try:
             response = await self._call(self._openai_client.files.content(file_id), _FILE_TIMEOUT_S)
         except AttemptFailed as failure:
             if failure.status_code != 404:
                 raise
-            if not self._batch_settings.ask_lost_again:
-                reason = f"the server has no file {file_id}, which an ended batch names"
-                raise AttemptFailed("stop", reason, where="teacher.batch", hint=ASK_LOST_AGAIN_HINT) from None
             return None
         return self._teacher_client.redact(response.content)
 

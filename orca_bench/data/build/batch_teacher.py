@@ -1,8 +1,8 @@
 """Requests in, answers in the ledger out, through the endpoint's Batch API: upload, create, poll, download.
 
 Each batch's worst case is reserved before its file is sent. After a restart a batch of the ledger is looked for at the server, by
-its metadata and its file's hash, before it is created; so no batch is created twice. A batch that ended early gives what it has,
-and its other requests go into the next batch. Its own module because the policy is here, and neither HTTP nor SQL.
+its file or its metadata, before it is created; so no batch is created twice. A batch that ended early gives what it has, and its
+other requests go into the next batch. Its own module because the policy is here, and neither HTTP nor SQL.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from orca_bench.counts import counted, dollars_text
 from orca_bench.data.build.answers import RETRYABLE_OUTCOMES
-from orca_bench.data.build.batch_client import ASK_LOST_AGAIN_HINT, BatchClient, BatchStatus
+from orca_bench.data.build.batch_client import BatchClient, BatchStatus
 from orca_bench.data.build.batch_collection import collect_batch
 from orca_bench.data.build.batch_files import write_batch_file
 from orca_bench.data.build.batch_ledger import (
@@ -29,7 +27,7 @@ from orca_bench.data.build.batch_ledger import (
     open_batches,
     request_ids_in,
 )
-from orca_bench.data.build.concurrency import backoff_s
+from orca_bench.data.build.batch_retries import RetriedCalls
 from orca_bench.data.build.data_recipe import Teacher
 from orca_bench.data.build.ledger import FAILED_STATE, Ledger
 from orca_bench.data.build.prices import PICODOLLARS
@@ -41,12 +39,13 @@ from orca_bench.files import catch_write_errors, file_sha256, make_writable_fold
 
 _ENDED_STATUSES = ("completed", "failed", "expired", "cancelled")
 _MISSING_POLLS = 5  # in a row, after which a batch that the server does not know is taken to be gone
-_UNREACHED_CALLS = 4  # after which a server that has not replied to anything is taken to be absent
 _LOOKS_BEFORE_CREATING = 2  # `poll_seconds` apart: the server may still be about to list a batch whose reply was lost
 _REQUESTS_AT_ONCE = 500  # looked up in the ledger together
+_LOST_HINT = (
+    "try again later, with the key that was used before; if it is lost, -o teacher.batch.ask_lost_again=true asks the requests "
+    "again, which may have been paid"
+)
 _SIZE_HINT = "the endpoint may allow less in a file: set teacher.batch.most_requests or teacher.batch.most_megabytes"
-
-_T = TypeVar("_T")
 
 
 async def ask_in_batches(
@@ -83,10 +82,11 @@ class _BatchBuild:
     ):
         assert settings.batch is not None
         self._requests, self._ledger, self._settings, self._batch_settings = requests, ledger, settings, settings.batch
-        self._budget_picodollars, self._patience_s = round(budget * PICODOLLARS), max(patience_s, 2 * settings.timeout)
+        self._budget_picodollars = round(budget * PICODOLLARS)
         self._progress, self._report = progress, report
         self._progress.batches = self._counts = BatchCounts()
         self._client = BatchClient(settings)
+        self._calls = RetriedCalls(self._progress, max(patience_s, 2 * settings.timeout), self._show_progress)
         self._folder = ledger.path.with_name(".batches")  # hidden, so that the files in it are not taken for data
         self._most_open = self._batch_settings.most_open
         self._open: dict[str, Batch] = {}
@@ -96,7 +96,6 @@ class _BatchBuild:
         self._request_ids: set[str] = set()  # of requests in the next batch, and in those that have not ended
         self._final_ids: set[str] = set()  # of requests that have got their outcome in this build
         self._failures: Counter[str] = Counter()  # by request
-        self._is_reply_known = False
         self._is_another_round_needed = True
         self._error: UserError | None = None
 
@@ -117,8 +116,7 @@ class _BatchBuild:
             if self._open:
                 open_dollars = dollars_text(self._ledger.picodollars_in_batches / PICODOLLARS)
                 self._report(
-                    f"{counted(len(self._open), 'batch')} of at most {open_dollars} stay open at the server; the same command "
-                    "collects them"
+                    f"{counted(len(self._open), 'batch')} of at most {open_dollars} not collected yet; the same command goes on"
                 )
             await self._client.close()
             with contextlib.suppress(OSError):
@@ -204,9 +202,14 @@ class _BatchBuild:
             if batch.state in ("uploaded", "creating"):
                 batch = await self._create(batch)
         except AttemptFailed as failure:
+            is_lost = failure.is_possibly_paid and failure.consequence not in ("busy", "retry")
+            if is_lost and self._batch_settings.ask_lost_again:
+                await self._collect(batch, BatchStatus(None))
+                return
             if not failure.is_possibly_paid:  # else it may be at the server, and the next build looks for it there
                 await self._give_back(batch, failure.reason)
-            self._error = UserError(failure.reason, where=failure.where, hint=failure.hint or _SIZE_HINT)
+            hint = _LOST_HINT if is_lost and failure.where == "teacher.batch" else failure.hint or _SIZE_HINT
+            self._error = UserError(failure.reason, where=failure.where, hint=hint)
             return
         except FileNotFoundError:
             await self._give_back(batch, "its file was gone before it was sent")
@@ -228,7 +231,7 @@ class _BatchBuild:
             return file_id or await self._client.upload(batch, path)
 
         try:
-            file_id = await self._call(upload_once)
+            file_id = await self._calls.until_success(upload_once)
         except AttemptFailed as failure:
             failure.is_possibly_paid = False  # a file alone costs nothing
             raise
@@ -255,7 +258,7 @@ class _BatchBuild:
                 raise
 
         try:
-            batch_id = await self._call(create_once)
+            batch_id = await self._calls.until_success(create_once)
         except AttemptFailed as failure:
             failure.is_possibly_paid = may_be_there
             raise
@@ -275,35 +278,49 @@ class _BatchBuild:
         assert batch.batch_id is not None
         batch_id = batch.batch_id
         try:
-            status = await self._call(lambda: self._client.retrieve(batch_id))
-            if status.status is not None:
-                self._known_keys.add(batch.key)
+            status = await self._calls.until_success(lambda: self._client.retrieve(batch_id))
             lacks_files = status.status == "completed" and not (status.output_file_id or status.error_file_id)
-            if status.status is None or lacks_files:
+            if status.status is None or (lacks_files and status.completed_count != 0):
                 self._missing_polls[batch.key] += 1
-                if self._missing_polls[batch.key] < _MISSING_POLLS:
-                    return
-            if status.status is None:
-                listed_id = await self._call(lambda: self._client.find_batch(batch))
-                if listed_id is not None:
-                    self._missing_polls[batch.key] = 0
-                    self._open[batch.key] = await advance_batch(self._ledger, batch, "open", batch_id=listed_id)
-                    return
-                if batch.key not in self._known_keys and not self._batch_settings.ask_lost_again:
-                    raise AttemptFailed(
-                        "stop",
-                        f"the server does not know {batch_id}, which an earlier build created",
-                        where="teacher.batch",
-                        hint=ASK_LOST_AGAIN_HINT,
-                    )
-            elif status.status not in _ENDED_STATUSES:
-                self._missing_polls[batch.key] = 0
+                if self._missing_polls[batch.key] >= _MISSING_POLLS:
+                    await self._collect_lost(batch, status)
+                return
+            self._known_keys.add(batch.key)
+            self._missing_polls[batch.key] = 0
+            if status.status in _ENDED_STATUSES:
+                await self._collect(batch, status)
+            else:
                 self._status_by_key[batch.key] = status
                 self._show_progress()
-                return
-            await self._collect(batch, status)
         except AttemptFailed as failure:
             self._error = self._error or UserError(failure.reason, where=failure.where, hint=failure.hint)
+
+    async def _collect_lost(self, batch: Batch, status: BatchStatus) -> None:
+        """Go on with a batch whose state or files the server does not tell; raises AttemptFailed where these may be paid."""
+        if status.status is not None:
+            self._check_loss(f"{batch.batch_id} is completed, and the server names no file of its answers")
+        else:
+            listed_id = await self._calls.until_success(lambda: self._client.find_batch(batch))
+            if listed_id not in (None, batch.batch_id):
+                self._missing_polls[batch.key] = 0
+                self._open[batch.key] = await advance_batch(self._ledger, batch, "open", batch_id=listed_id)
+                return
+            if listed_id is not None:
+                self._check_loss(f"the server lists {batch.batch_id} and does not show it")
+            elif batch.key not in self._known_keys:
+                self._check_loss(f"the server does not know {batch.batch_id}, which an earlier build created")
+        await self._collect(batch, status)
+
+    def _check_loss(self, reason: str) -> None:
+        """Raise AttemptFailed for answers that are lost and may be paid, unless the recipe says to ask for them again."""
+        if not self._batch_settings.ask_lost_again:
+            raise AttemptFailed("stop", reason, where="teacher.batch", hint=_LOST_HINT)
+
+    async def _download(self, file_id: str) -> bytes | None:
+        content = await self._calls.until_success(lambda: self._client.download(file_id))
+        if content is None:
+            self._check_loss(f"the server has no file {file_id}, which an ended batch names")
+        return content
 
     async def _collect(self, batch: Batch, status: BatchStatus) -> None:
         """Write what an ended batch gave."""
@@ -313,7 +330,7 @@ class _BatchBuild:
             batch,
             status,
             self._settings,
-            lambda file_id: self._call(lambda: self._client.download(file_id)),
+            self._download,
             lambda request_id: self._failures[request_id] + 1 >= self._settings.attempts,
         )
         self._request_ids.difference_update(request_ids)
@@ -327,7 +344,7 @@ class _BatchBuild:
         await self._end(batch, collection.summary)
         self._counts.collected += 1
         self._counts.without_answers += not collection.answers
-        self._report(f"{batch.batch_id}: {collection.summary}")
+        self._report(f"{batch.batch_id or batch.file_name}: {collection.summary}")
         if collection.is_without_room:
             if self._open:  # it is asked again when one of them has ended
                 self._most_open = len(self._open)
@@ -360,28 +377,6 @@ class _BatchBuild:
 
     def _path_of(self, batch: Batch) -> Path:
         return self._folder / f"{batch.key}.jsonl"
-
-    async def _call(self, call_once: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call until it succeeds; raises AttemptFailed where another one would not help either."""
-        first_failure_s, failure_count = time.monotonic(), 0
-        while True:
-            try:
-                reply = await call_once()
-                self._is_reply_known = True
-                return reply
-            except AttemptFailed as failure:
-                self._is_reply_known = self._is_reply_known or not failure.is_unreached
-                failure_count += 1
-                seconds = time.monotonic() - first_failure_s
-                is_absent = not self._is_reply_known and failure_count >= _UNREACHED_CALLS
-                if failure.consequence not in ("busy", "retry") or is_absent:
-                    raise
-                if seconds > self._patience_s:
-                    failure.reason = f"no answer for {seconds:.0f} s: {failure.reason}"
-                    raise
-                self._progress.rate_refusals += failure.consequence == "busy" and not failure.is_unreached
-                self._show_progress()
-                await asyncio.sleep(backoff_s(failure_count))
 
     def _show_progress(self) -> None:
         progress, counts, ledger = self._progress, self._counts, self._ledger

@@ -104,9 +104,8 @@ class BatchSettings(RecipeSection):
     poll_seconds: Seconds = Field(60.0, description="Seconds between two looks at the open batches.")
     ask_lost_again: bool = Field(
         False,
-        description="Ask the requests again of a batch of an earlier build that the server does not know, or whose file of "
-        "answers it does not have, though they may have been paid. Without it such a batch ends the build, as the key may be "
-        "another one.",
+        description="Ask for lost answers again, though they may have been paid: those of a batch of an earlier build that the "
+        "server does not know, and those whose file it does not have. Without it, they end the build.",
     )
 
 

@@ -114,17 +114,6 @@ def test_a_batch_that_ended_early_gives_what_it_has_and_the_rest_is_asked_again(
     assert not unknown_attempts(ledger_path)
 
 
-@pytest.mark.parametrize(
-    ("fault", "unknown_count"), [("no lines", 2), ("null output", 4), ("vanished", 4), ("status 0", 4)]
-)
-def test_answers_that_the_server_lost_are_asked_again_and_listed_as_unknown(ledger_path, fault, unknown_count):
-    with serving(batch_fault_of=lambda number: fault if number == 1 else None) as server:
-        build(ledger_path, batch_settings(server.base_url))
-        assert server.billed.total() == COUNT + unknown_count
-    assert len(unknown_attempts(ledger_path)) == unknown_count
-    check_answers(ledger_path)
-
-
 def test_lines_without_choices_are_no_answers(ledger_path):
     with serving(batch_fault_of=lambda number: "no choices" if number == 1 else None) as server:
         build(ledger_path, batch_settings(server.base_url))
@@ -329,32 +318,6 @@ def test_a_batch_of_another_file_is_not_adopted(ledger_path):
 def test_a_batch_is_found_by_its_file_where_the_server_keeps_no_metadata(ledger_path):
     with serving(call_fault_of=fault_once("create", "reply lost")) as server:
         server.keeps_metadata = False
-        build(ledger_path, batch_settings(server.base_url))
-        assert len(server.batches) == 3 and server.billed.total() == COUNT
-    check_answers(ledger_path)
-
-
-def test_a_batch_of_an_earlier_build_that_the_server_does_not_know_is_asked_again_on_demand_only(ledger_path):
-    with serving() as server:
-        settings = batch_settings(server.base_url, most_open=1)
-        server.call_fault_of = lambda call, number: "no credit" if call == "retrieve" else None
-        with pytest.raises(UserError):
-            build(ledger_path, settings)
-        server.call_fault_of = lambda call, number: None
-        server.batches.clear()  # what another account sees
-        with pytest.raises(UserError, match="does not know batch-1, which an earlier build created") as caught:
-            build(ledger_path, settings)
-        assert "ask_lost_again" in str(caught.value) and not unknown_attempts(ledger_path)
-        build(ledger_path, batch_settings(server.base_url, most_open=1, ask_lost_again=True))
-    assert len(unknown_attempts(ledger_path)) == 4
-    check_answers(ledger_path)
-
-
-def test_a_file_of_answers_that_the_server_does_not_have_is_asked_again_on_demand_only(ledger_path):
-    with serving(call_fault_of=fault_once("download", "not found")) as server:
-        with pytest.raises(UserError, match=r"has no file file-\d, which an ended batch names"):
-            build(ledger_path, batch_settings(server.base_url))
-        assert not unknown_attempts(ledger_path)
         build(ledger_path, batch_settings(server.base_url))
         assert len(server.batches) == 3 and server.billed.total() == COUNT
     check_answers(ledger_path)
