@@ -20,6 +20,7 @@ from orca_bench.errors import UserError, spelling_hint
 from orca_bench.serve.sampling import Sampling
 
 if TYPE_CHECKING:
+    from orca_bench.cli.interrupts import DeferredInterrupts
     from orca_bench.serve.conversation import Conversation
 
 _INPUT_END = "/end"
@@ -66,6 +67,7 @@ def command(model: str | None, system: str, revision: str | None, sampling: Samp
     check_unicode(system, "--system")
 
     from orca_bench.cli.console import progress_message
+    from orca_bench.cli.interrupts import DeferredInterrupts
     from orca_bench.serve.conversation import Conversation
     from orca_bench.system_messages import system_message
 
@@ -74,18 +76,22 @@ def command(model: str | None, system: str, revision: str | None, sampling: Samp
     folder, generator = load_generator(model, revision, runs)
     if is_terminal:
         progress_message(f"{folder.name}: /help shows the commands, Ctrl-C stops an answer, Ctrl-D ends")
-    lines = _terminal_lines() if is_terminal else _piped_lines()
-    _Chat(Conversation(generator, system_text, sampling), folder.name, lines, is_terminal).run()
+    interrupts = DeferredInterrupts()
+    lines = _terminal_lines(interrupts) if is_terminal else _piped_lines()
+    chat = _Chat(Conversation(generator, system_text, sampling), folder.name, lines, is_terminal, interrupts)
+    with interrupts.installed() if is_terminal else contextlib.nullcontext():
+        chat.run()
 
 
-def _terminal_lines() -> Iterator[str]:
+def _terminal_lines(interrupts: DeferredInterrupts) -> Iterator[str]:
     """The lines that are typed, with the shell's keys for editing and for earlier lines, until Ctrl-D."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # input() uses it where it is there
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     while True:
         try:
-            line = input("> ")
+            with interrupts.allowed():
+                line = input("> ")
         except EOFError:
             click.echo()
             return
@@ -106,9 +112,16 @@ class _Chat:
     On a terminal an error is shown and the next line is read; elsewhere it is raised, and names the line.
     """
 
-    def __init__(self, conversation: Conversation, model_name: str, lines: Iterator[str], is_terminal: bool):
+    def __init__(
+        self,
+        conversation: Conversation,
+        model_name: str,
+        lines: Iterator[str],
+        is_terminal: bool,
+        interrupts: DeferredInterrupts,
+    ):
         self._conversation, self._model_name, self._is_terminal = conversation, model_name, is_terminal
-        self._numbered_lines = enumerate(lines, 1)
+        self._numbered_lines, self._interrupts = enumerate(lines, 1), interrupts
         self._input: str | None = None
         self._run_by_command: dict[str, Callable[[str], None]] = {
             "/system": self._set_system,
@@ -122,13 +135,10 @@ class _Chat:
         """Take line after line, until they end or one is /exit."""
         for number, line in self._numbered_lines:
             try:
-                check_unicode(line, "the line")
                 if line.strip() == "/exit":
                     return
-                if line.startswith("/"):
-                    self._run_command(line)
-                elif line.strip():
-                    self._answer(line.strip())
+                with self._interrupts.allowed():
+                    self._handle(line)
             except KeyboardInterrupt:
                 if not self._is_terminal:
                     raise
@@ -137,6 +147,13 @@ class _Chat:
                 if not self._is_terminal:
                     raise UserError(str(error), where=f"standard input:{number}") from error
                 _show(f"error: {error}")
+
+    def _handle(self, line: str) -> None:
+        check_unicode(line, "the line")
+        if line.startswith("/"):
+            self._run_command(line)
+        elif line.strip():
+            self._answer(line.strip())
 
     def _answer(self, instruction: str) -> None:
         conversation, has_text = self._conversation, False

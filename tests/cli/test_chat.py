@@ -1,22 +1,33 @@
 """`chat` on a real terminal and in a pipe."""
 
+import io
 import json
+import signal
+import sys
 
 import pytest
 from pseudo_terminal import Terminal
+from safetensors.torch import load_file, save_file
+from tiny_llamas import make_model
 
 from orca_bench import prompt
+from orca_bench.cli import chat, interrupts
 from orca_bench.cli.command_list import COMMANDS
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.serve.conversation import Conversation
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.text_generation import Generator
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
 
 @pytest.fixture(scope="module")
-def answers(tiny_model):
+def generator(tiny_model):
+    return Generator(ModelFolder(str(tiny_model)))
+
+
+@pytest.fixture(scope="module")
+def answers(generator):
     """A function: the answer of eight tokens, or of another number, to an instruction after earlier turns."""
-    generator = Generator(ModelFolder(str(tiny_model)))
 
     def answer(instruction, input_text=None, system_id=5, earlier_turns=(), length=8):
         sampling = Sampling(seed=1, max_new_tokens=length)
@@ -27,13 +38,13 @@ def answers(tiny_model):
 
 
 @pytest.fixture
-def piped(command, tiny_model):
-    """A function: the finished process of `chat` with these lines as its standard input."""
+def piped(command, tiny_model, monkeypatch):
+    """A function: what `chat` did with these lines as its standard input."""
 
     def run(text):
-        (command.folder / "lines.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-        with (command.folder / "lines.txt").open() as stdin:
-            return command("chat", tiny_model, "--seed", 1, "--max-new-tokens", 8, stdin=stdin)
+        lines = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
+        return command("chat", tiny_model, "--seed", 1, "--max-new-tokens", 8)
 
     return run
 
@@ -99,13 +110,27 @@ def test_options_are_refused_as_generate_refuses_them(command, tiny_model):
     assert "no finished run" in command.refused("chat")
 
 
-def test_on_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(command, tiny_model, answers):
-    words = ("-m", "orca_bench", "chat", tiny_model, "--seed", 1, "--max-new-tokens", 900)
-    beginning = answers("Where?", length=4)
+@pytest.fixture
+def model_without_end(tmp_path, mini):
+    """A model folder whose answers have no stop token, and a window for answers that no terminal holds unread."""
+    folder = make_model(tmp_path / "model_without_end", mini["mini:tokenizer"], max_position_embeddings=30_000)
+    weights = load_file(folder / "model.safetensors")
+    stop_ids = list(ModelFolder(str(folder)).tokenizer.stop_ids)
+    weights["lm_head.weight"][stop_ids] = 0  # their logits are 0; those of the 50 tokens that are sampled are greater
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_on_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(command, model_without_end):
+    words = ("-m", "orca_bench", "chat", model_without_end, "--seed", 1, "--max-new-tokens", 29_000)
+    sampling = Sampling(seed=1, max_new_tokens=4)
+    generator = Generator(ModelFolder(str(model_without_end)))
+    beginning = "".join(generator.answer(SYSTEM_MESSAGES[5], "Where?", sampling=sampling))
     with Terminal(command.folder, *words, columns=2000) as terminal:
-        terminal.wait_for("> ")
+        terminal.wait_for_prompt()
         terminal.type("/help\n")
         terminal.wait_for("/save FILE")
+        terminal.wait_for_prompt()
         terminal.type("\x03")
         terminal.wait_for("(Ctrl-D ends)")
         for line, error in (
@@ -113,23 +138,58 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(command, tiny_mod
             ("/save mine.jsonl", "there is no answer yet"),
             ("/save", "/save: which file gets the record?; /save FILE"),
         ):
+            terminal.wait_for_prompt()
             terminal.type(f"{line}\n")
             terminal.wait_for(f"error: {error}")
+        terminal.wait_for_prompt()
         terminal.type("Where?\n")
-        terminal.wait_for(beginning[:10])
+        terminal.wait_for(beginning[:10])  # it is shown as it comes: the whole answer does not fit into the terminal
         terminal.type("\x03")
         terminal.wait_for("(stopped)")
+        terminal.wait_for_prompt()
         terminal.type("/save mine.jsonl\n")
         terminal.wait_for("saved: mine.jsonl")
+        terminal.wait_for_prompt()
         terminal.type("\x04")
-        exit_code, text = terminal.wait_for_end()
+        exit_code, _ = terminal.wait_for_end()
     assert exit_code == 0
     record = json.loads((command.folder / "mine.jsonl").read_text(encoding="utf-8"))
     assert record["was_cut"] and record["response"].startswith(beginning[:10])
-    printable_beginning = record["response"].split("\n")[0].rstrip()[:200]
-    assert "".join(filter(str.isprintable, printable_beginning)) in text.replace("\ufffd", ""), (
-        "it was shown as it came"
-    )
+
+
+def test_whenever_ctrl_c_comes_the_conversation_goes_on(generator, monkeypatch, capsys):
+    """Ctrl-C at every line of chat.py and interrupts.py that a short conversation runs, in turn; at input() it takes the line."""
+    source_files = {chat.__file__, interrupts.__file__}
+    outcomes = set()
+    for interrupted_line in range(1, 1000):
+        run_lines = 0
+
+        def interrupt_once(frame, event, argument, interrupted_line=interrupted_line):
+            nonlocal run_lines
+            if frame.f_code.co_filename not in source_files or frame.f_code.co_name == "_receive":
+                return None
+            if event == "line" and (run_lines := run_lines + 1) == interrupted_line:
+                signal.raise_signal(signal.SIGINT)
+            return interrupt_once
+
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Where?\n/system\n")))
+        deferred = interrupts.DeferredInterrupts()
+        conversation = Conversation(generator, SYSTEM_MESSAGES[5], Sampling(seed=1, max_new_tokens=2))
+        lines = chat._terminal_lines(deferred)
+        previous_trace = sys.gettrace()
+        with deferred.installed():
+            talk = chat._Chat(conversation, "tiny", lines, True, deferred)
+            sys.settrace(interrupt_once)
+            try:
+                talk.run()
+            finally:
+                sys.settrace(previous_trace)
+        if run_lines < interrupted_line:
+            break
+        messages = capsys.readouterr().err
+        outcomes |= {word for word in ("(stopped)", "(Ctrl-D ends)") if word in messages}
+        assert messages.count("(stopped)") + messages.count("(Ctrl-D ends)") <= 1, (interrupted_line, messages)
+    assert interrupted_line > 50 and outcomes == {"(stopped)", "(Ctrl-D ends)"}
 
 
 def test_the_help_shows_every_command(command):

@@ -12,6 +12,7 @@ import termios
 import time
 from pathlib import Path
 
+import psutil
 from command_line import OFFLINE
 from waiting import PATIENCE_S
 
@@ -26,12 +27,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def run_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[int, str]:
     """Run `orca-bench WORDS` in a folder on a terminal of this width; returns its exit code and all that it showed."""
-    return run_python_on_terminal(folder, "-m", "orca_bench", *words, columns=columns)
-
-
-def run_python_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[int, str]:
-    """The same of `python WORDS`."""
-    with Terminal(folder, *words, columns=columns) as terminal:
+    with Terminal(folder, "-m", "orca_bench", *words, columns=columns) as terminal:
         return terminal.wait_for_end()
 
 
@@ -54,6 +50,7 @@ class Terminal:
         )
         os.close(follower)
         self._output, self._deadline = b"", time.monotonic() + PATIENCE_S
+        self._length_when_typed = 0
 
     def __enter__(self) -> "Terminal":
         return self
@@ -66,17 +63,29 @@ class Terminal:
     @property
     def text(self) -> str:
         """All that it has shown."""
-        text = _ESCAPES.sub("", self._output.decode(errors="replace"))
-        return text.replace("\r\n", "\n").replace("\r", "\n")
+        return _readable(self._output)
 
     def type(self, keys: str) -> None:
-        """Type these characters; `\\x03` is Ctrl-C, `\\x04` Ctrl-D."""
+        """Type these characters; `\\x03` is Ctrl-C, `\\x04` Ctrl-D. At a prompt, `wait_for_prompt` goes before."""
+        self._length_when_typed = len(self._output)
         os.write(self._leader, keys.encode())
 
     def wait_for(self, words: str, count: int = 1) -> None:
         """Wait until it has shown the words so many times; fails where it ends before, or takes too long."""
         while self.text.count(words) < count:
             assert self._read() and time.monotonic() < self._deadline, f"not shown: {words!r} in {self.text!r}"
+
+    def wait_for_prompt(self, prompt: str = "> ") -> None:
+        """Wait until it has shown a prompt since the last keys, on a line of its own, and sleeps: it waits for keys.
+
+        readline sets the mode of the terminal before it shows the prompt. A Ctrl-D before is no end of file, and what is typed
+        before may be lost. A Ctrl-C between the prompt and the sleep has an effect with the next key only.
+        """
+        while not (self._has_prompt(prompt) and psutil.Process(self._process.pid).status() == psutil.STATUS_SLEEPING):
+            assert self._read() and time.monotonic() < self._deadline, f"no prompt at the end of {self.text!r}"
+
+    def _has_prompt(self, prompt: str) -> bool:
+        return _readable(self._output[self._length_when_typed :]).endswith("\n" + prompt)
 
     def wait_for_end(self) -> tuple[int, str]:
         """Its exit code and all that it showed."""
@@ -94,3 +103,8 @@ class Terminal:
             return False
         self._output += chunk
         return bool(chunk)
+
+
+def _readable(output: bytes) -> str:
+    text = _ESCAPES.sub("", output.decode(errors="replace"))
+    return text.replace("\r\n", "\n").replace("\r", "\n")

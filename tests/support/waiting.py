@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-#: Seconds until a test gives up. Only a test that fails waits so long.
-PATIENCE_S = 1200.0
+#: Seconds until a test gives up. Only a test that fails waits so long: a training or an evaluation of a test ends within a minute
+#: on two slow cores.
+PATIENCE_S = 400.0
 
 _T = TypeVar("_T")
 
