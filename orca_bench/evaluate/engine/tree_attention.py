@@ -117,7 +117,7 @@ class TreeAttention(AttentionPattern):
                     slice(query_block.first_column, query_block.end_column),
                 )
                 output_blocks.append(
-                    _attend_block(
+                    attend_block(
                         query[:, :, query_slice], keys[:, :, key_slice], values[:, :, key_slice], query_block, options
                     )
                 )
@@ -161,7 +161,7 @@ class StepAttention(AttentionPattern):
             for slot, position in enumerate(self.positions):
                 slot_slice, visible_slice = (
                     slice(slot, slot + 1),
-                    slice(_first_visible_depth(position, options.window_tokens), position + 1),
+                    slice(first_visible_depth(position, options.window_tokens), position + 1),
                 )
                 slot_outputs.append(
                     masked_attention(
@@ -209,7 +209,7 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window_tokens: int |
     return is_visible
 
 
-class _QueryBlock(NamedTuple):
+class QueryBlock(NamedTuple):
     """Tokens `first_token` to `end_token` of a batch that attend together to columns `first_column` to `end_column`.
 
     `attention_mask` is [tokens, columns], 0 where a column is attended to and -inf elsewhere; None: to all, or `is_causal`.
@@ -223,9 +223,10 @@ class _QueryBlock(NamedTuple):
     is_causal: bool
 
 
-def _attend_block(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: _QueryBlock, options: AttentionOptions
+def attend_block(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: QueryBlock, options: AttentionOptions
 ) -> torch.Tensor:
+    """[1, heads, queries, head size] of the block's queries over the keys and values of its columns, [1, heads, columns, …]."""
     is_plain = options.softcap is None and options.sinks is None and options.window_tokens is None
     if is_plain and product_attention.is_faster(query, key):
         return product_attention.causal_attention(query, key, value, options.score_scaling)
@@ -237,7 +238,7 @@ class _SpanAttention(NamedTuple):
     """A span during its attention: `key_indices` are its ancestors and itself in the order of depth; and its query blocks."""
 
     key_indices: slice | torch.Tensor
-    query_blocks: list[_QueryBlock]
+    query_blocks: list[QueryBlock]
 
 
 def _span_attention(
@@ -251,20 +252,31 @@ def _span_attention(
         key_indices = slice(span_indices.start - ancestor_count, span_indices.stop)
     else:
         key_indices = torch.tensor([*span.ancestor_indices, *span_indices], dtype=torch.long, device=device)
-    if ancestor_count == 0 and len(span_indices) <= min(window_tokens or _QUERY_BLOCK_TOKENS, _QUERY_BLOCK_TOKENS):
-        return _SpanAttention(key_indices, [_QueryBlock(span.start, span.end, 0, len(span_indices), None, True)])
-    query_blocks = []
-    for block_start in range(span.start, span.end, _QUERY_BLOCK_TOKENS):
-        block_end = min(block_start + _QUERY_BLOCK_TOKENS, span.end)
-        query_count, last_column = block_end - block_start, ancestor_count + block_end - span.start
-        first_column = _first_visible_depth(last_column - query_count, window_tokens)
+    return _SpanAttention(key_indices, query_blocks(ancestor_count, span.start, span.end, window_tokens, device, dtype))
+
+
+def query_blocks(
+    ancestor_count: int, start: int, end: int, window_tokens: int | None, device: torch.device, dtype: torch.dtype
+) -> list[QueryBlock]:
+    """The blocks in which tokens `start` to `end` of a batch attend, each to itself, those before it and `ancestor_count` more.
+
+    Columns are counted from the first ancestor on.
+    """
+    token_count = end - start
+    if ancestor_count == 0 and token_count <= min(window_tokens or _QUERY_BLOCK_TOKENS, _QUERY_BLOCK_TOKENS):
+        return [QueryBlock(start, end, 0, token_count, None, True)]
+    blocks = []
+    for block_start in range(start, end, _QUERY_BLOCK_TOKENS):
+        block_end = min(block_start + _QUERY_BLOCK_TOKENS, end)
+        query_count, last_column = block_end - block_start, ancestor_count + block_end - start
+        first_column = first_visible_depth(last_column - query_count, window_tokens)
         attention_mask = (
             _block_mask(query_count, first_column, last_column, window_tokens, device, dtype)
             if query_count > 1
             else None
         )
-        query_blocks.append(_QueryBlock(block_start, block_end, first_column, last_column, attention_mask, False))
-    return _SpanAttention(key_indices, query_blocks)
+        blocks.append(QueryBlock(block_start, block_end, first_column, last_column, attention_mask, False))
+    return blocks
 
 
 def _block_mask(
@@ -291,6 +303,6 @@ def _block_mask(
     return attention_mask
 
 
-def _first_visible_depth(depth: int, window_tokens: int | None) -> int:
+def first_visible_depth(depth: int, window_tokens: int | None) -> int:
     """The depth of the first token that the token at this depth attends to."""
     return 0 if window_tokens is None else max(0, depth + 1 - window_tokens)
