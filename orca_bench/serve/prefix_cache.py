@@ -7,7 +7,7 @@ what to keep; `sequence_cache` holds the memory itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orca_bench.evaluate.engine.prefix_tree import shared_prefix_length
@@ -33,15 +33,16 @@ class CachedSequence:
     def shared_tokens(self, request: TokenRequest, is_complete: bool = True) -> int:
         """How many of the prompt's first tokens need not be computed where this sequence is there; 0 where few.
 
-        The last token of a prompt is always computed, since it gives the next one; where the prompt is scored, the last one
-        whose score is known too. Without `is_complete` tokens count that are still to be computed.
+        The last token of a prompt is always computed, since it gives the next one; where the prompt is scored, also the last
+        one of those whose scores are known. With `is_complete` false the tokens count too that are still to be computed.
         """
         computed_count = self.cache.token_count if is_complete else len(self.token_ids)
-        limit = min(computed_count, len(request.prompt_ids) - 1)
+        known_count = computed_count
         if request.scores_prompt:
-            known_count = len(self.scores) if is_complete else len(self.token_ids)
-            limit = min(limit, known_count - 1 if self.top_count >= request.top_count else 0)
-        count = shared_prefix_length(self.token_ids[: max(0, limit)], request.prompt_ids)
+            has_scores = bool(self.scores) and self.top_count >= request.top_count
+            known_count = 0 if not has_scores else len(self.scores) if is_complete else len(self.token_ids)
+        count = shared_prefix_length(self.token_ids[:known_count], request.prompt_ids)
+        count = min(count - request.scores_prompt, computed_count, len(request.prompt_ids) - 1)
         return count if count >= FEW_TOKENS else 0
 
 
@@ -58,10 +59,7 @@ def longest_prefix(
 
 
 class PrefixCache:
-    """Sequences of requests that have ended, the one that was used last at the end.
-
-    `token_count` is for how many tokens their memory is.
-    """
+    """Sequences of requests that have ended, the one that was used last at the end."""
 
     def __init__(self) -> None:
         self.sequences: list[CachedSequence] = []
@@ -104,8 +102,3 @@ def known_scores(source: CachedSequence, token_count: int, top_count: int) -> li
         score if score is None else TokenScore(score.token_id, score.log_probability, score.top[:top_count])
         for score in source.scores[: token_count + 1]
     ]
-
-
-def prefix_ids(sequence: CachedSequence) -> Sequence[int]:
-    """The ids that have keys and values."""
-    return sequence.token_ids[: sequence.cache.token_count]

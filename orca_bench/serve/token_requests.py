@@ -47,6 +47,10 @@ class PromptScores:
     scores: list[TokenScore | None]
 
 
+#: Why a request has ended.
+EndReason = Literal["stop", "length", "cancelled"]
+
+
 @dataclass(frozen=True)
 class RequestEnd:
     """The last event of a request.
@@ -56,7 +60,7 @@ class RequestEnd:
     request began as this one does. `new_tokens` were delivered.
     """
 
-    reason: Literal["stop", "length", "cancelled"]
+    reason: EndReason
     error: str | None
     prompt_tokens: int
     cached_tokens: int

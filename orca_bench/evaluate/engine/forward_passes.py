@@ -102,15 +102,19 @@ class PlainPasses:
         is_finished: IsFinished,
         max_new_tokens: int,
         token_choice: TokenChoice | None = None,
+        chooser: TokenChooser | None = None,
     ) -> list[int]:
         """Continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
+
+        A `chooser` chooses the tokens in the place of the rule `token_choice`.
 
         Raises NotFinite and UserError as `log_likelihoods`.
         """
         self._reset_rotary(len(prompt_ids) + max_new_tokens)
         generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
         with _explain_full_memory(len(prompt_ids) + max_new_tokens):
-            chooser = None if token_choice is None else TokenChooser(token_choice, prompt_ids)
+            if token_choice is not None:
+                chooser = TokenChooser(token_choice, prompt_ids)
             return generate_continuation(
                 _TextRequest(prompt_index, list(prompt_ids), max_new_tokens, is_finished, chooser)
             )
