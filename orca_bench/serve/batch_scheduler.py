@@ -12,7 +12,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -109,6 +110,9 @@ class BatchScheduler:
             self._is_closing = True
             self._cancels_all |= not drain
             self._changed.notify()
+        if not drain:  # one that is computed by plain passes ends at its next token
+            for sequence in list(self._open):
+                sequence.handle.cancel()
         self._thread.join()
 
     def _check(self, request: TokenRequest) -> int:
@@ -141,7 +145,8 @@ class BatchScheduler:
     def _run(self) -> None:
         while self._wait_for_work():
             while (sequence := self._next_to_open()) is not None:
-                self._begin(sequence)
+                with self._ending_on_error([sequence]):
+                    self._begin(sequence)
             self._compute()
             self._end_requests()
 
@@ -185,21 +190,20 @@ class BatchScheduler:
 
     def _begin(self, sequence: RequestSequence) -> None:
         """Open a request, with a copy of what was computed of its prompt."""
-        capacity = sequence.cache.capacity
         candidates = [*self._open, *self._prefix_cache.sequences] if not sequence.is_plain else []
         token_count, source = longest_prefix(candidates, sequence.request)
         if source is not None:
             self._prefix_cache.use(source, token_count)
-        self._prefix_cache.shrink_to(self._max_cache_tokens - self._reserved_tokens() - capacity)
+        self._open.append(sequence)
+        self._prefix_cache.shrink_to(self._max_cache_tokens - self._reserved_tokens())
         if source is not None:
-            sequence.cache = source.cache.copy_prefix(token_count, capacity)
+            sequence.cache = source.cache.copy_prefix(token_count, sequence.cache.capacity)
             sequence.cached_count = token_count
             if sequence.request.scores_prompt:
                 sequence.scores = known_scores(source, token_count, sequence.top_count)
         sequence.opening_time = time.monotonic()
         self._prompt_tokens += len(sequence.request.prompt_ids)
         self._cached_prompt_tokens += token_count
-        self._open.append(sequence)
 
     def _compute(self) -> None:
         """One step of all open requests; one that needs plain passes is computed to its end."""
@@ -207,23 +211,26 @@ class BatchScheduler:
             return
         started = time.perf_counter()
         new_count = sum(sequence.new_count for sequence in self._open)
-        batch = [sequence for sequence in self._open if not sequence.is_plain]
-        plain = [sequence for sequence in self._open if sequence.is_plain][:1]
-        for sequences in (batch, plain):
-            if not sequences:
-                continue
-            try:
-                if sequences is batch:
-                    compute_step(self._engine.tree_forward, batch)
-                else:
-                    plain_requests.compute_request(self._engine.plain_passes, plain[0])
-            except Exception as error:  # out of memory, or whatever a model raises: those that come after may go well
-                self._prefix_cache.clear()
-                for sequence in sequences:
-                    sequence.finish("cancelled", f"{type(error).__name__}: {one_line(error, 200)}")
+        batch = [sequence for sequence in self._open if not sequence.is_plain and sequence.end is None]
+        if batch:
+            with self._ending_on_error(batch):
+                compute_step(self._engine.tree_forward, batch)
+        for sequence in [sequence for sequence in self._open if sequence.is_plain][:1]:
+            with self._ending_on_error([sequence]):
+                plain_requests.compute_request(self._engine.plain_passes, sequence)
         self._new_tokens += sum(sequence.new_count for sequence in self._open) - new_count
         self._steps += 1
         self._compute_seconds += time.perf_counter() - started
+
+    @contextmanager
+    def _ending_on_error(self, sequences: Sequence[RequestSequence]) -> Iterator[None]:
+        """End these requests where the block fails; those that come after may go well."""
+        try:
+            yield
+        except Exception as error:  # out of memory, or whatever a model raises
+            self._prefix_cache.clear()
+            for sequence in sequences:
+                sequence.finish("cancelled", f"{type(error).__name__}: {one_line(error, 200)}")
 
     def _end_requests(self) -> None:
         """Close the requests that have ended or were cancelled; what was computed of them is kept for those that come."""
