@@ -38,6 +38,7 @@ bench: real-model
 	$(BIN)/python tests/benchmarks/bench_training_plan.py --measurements build/bench_training_plan.jsonl  # so does this
 	for size in 15m 110m 135m; do $(BIN)/python tests/benchmarks/bench_evaluation.py --size $$size || exit; done
 	$(BIN)/python tests/benchmarks/bench_evaluation.py --size 135m --texts leaderboard
+	for size in 15m 135m; do $(BIN)/python tests/benchmarks/bench_serve.py --size $$size || exit; done
 	$(BIN)/python tests/benchmarks/bench_gguf.py
 	$(BIN)/python tests/benchmarks/bench_gguf_report.py
 	$(BIN)/python tests/benchmarks/bench_data_check.py

@@ -31,14 +31,14 @@ class SequenceCache:
         self, layer_index: int, start: int, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write keys and values, [1, key heads, tokens, head size], from position `start` on; returns those up to their end."""
-        end = start + key.shape[2]
+        count = key.shape[2]
         sequence_tensors = []
         for tensors_by_layer, new in ((self._keys_by_layer, key), (self._values_by_layer, value)):
             if layer_index not in tensors_by_layer:
                 tensors_by_layer[layer_index] = new.new_empty((1, new.shape[1], self.capacity, new.shape[3]))
             tensor = tensors_by_layer[layer_index]
-            tensor[:, :, start:end] = new
-            sequence_tensors.append(tensor[:, :, :end])
+            tensor.narrow(2, start, count).copy_(new)
+            sequence_tensors.append(tensor.narrow(2, 0, start + count))
         return sequence_tensors[0], sequence_tensors[1]
 
     def copy_prefix(self, token_count: int, capacity: int) -> SequenceCache:
@@ -78,12 +78,12 @@ class SequencesAttention(AttentionPattern):
         self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
         """[1, heads, tokens, head size] of the new tokens, whose keys and values are [1, key heads, tokens, head size]."""
-        outputs, first_token = [], 0
-        for span_index, (cache, start, count) in enumerate(self._spans):
-            new_tokens = slice(first_token, first_token + count)
-            first_token += count
-            keys, values = cache.write(layer_index, start, key[:, :, new_tokens], value[:, :, new_tokens])
-            queries = query[:, :, new_tokens]
+        outputs = []
+        counts = [count for _, _, count in self._spans]
+        tensors_by_span = zip(*(tensor.split(counts, dim=2) for tensor in (query, key, value)), strict=True)
+        for span_index, (queries, new_keys, new_values) in enumerate(tensors_by_span):
+            cache, start, count = self._spans[span_index]
+            keys, values = cache.write(layer_index, start, new_keys, new_values)
             if count == 1:
                 outputs.append(_attend_one_token(queries, keys, values, options))
                 continue
