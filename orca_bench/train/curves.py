@@ -124,15 +124,17 @@ def _draw_losses(axes: Axes, steps: np.ndarray, metrics: Sequence[dict[str, Any]
     if has_held_out_loss.any():
         held_out_steps, held_out_losses = steps[has_held_out_loss], held_out_losses[has_held_out_loss]
         best = int(held_out_losses.argmin())
+        base_loss = step_metrics.base_held_out_loss(metrics)
         axes.plot(
-            held_out_steps,
-            held_out_losses,
+            held_out_steps if base_loss is None else [0, *held_out_steps],
+            held_out_losses if base_loss is None else [base_loss, *held_out_losses],
             color=_HELD_OUT_COLOR,
             linewidth=1.4,
             marker="o",
             markersize=3.5,
             clip_on=False,
-            label=f"held-out examples, lowest {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}",
+            label=f"held-out examples, lowest {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}"
+            + ("" if base_loss is None else f", base {base_loss:.4f}"),
         )
     axes.legend(
         loc="lower right",

@@ -68,12 +68,17 @@ class RunWatch:
         return self._spikes.height(loss)
 
     def record_step(
-        self, step_index: int, loss: float, gradient_norm: float | None, seconds: float, held_out_loss: float | None
+        self,
+        step_index: int,
+        loss: float,
+        gradient_norm: float | None,
+        seconds: float,
+        held_out_loss: float | None,
+        base_held_out_loss: float | None = None,
     ) -> StepMetrics:
         """Write the metrics of `step_index` (from 0) down, be it good or not. A collective."""
-        measurement = StepMeasurement(
-            loss, gradient_norm, seconds, held_out_loss, process_memory.largest_peak_memory_gib()
-        )
+        memory_gib = process_memory.largest_peak_memory_gib()
+        measurement = StepMeasurement(loss, gradient_norm, seconds, held_out_loss, memory_gib, base_held_out_loss)
         metrics = step_metrics.compute_step_metrics(
             self._examples, self._plan, step_index, measurement, self._utilization
         )

@@ -29,8 +29,9 @@ class StepMetrics:
     `step` counts from 1 to `steps`; `epoch` is how many times the data has been used. `loss` is in nats per trained token,
     `grad_norm` before clipping (None where it is not known). `tokens` are all of the batch, `trained_tokens` those with a
     loss, `tokens_per_second` counts all. `held_out_loss` is that of the weights after the step; None where it was not
-    computed. `mfu` is the share of the GPUs' peak rate, from 0 to 1; None on CPUs and unknown GPUs. `memory_gib` is the most
-    that a process has used so far (GPU memory, on CPUs its resident set).
+    computed. `base_held_out_loss` is that of the weights before the first step; None in the lines of all others. `mfu` is the
+    share of the GPUs' peak rate, from 0 to 1; None on CPUs and unknown GPUs. `memory_gib` is the most that a process has used
+    so far (GPU memory, on CPUs its resident set).
     """
 
     step: int
@@ -46,6 +47,7 @@ class StepMetrics:
     held_out_loss: float | None = None
     mfu: float | None = None
     memory_gib: float | None = None
+    base_held_out_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class StepMeasurement:
     seconds: float
     held_out_loss: float | None
     memory_gib: float
+    base_held_out_loss: float | None = None
 
 
 def compute_step_metrics(
@@ -85,6 +88,7 @@ def compute_step_metrics(
         held_out_loss=measurement.held_out_loss,
         mfu=None if mfu is None else round(mfu, 4),
         memory_gib=round(measurement.memory_gib, 3),
+        base_held_out_loss=measurement.base_held_out_loss,
     )
 
 
@@ -118,6 +122,12 @@ def lowest_held_out_loss(metrics: Iterable[dict[str, Any]]) -> tuple[float, int]
     """The lowest held-out loss of some lines and its step, the first one of equal ones; None where no line has one."""
     losses = [(line["held_out_loss"], line["step"]) for line in metrics if line.get("held_out_loss") is not None]
     return min(losses, default=None)
+
+
+def base_held_out_loss(metrics: Iterable[dict[str, Any]]) -> float | None:
+    """The held-out loss of the weights before the first step; None where no line has it."""
+    losses = [line["base_held_out_loss"] for line in metrics if line.get("base_held_out_loss") is not None]
+    return losses[0] if losses else None
 
 
 def exported_held_out_loss(metrics: Iterable[dict[str, Any]], model_folder: Path) -> tuple[float, int] | None:

@@ -135,6 +135,8 @@ def _report_best_model(run: Run, recipe: Recipe, display: TrainingDisplay) -> No
     if lowest is None:
         return
     message = f"lowest held-out loss {lowest[0]:.4f} at step {lowest[1]:,}"
+    base_loss = step_metrics.base_held_out_loss(metrics)
+    message += "" if base_loss is None else f" (base {base_loss:.4f})"
     exported = step_metrics.exported_held_out_loss(metrics, run.best_model) if recipe.train.keep_best else None
     if exported is not None:
         is_lowest = exported[0] == lowest[0]

@@ -107,6 +107,7 @@ def _train_steps(training: Training, checkpoints: Checkpoints) -> Literal["finis
         run, training.recipe, engine, examples, plan, steps_done, training.report_metrics, training.trackers
     )
     remaining_steps = range(steps_done, plan.step_count)
+    base_held_out_loss = _held_out_loss(training) if steps_done == 0 else None
     with ReadAhead(
         _read_passes(examples, plan, remaining_steps, torch.distributed.get_rank()), _PASSES_AHEAD
     ) as passes:
@@ -117,10 +118,13 @@ def _train_steps(training: Training, checkpoints: Checkpoints) -> Literal["finis
             step_problem = divergence.step_problem(loss, gradient_norm, plan.train_section)
             spike_height = None if step_problem else watch.spike_height(step_index, loss)
             problem = step_problem or divergence.spike_problem(spike_height, loss, plan.train_section)
-            held_out_loss = _held_out_loss(training, step_index) if problem is None else None
+            is_due = training.held_out is not None and training.held_out.is_due(step_index + 1, plan.step_count)
+            held_out_loss = _held_out_loss(training) if is_due and problem is None else None
             if held_out_loss is not None:
                 problem = divergence.held_out_problem(held_out_loss)
-            metrics = watch.record_step(step_index, loss, gradient_norm, seconds, held_out_loss)
+            metrics = watch.record_step(
+                step_index, loss, gradient_norm, seconds, held_out_loss, base_held_out_loss if step_index == 0 else None
+            )
             _raise_if_diverged(problem, examples, plan, step_index, loss, gradient_norm, spike_height)
             watch.show_step(metrics)
             checkpoints.mark_if_written()
@@ -133,10 +137,10 @@ def _train_steps(training: Training, checkpoints: Checkpoints) -> Literal["finis
     return "finished"
 
 
-def _held_out_loss(training: Training, step_index: int) -> float | None:
-    """The loss of the held-out examples (nats a response token) if it is due after `step_index` (from 0). A collective."""
+def _held_out_loss(training: Training) -> float | None:
+    """The loss of the held-out examples (nats a response token) with the weights as they are; None without such. A collective."""
     held_out = training.held_out
-    if held_out is None or not held_out.is_due(step_index + 1, training.plan.step_count):
+    if held_out is None:
         return None
     batches = range(held_out.batch_plan.step_count)
     return _mean_loss(training.engine, held_out.examples, held_out.batch_plan, batches)

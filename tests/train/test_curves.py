@@ -38,6 +38,17 @@ def test_the_held_out_loss_is_drawn_where_there_is_one(tmp_path, held_out_every)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_the_held_out_loss_of_the_base_is_where_its_curve_begins(tmp_path):
+    pictures = []
+    for base_loss in (None, 4.0):
+        first = {"step": 1, "steps": 9, "loss": 5.0, "base_held_out_loss": base_loss}
+        later = {"step": 9, "steps": 9, "loss": 2.0, "held_out_loss": 3.0}
+        (tmp_path / "m").write_text(f"{json.dumps(first)}\n{json.dumps(later)}\n")
+        curves.write_curves(tmp_path / "m", tmp_path / "c.png", "r")
+        pictures.append(pixel_count(tmp_path / "c.png", HELD_OUT))
+    assert pictures[1] > 5 * pictures[0]  # a line across the picture, and not one point
+
+
 @pytest.mark.parametrize("loss", [None, 1e30])
 def test_one_step_and_a_useless_loss_are_drawn(tmp_path, loss):
     (tmp_path / "m").write_text(json.dumps({"step": 1, "loss": loss}) + "\n")

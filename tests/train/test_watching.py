@@ -7,8 +7,11 @@ import signal
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from waiting import eventually
 
+from orca_bench import recipe_file, tokenizers
+from orca_bench.train import student_model
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run
 from orca_bench.train.token_files import load_run_examples
@@ -27,15 +30,15 @@ def watched(orca):
     """A finished run in two processes."""
     done = orca("train", "r.yaml", *HELD_OUT, *TOO_FAST)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"lowest held-out loss \d\.\d{4} at step 3: runs/r/exports/best\n", done.stdout), done.stdout
+    assert re.search(
+        r"lowest held-out loss \d\.\d{4} at step 3 \(base \d\.\d{4}\): runs/r/exports/best\n", done.stdout
+    ), done.stdout
     return Run(orca.folder / "runs" / "r")
 
 
-def plain_loss(model_folder, examples):
+def plain_loss(model, examples):
     """The mean loss over all response tokens of some examples in plain transformers, one example at a time."""
-    from transformers import AutoModelForCausalLM
-
-    model, total = AutoModelForCausalLM.from_pretrained(model_folder), 0.0
+    total = 0.0
     with torch.no_grad():
         for index in range(len(examples)):
             ids = torch.tensor(examples.example(index), dtype=torch.long)
@@ -55,8 +58,14 @@ def test_the_held_out_loss_is_the_mean_over_all_held_out_tokens_and_the_best_mod
     assert json.loads((watched.best_model / "orca_bench.json").read_text())["step"] == best_step
     held_out = load_run_examples(watched.tokens_folder, watched.earlier_tokens_file).held_out
     assert len(held_out) == 11  # more than one batch
-    assert plain_loss(watched.best_model, held_out) == pytest.approx(held_out_losses[best_step], rel=2e-6)
-    assert plain_loss(watched.model, held_out) == pytest.approx(held_out_losses[len(metrics)], rel=2e-6)
+    recipe = recipe_file.read_recipe_file(watched.folder / "recipe.yaml")
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
+    base = student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
+    best, last = map(AutoModelForCausalLM.from_pretrained, (watched.best_model, watched.model))
+    assert plain_loss(base, held_out) == pytest.approx(metrics[0]["base_held_out_loss"], rel=2e-6)
+    assert plain_loss(best, held_out) == pytest.approx(held_out_losses[best_step], rel=2e-6)
+    assert plain_loss(last, held_out) == pytest.approx(held_out_losses[len(metrics)], rel=2e-6)
+    assert [line["base_held_out_loss"] for line in metrics[1:]] == [None] * (len(metrics) - 1)
     assert best_step < len(metrics)  # else this test does not show that the best is kept
 
 
@@ -91,6 +100,8 @@ def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_lo
     held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
     expected = [line["held_out_loss"] for line in metrics_of(watched)]
     assert [loss is None for loss in held_out_losses] == [loss is None for loss in expected]
+    base_losses = [metrics_of(either)[0]["base_held_out_loss"] for either in (run, watched)]
+    assert base_losses[0] == pytest.approx(base_losses[1], rel=2e-6)
     assert held_out_losses[2] == pytest.approx(expected[2], rel=1e-4)  # so high a rate multiplies the rounding
     best_step = held_out_losses.index(min(loss for loss in held_out_losses if loss is not None)) + 1
     assert json.loads((run.best_model / "orca_bench.json").read_text())["step"] == best_step < 10
@@ -108,7 +119,8 @@ def test_keep_best_that_is_switched_on_later_keeps_the_best_model_since(orca):
     held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
     best_step = json.loads((run.best_model / "orca_bench.json").read_text())["step"]
     assert best_step in (12, 15) and held_out_losses[best_step - 1] == min(held_out_losses[11], held_out_losses[14])
-    assert f"at step 3; {held_out_losses[best_step - 1]:.4f} at step {best_step}, the lowest since" in done.stdout
+    base_loss, best_loss = metrics_of(run)[0]["base_held_out_loss"], held_out_losses[best_step - 1]
+    assert f"at step 3 (base {base_loss:.4f}); {best_loss:.4f} at step {best_step}, the lowest since" in done.stdout
 
 
 @pytest.mark.slow
