@@ -7,10 +7,11 @@ Its own module because it computes; `batch_scheduler` decides for whom.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from orca_bench.evaluate.engine.token_choice import TokenChoice
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.serve.request_sequence import NOT_FINITE, RequestSequence
 from orca_bench.serve.sequence_cache import SequencesAttention
@@ -40,13 +41,18 @@ def compute_step(
     row_indices = torch.tensor([index for _, index, _ in rows], device=hidden_states.device)
     logits = tree_forward.logits(hidden_states.index_select(0, row_indices)).float()
     log_sums = logits.logsumexp(dim=-1)
-    is_finite_by_row = log_sums.isfinite().tolist()
-    target_ids = []
-    for row, (sequence, _, target_id) in enumerate(rows):
-        if not is_finite_by_row[row]:
+    for (sequence, _, _), is_finite in zip(rows, log_sums.isfinite().tolist(), strict=True):
+        if not is_finite:
             sequence.finish("cancelled", NOT_FINITE)
-        chooses = target_id is None and is_finite_by_row[row]
-        target_ids.append(sequence.choose(logits[row]) if chooses else target_id or 0)
+    chosen_ids = _choose_tokens(
+        logits,
+        {
+            row: sequence
+            for row, (sequence, _, target_id) in enumerate(rows)
+            if target_id is None and sequence.end is None
+        },
+    )
+    target_ids = [chosen_ids.get(row, target_id or 0) for row, (_, _, target_id) in enumerate(rows)]
     scores = score_tokens(logits, target_ids, [sequence.request.top_count for sequence, _, _ in rows], log_sums)
     for (sequence, _, target_id), score in zip(rows, scores, strict=True):
         if sequence.end is not None:
@@ -91,6 +97,27 @@ def _scored_rows(
         ]
         first_index += len(ids)
     return rows
+
+
+def _choose_tokens(logits: torch.Tensor, sequences_by_row: Mapping[int, RequestSequence]) -> dict[int, int]:
+    """The next token of each sequence, by the row of `logits`, [rows, vocabulary], that it follows.
+
+    The rows of all sequences with the same rule are processed at once.
+    """
+    rows_by_rule: dict[TokenChoice, list[int]] = {}
+    for row, sequence in sequences_by_row.items():
+        rows_by_rule.setdefault(sequence.sampler.rule, []).append(row)
+    chosen_ids: dict[int, int] = {}
+    for rule, rows in rows_by_rule.items():
+        rule_logits = logits[rows]
+        if rule.is_greedy:
+            ids = rule_logits.argmax(dim=-1).tolist()
+        else:
+            samplers = [sequences_by_row[row].sampler for row in rows]
+            probabilities = samplers[0].probabilities(rule_logits)
+            ids = [sampler.draw(row) for sampler, row in zip(samplers, probabilities, strict=True)]
+        chosen_ids |= dict(zip(rows, ids, strict=True))
+    return chosen_ids
 
 
 def score_tokens(

@@ -47,6 +47,6 @@ class _EventChooser(TokenChooser):
 
     def choose(self, logits: torch.Tensor, continuation_ids: Sequence[int]) -> int:
         row = logits.float()
-        token_id = self._sequence.choose(row)
+        token_id = self._sequence.sampler(row)
         self._sequence.add_new_token(score_tokens(row[None], [token_id], [self._sequence.request.top_count])[0])
         return token_id

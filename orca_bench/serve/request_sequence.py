@@ -35,8 +35,8 @@ class RequestSequence(CachedSequence):
     """The sequence of a request that waits or is open; `end` is its last event as soon as that is known.
 
     `stop_ids` are the tokens that end a text. `is_plain` is whether it is computed by plain passes, and so has no cache.
-    `cached_count` tokens of the prompt were copied from another sequence. `awaited` is a sequence that computes more of the same
-    prefix, and how many of its tokens are waited for.
+    `sampler` chooses its tokens. `cached_count` tokens of the prompt were copied from another sequence. `awaited` is a sequence
+    that computes more of the same prefix, and how many of its tokens are waited for.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RequestSequence(CachedSequence):
         self.cached_count, self.opening_time = 0, time.monotonic()
         self.awaited: tuple[CachedSequence, int] | None = None
         self._deliver, self._stop_ids = deliver, frozenset(stop_ids)
-        self._sampler = Sampler(request.sampling, device)
+        self.sampler = Sampler(request.sampling, device)
 
     @property
     def new_count(self) -> int:
@@ -67,10 +67,6 @@ class RequestSequence(CachedSequence):
     def unfed_ids(self) -> list[int]:
         """The ids that are to be fed: the rest of the prompt, or the newest token."""
         return self.token_ids[self.cache.token_count :]
-
-    def choose(self, logits: torch.Tensor) -> int:
-        """The id of the next token after these logits, float32 [vocabulary]."""
-        return self._sampler(logits)
 
     def add_prompt_scores(self, scores: Sequence[TokenScore]) -> None:
         """Add the scores of the next tokens of the prompt."""

@@ -33,13 +33,13 @@ class Sampling:
 
 
 class Sampler:
-    """Chooses the tokens of one answer. `device` is that of the logits."""
+    """Chooses the tokens of one answer. `device` is that of the logits; `rule` is what its answer has in common with others."""
 
     def __init__(self, sampling: Sampling, device: str | torch.device = "cpu"):
         import torch
 
-        rule = TokenChoice(0 if sampling.greedy else sampling.temperature, sampling.top_k, sampling.top_p)
-        self._processors = None if rule.is_greedy else logits_processors(rule)
+        self.rule = TokenChoice(0 if sampling.greedy else sampling.temperature, sampling.top_k, sampling.top_p)
+        self._processors = logits_processors(self.rule)
         self._generator = torch.Generator(device=device)
         if sampling.seed is None:
             self._generator.seed()
@@ -48,10 +48,20 @@ class Sampler:
 
     def __call__(self, logits: torch.Tensor) -> int:
         """The id of the next token; logits: [vocabulary]."""
+        return int(logits.argmax()) if self.rule.is_greedy else self.draw(self.probabilities(logits[None])[0])
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """What is drawn from after the logits of several answers, both float32 [answers, vocabulary].
+
+        It is the same by any sampler of the same rule.
+        """
         import torch
 
-        if self._processors is None:
-            return int(logits.argmax())
-        no_ids = torch.empty(1, 0, dtype=torch.long)  # only a penalty on repetitions looks at the text
-        probabilities = self._processors(no_ids, logits.float()[None]).softmax(dim=-1)
+        no_ids = torch.empty(len(logits), 0, dtype=torch.long)  # only a penalty on repetitions looks at the text
+        return self._processors(no_ids, logits.float()).softmax(dim=-1)
+
+    def draw(self, probabilities: torch.Tensor) -> int:
+        """The id of the next token by its probabilities, [vocabulary]."""
+        import torch
+
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
