@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.generation import check_unicode, load_generator, sampling_options
+from orca_bench.cli.generation import (
+    check_unicode,
+    load_generator,
+    print_answer,
+    printable_lines,
+    sampling_options,
+)
 from orca_bench.counts import counted
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.serve.sampling import Sampling
@@ -161,7 +167,7 @@ class _Chat:
         with contextlib.closing(conversation.answer(instruction, self._input)) as pieces:
             for piece in pieces:
                 self._input, has_text = None, has_text or bool(piece.strip())
-                click.echo(_lines_printable(piece) if sys.stdout.isatty() else piece, nl=False)
+                print_answer(piece)
         self._input = None
         click.echo()
         if not has_text:
@@ -213,11 +219,4 @@ class _Chat:
 
 def _show(text: str) -> None:
     """Print a text that is no answer, on standard error."""
-    click.echo(_lines_printable(text), err=True)
-
-
-def _lines_printable(text: str) -> str:
-    """A text whose characters do not move the cursor of a terminal, but for the ends of its lines."""
-    from orca_bench.report.grid import printable_text
-
-    return "\n".join(map(printable_text, text.split("\n")))
+    click.echo(printable_lines(text), err=True)

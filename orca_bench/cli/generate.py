@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.generation import check_unicode, load_generator, sampling_options
+from orca_bench.cli.generation import check_unicode, load_generator, print_answer, sampling_options
 from orca_bench.cli.generation_file import AnswersOfFile
 from orca_bench.errors import UserError
 from orca_bench.serve.sampling import Sampling
@@ -106,7 +106,7 @@ def command(
     if instruction is None:
         progress_message(f"> {instruction_text}")
     for text in generator.answer(system_text, instruction_text, input_text, sampling):
-        click.echo(text, nl=False)
+        print_answer(text)
     click.echo()
     if instruction is None:
         same_model = [] if model is None else ["--model", model]

@@ -1,9 +1,13 @@
-"""What `generate` and `chat` have in common: the options of the sampling, a model that answers, and texts that must be UTF-8."""
+"""What `generate` and `chat` have in common: the options of the sampling, a model that answers, and texts that go in and out.
+
+A text that goes in must be UTF-8; a model's text that goes to a terminal must not control it.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,3 +118,18 @@ def load_generator(model: str | None, revision: str | None, runs: Path) -> tuple
     if folder.has_own_prompt:
         progress_message(f"{folder.name}: {OWN_PROMPT_WARNING}")
     return folder, Generator(folder)
+
+
+def print_answer(text: str) -> None:
+    """Print a text of a model, or a piece of one, on standard output, without adding a line end.
+
+    On a terminal it is `printable_lines` of the text; a pipe or a file gets the text as it is.
+    """
+    click.echo(printable_lines(text) if sys.stdout.isatty() else text, nl=False)
+
+
+def printable_lines(text: str) -> str:
+    """A text whose characters do not move the cursor of a terminal, but for the ends of its lines."""
+    from orca_bench.report.grid import printable_text
+
+    return "\n".join(map(printable_text, text.split("\n")))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli.generation import print_answer
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.serve.sampling import Sampling
@@ -65,7 +66,7 @@ class AnswersOfFile:
             with interruptible(), counting(folder.name) as progress:
                 answers += answer_file.answer_all(instructions, folder, sampling, progress)
         if is_markdown:
-            click.echo(instruction_files.answers_markdown(answers), nl=False)
+            print_answer(instruction_files.answers_markdown(answers))
             return
         cut_count = sum(answer.was_cut for answer in answers)
         cut_text = f", {cut_count} of them cut after {sampling.max_new_tokens} tokens" if cut_count else ""

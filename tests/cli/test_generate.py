@@ -5,6 +5,9 @@ import os
 import shutil
 
 import pytest
+from pseudo_terminal import run_on_terminal
+
+from orca_bench.report.grid import printable_text
 
 
 @pytest.fixture
@@ -57,6 +60,22 @@ def test_bytes_that_are_no_text_are_refused_from_standard_input(command, words):
     file.write_bytes(b"\xff\xfehi")
     with file.open("rb") as stdin:
         assert "standard input: no UTF-8 text: byte 1 is no character" in command.refused(*words, "-", stdin=stdin)
+
+
+#: Nearly uniform over the vocabulary, which has a token for each byte: control characters among them.
+BYTE_SAMPLING = ("--temperature", 1000, "--top-k", 0, "--max-new-tokens", 400, "--seed", 1)
+
+
+@pytest.mark.parametrize("is_of_file", [False, True])
+def test_control_characters_of_answers_reach_a_pipe_and_no_terminal(command, tiny_model, is_of_file):
+    write_lines(command, INSTRUCTIONS[:1])
+    what = ("--file", "questions.jsonl", "--out", "answers.jsonl", "--format", "markdown") if is_of_file else ("hi",)
+    words = ("generate", "--model", tiny_model, *BYTE_SAMPLING, *what)
+    text = command(*words).stdout
+    assert any(not character.isprintable() for character in text.replace("\n", "")), "the seed gives none"
+    exit_code, terminal_text = run_on_terminal(command.folder, *words)
+    assert exit_code == 0
+    assert terminal_text.endswith("\n".join(map(printable_text, text.split("\n"))))  # a bar may stand before it
 
 
 def test_a_temperature_of_zero_stands_beside_greedy(command, words):
