@@ -1,4 +1,4 @@
-"""The Hugging Face hub: an id and a revision in, the commit and its files on this machine out.
+"""The Hugging Face hub: an id and a revision in, the commit and its files on this machine out; and files of this machine up.
 
 Models, tokenizers, records and benchmark rows all come from it. So the form of an id, how a revision becomes a commit, and
 the messages for a hub that does not answer are here once. Files in the hub's cache are used where the hub is out of reach.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -142,6 +142,47 @@ def load_dataset_rows(
             hint="connect, or name the revision that is in the cache",
         )
     return rows
+
+
+def check_push(repository_id: str) -> None:
+    """Raise UserError, before anything is computed, for what is no repository's id, and where there is no token."""
+    if not has_id_form(repository_id):
+        raise UserError(f"'{repository_id}' is no repository of the hub", where="--push", hint="it is OWNER/NAME")
+    _hub_token()
+
+
+def upload_files(
+    repository_id: str,
+    path_by_name: Mapping[str, Path],
+    noun: str,
+    commit_message: str,
+    repository_kind: RepositoryKind = "model",
+) -> str:
+    """Upload files to a repository of the hub as one commit; returns the commit's address.
+
+    Large files that an earlier upload has brought there are not sent again, and files that are there already make no commit.
+    The token is that of the environment. Raises UserError, which calls the files `noun`, where it fails.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in path_by_name.items()]
+    try:
+        commit = HfApi(token=_hub_token()).create_commit(
+            repo_id=repository_id, repo_type=repository_kind, operations=operations, commit_message=commit_message
+        )
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds: no such repository, no right to it, no network
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise UserError(f"the hub did not take the {noun} ({reason})", where=repository_id) from None
+    return str(commit.commit_url)
+
+
+def _hub_token() -> str:
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
+    return token
 
 
 def hub_user_error(

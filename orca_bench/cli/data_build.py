@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import click
 from orca_bench.cli import options
 
 if TYPE_CHECKING:
-    from orca_bench.data.build.building import BillEstimate, BuildPlan, BuildResult
+    from orca_bench.data.build.build_plan import BuildPlan, LedgerCounts
+    from orca_bench.data.build.building import BillEstimate, BuildResult
     from orca_bench.data.build.data_recipe import DataRecipe
     from orca_bench.data.build.record_output import ColumnNames
 
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 @click.command("build", short_help="Build records: instructions answered by a teacher model.")
 @click.argument("recipe", type=options.PATH)
 @options.data_overrides
-@click.option("--dry-run", is_flag=True, help="Count requests and their worst-case price; send nothing, write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Count requests, also those that are answered, and their worst-case price; send and write nothing.",
+)
 @click.option(
     "--tokenizer",
     type=options.PATH,
@@ -39,6 +45,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="records: with where each came from. published: system, instruction, input and output, as the published Orca sets.",
 )
+@click.option(
+    "--push",
+    metavar="REPO",
+    help="When the build is finished, upload records, card and manifest to this data set of the hub; the token is HF_TOKEN.",
+)
 def build(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -46,6 +57,7 @@ def build(
     tokenizer: Path | None,
     sample_size: int | None,
     columns: str,
+    push: str | None,
 ) -> None:
     """Build the records that the data recipe RECIPE describes: each instruction, under a system message, answered by a teacher.
 
@@ -61,6 +73,9 @@ def build(
     With `teacher.batch` in the recipe the requests go through the endpoint's Batch API, for half the price. Batches that are open
     when the command is stopped stay at the server, and the same command collects them.
 
+    --push uploads records, card and manifest as they are in the folder, in one commit. Where the upload breaks off, the same
+    command uploads the rest. The repository must be there.
+
     Refusals, withheld and empty answers are counted and are no records, nor are answers that the token limit cut off
     (`keep_truncated: true` keeps these). Where the budget ends a build, or requests were given up, the records are those of
     the other requests, and the exit code is 1. Keys marked with * in recipes/data/README.md may change between two builds.
@@ -70,20 +85,29 @@ def build(
       orca-bench data build orca_mini --estimate 100 -o budget=1
       orca-bench data build recipes/data/orca_mini.yaml -o budget=200
       orca-bench data build orca_mini -o budget=100 -o teacher.batch={}
+      orca-bench data build orca_mini --push me/orca_mini_records
       orca-bench data build mine.yaml -o teacher.base_url=http://127.0.0.1:8000/v1 -o teacher.model=my-model
     """
+    from orca_bench import hub
     from orca_bench.cli.build_display import BuildConsole
-    from orca_bench.data.build import building
+    from orca_bench.data.build import build_plan, building
     from orca_bench.data.build.data_recipe_file import read_data_recipe
+    from orca_bench.data.build.output_upload import upload_output
     from orca_bench.errors import UserError
 
     if dry_run and sample_size is not None:
         raise UserError("--dry-run sends nothing, and --estimate asks the teacher", hint="give one of them")
     if tokenizer is not None and not dry_run:
         raise UserError("--tokenizer belongs to --dry-run", where="--tokenizer")
+    if push is not None:
+        if dry_run or sample_size is not None:
+            raise UserError(
+                "only a finished build is uploaded", where="--push", hint="leave out --dry-run and --estimate"
+            )
+        hub.check_push(push)
     data_recipe, display = read_data_recipe(recipe, overrides), BuildConsole()
     if dry_run:
-        _print_plan(building.plan_build(data_recipe, display, tokenizer), data_recipe)
+        _print_plan(build_plan.plan_build(data_recipe, display, tokenizer), data_recipe)
     elif sample_size is not None:
         _print_estimate(building.estimate_bill(data_recipe, display, sample_size), data_recipe)
     else:
@@ -91,7 +115,11 @@ def build(
         result = building.build_records(data_recipe, display, column_names)
         _print_result(result, data_recipe)
         if not result.output.is_complete:
+            if push is not None:
+                display.message(f"not uploaded to {push}: the build is not finished")
             click.get_current_context().exit(1)
+        if push is not None:
+            click.echo(f"uploaded: {upload_output(result.folder, push)}")
 
 
 def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
@@ -101,7 +129,12 @@ def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
 
     console.print("the resolved recipe:\n")
     console.print(recipe.to_yaml())
-    table = plain_table("source", ("rows", True), ("requests", True), ("characters", True))
+    ledger_counts = plan.ledger_counts
+    count_by_ledger_column = {} if ledger_counts is None else _ledger_columns(ledger_counts)
+    table = plain_table(
+        "source",
+        *((column, True) for column in ("rows", "requests", "characters", *count_by_ledger_column)),
+    )
     for source_rows in plan.requests.sources:
         name = source_rows.name
         table.add_row(
@@ -109,6 +142,7 @@ def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
             f"{source_rows.survey.row_count:,}",
             f"{plan.counts.requests_by_source[name]:,}",
             f"{plan.counts.characters_by_source[name]:,}",
+            *(f"{count_by_source[name]:,}" for count_by_source in count_by_ledger_column.values()),
         )
     console.print(table, soft_wrap=False)
     character_count = plan.counts.characters_by_source.total()
@@ -121,6 +155,31 @@ def _print_plan(plan: BuildPlan, recipe: DataRecipe) -> None:
         f"at most {dollars_text(plan.worst_case_dollars)} if every answer had all its tokens; the budget is "
         f"{dollars_text(recipe.budget)} (--estimate N gives an estimate)"
     )
+    if ledger_counts is not None:
+        _print_ledger_counts(ledger_counts, recipe)
+
+
+def _ledger_columns(ledger_counts: LedgerCounts) -> dict[str, Counter[str]]:
+    """The columns of the table that a ledger adds: requests by source."""
+    columns = {"answered": ledger_counts.answered_by_source}
+    if ledger_counts.in_batches_by_source:
+        columns["in batches"] = ledger_counts.in_batches_by_source
+    return {**columns, "to ask": ledger_counts.to_ask_by_source}
+
+
+def _print_ledger_counts(ledger_counts: LedgerCounts, recipe: DataRecipe) -> None:
+    from orca_bench.cli.console import console
+    from orca_bench.counts import counted, dollars_text
+
+    in_batches_count = ledger_counts.in_batches_by_source.total()
+    batch_text = f", {in_batches_count:,} are in batches at the server" if in_batches_count else ""
+    console.print(
+        f"{ledger_counts.path}: {counted(ledger_counts.answered_by_source.total(), 'request')} answered{batch_text}, for at most "
+        f"{dollars_text(ledger_counts.bill_dollars)} in all; {counted(ledger_counts.to_ask_by_source.total(), 'request')} "
+        f"still to be asked, for at most {dollars_text(ledger_counts.to_ask_dollars)}"
+    )
+    if ledger_counts.bill_dollars + ledger_counts.to_ask_dollars > recipe.budget:
+        console.print(f"the budget of {dollars_text(recipe.budget)} may not be enough")
 
 
 def _print_estimate(estimate: BillEstimate, recipe: DataRecipe) -> None:

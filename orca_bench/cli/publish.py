@@ -71,6 +71,7 @@ def command(
       orca-bench publish mine --to site/mine --source-url https://example.org/mine
       orca-bench publish mine/leaderboard --push me/my_model
     """
+    from orca_bench import hub
     from orca_bench.cli.console import counting
     from orca_bench.cli.default_benchmarks import requests_lookup
     from orca_bench.report import publishing
@@ -80,7 +81,7 @@ def command(
     from orca_bench.results.result_lookup import look_up_results
 
     if push:
-        publishing.check_push(push)
+        hub.check_push(push)
     named_results = [look_up_results(word, runs) for word in results]
     paths, limited_notes = main_paths_without_limited(named_results, runs)
     foreign.refuse_logs(paths, "a card names the hashes of the model, which a log does not tell")

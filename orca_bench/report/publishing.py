@@ -5,7 +5,6 @@ Everything is read and checked before the first file is written. Its own module 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from orca_bench import hub
-from orca_bench.errors import UserError, one_line
+from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors, make_writable_folder, write_text
 from orca_bench.report import card_publishing, grid_formats, html_page, score_table_formats
 from orca_bench.report.card_publishing import PICTURE_PREFIX, PublishTargets
@@ -125,37 +124,8 @@ def upload_card(publication: Publication, repository: str) -> str:
 
     Raises UserError where that fails.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    operations = [
-        CommitOperationAdd(path_in_repo=path_in_repo, path_or_fileobj=path)
-        for path, path_in_repo in (
-            (publication.card, "README.md"),
-            *((path, path.name) for path in publication.card_pictures),
-        )
-    ]
-    try:
-        commit = HfApi(token=_hub_token()).create_commit(
-            repo_id=repository, operations=operations, commit_message="Card and scores measured with orca-bench"
-        )
-    except Exception as error:  # of many kinds: no such repository, no right to it, no network
-        reason = f"{type(error).__name__}: {one_line(error, 200)}"
-        raise UserError(f"the hub did not take the card ({reason})", where=repository) from None
-    return str(commit.commit_url)
-
-
-def check_push(repository: str) -> None:
-    """Raise UserError, before anything is computed, for what is no repository's id, and where there is no token."""
-    if not hub.has_id_form(repository):
-        raise UserError(f"'{repository}' is no repository of the hub", where="--push", hint="it is OWNER/NAME")
-    _hub_token()
-
-
-def _hub_token() -> str:
-    token = os.environ.get("HF_TOKEN")
-    if not token:
-        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
-    return token
+    path_by_name = {"README.md": publication.card, **{path.name: path for path in publication.card_pictures}}
+    return hub.upload_files(repository, path_by_name, "card", "Card and scores measured with orca-bench")
 
 
 def _check_results(result_files: Sequence[ResultFile]) -> None:

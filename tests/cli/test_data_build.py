@@ -138,21 +138,6 @@ def test_thinking_is_kept_apart(build, command, fault):
     assert not any("think" in record["response"] for record in records)
 
 
-def test_a_dry_run_sends_and_writes_nothing(build, command):
-    with running_teacher_server() as server:
-        done = build(server, "--dry-run")
-        assert not server.received
-    assert done.returncode == 0 and "20 requests, " in done.stdout and "at most $0.0" in done.stdout
-    assert re.search(r"alpaca +12 +12 ", done.stdout) and not (command.folder / "out").exists()
-
-
-def test_a_dry_run_counts_tokens_with_a_tokenizer(build, mini):
-    with running_teacher_server() as server:
-        done = build(server, "--dry-run", "--tokenizer", mini["mini:tokenizer"])
-    characters, tokens = re.search(r"20 requests, ([\d,]+) characters, ([\d,]+) prompt tokens", done.stdout).groups()
-    assert 0 < int(tokens.replace(",", "")) < int(characters.replace(",", ""))
-
-
 def test_an_estimate_keeps_its_answers(build, command):
     with running_teacher_server() as server:
         done = build(server, "--estimate", "8")

@@ -125,6 +125,19 @@ def test_an_interrupted_build_says_what_stays_open_and_collects_it_later(command
         assert server.billed.total() == COUNT and len(server.batches) == 3
 
 
+def test_a_dry_run_says_what_is_in_batches(command):
+    with serving(batch_delay_s=3600) as server:
+        process = command.start(*words_for(command, server, *BATCH_WORDS, "-o", "sources.dolly.sample=3"))
+        eventually(lambda: server.calls["retrieve"] >= 2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=1200)
+        done = command(*words_for(command, server, *BATCH_WORDS, "--dry-run"))
+    assert re.search(r"source +rows +requests +characters +answered +in batches +to ask", done.stdout)
+    assert re.search(r"alpaca +12 +12 +[\d,]+ +0 +12 +0\n", done.stdout)
+    assert re.search(r"dolly +8 +8 +[\d,]+ +0 +3 +5\n", done.stdout)
+    assert "0 requests answered, 15 are in batches at the server, for at most $0.0" in done.stdout
+
+
 def test_single_requests_are_refused_while_batches_are_open(command):
     with serving(batch_delay_s=3600) as server:
         process = command.start(*words_for(command, server, *BATCH_WORDS))

@@ -33,7 +33,7 @@ BATCH_FAULTS = (
 class BatchServer(TeacherServer):
     """A server of files and batches; `batch_billed` counts answers in batches by the user's message.
 
-    `expired` and `cancelled` batches have answered every second request.
+    `expired` and `cancelled` batches have answered every second request. A batch says that it ends in `expires_in_s` seconds.
     """
 
     call_fault_of: Callable[[str, int], str | None] = lambda call, number: None
@@ -48,6 +48,7 @@ class BatchServer(TeacherServer):
     custom_ids: list[str] = field(default_factory=list)
     page_size: int = 2
     keeps_metadata: bool = True
+    expires_in_s: float | None = 24 * 3600.0
 
     async def answer_other(
         self, method: str, path: str, headers: dict[str, str], content: bytes, writer: asyncio.StreamWriter
@@ -132,7 +133,8 @@ class BatchServer(TeacherServer):
             **{"id": f"batch-{number}", "object": "batch", "endpoint": body["endpoint"], "errors": None},
             **{"input_file_id": body["input_file_id"], "completion_window": body["completion_window"]},
             **{
-                "created_at": 0,
+                "created_at": int(time.time()),
+                "expires_at": None if self.expires_in_s is None else int(time.time() + self.expires_in_s),
                 "metadata": metadata,
                 "output_file_id": None,
                 "error_file_id": None,

@@ -1,10 +1,12 @@
 """A small hub in this process, for tests: repositories of models and data sets with revisions, by the hub's own HTTP interface.
 
-As much of it as huggingface_hub 2.4 and datasets 5.2 ask for when they resolve a revision, list a tree and fetch files.
+As much of it as huggingface_hub 2.4 and datasets 5.2 ask for when they resolve a revision, list a tree, fetch files and make a
+commit.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -27,6 +29,13 @@ class Hub:
     #: Repositories that are shown to nobody: the HTTP status and the hub's own words.
     closed: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    #: The tokens of all requests that write.
+    tokens: set[str] = field(default_factory=set)
+    #: Files of at least so many bytes are uploaded apart from their commit, by Git LFS.
+    large_file_bytes: int = 4096
+    #: What LFS holds, by SHA-256.
+    objects: dict[str, bytes] = field(default_factory=dict)
+    takes_commits: bool = True
 
     def push(self, repository: str, files: Files, branch: str = "main") -> str:
         """Add a commit of these files; returns its SHA."""
@@ -58,6 +67,15 @@ def serving() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _oid(content: bytes, is_large: bool) -> str:
+    """The hash by which the hub names a file's content: SHA-256 in LFS, else Git's of a blob."""
+    return (
+        hashlib.sha256(content).hexdigest()
+        if is_large
+        else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -102,7 +120,69 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": sha, "Content-Type": "application/octet-stream"}
         return self._send(200, files[name], headers)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_GET
+
+    def do_POST(self):
+        path = unquote(urlsplit(self.path).path).strip("/")
+        write = next((write for word, write in self._writes().items() if word in f"/{path}/"), None)
+        if write is None:  # a question about paths
+            return self.do_GET()
+        self.hub.requests.append(f"POST {path}")
+        self.hub.tokens.add(self.headers["Authorization"].removeprefix("Bearer "))
+        repository = path.removeprefix("api/").split(".git/")[0]
+        repository = "/".join(repository.split("/")[:3])
+        if repository not in self.hub.commits and "validate-yaml" not in path:
+            headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+            return self._send(404, {"error": "Repository not found"}, headers)
+        return write(repository, self.rfile.read(int(self.headers["Content-Length"])))
+
+    def do_PUT(self):
+        oid = self.path.split("/")[-1]
+        self.hub.requests.append(f"PUT {oid}")
+        self.hub.objects[oid] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(200, {})
+
+    def _writes(self):
+        """What a request that writes does, by a part of its path."""
+        return {
+            "/validate-yaml/": lambda repository, body: self._send(200, {"errors": [], "warnings": []}),
+            "/preupload/": self._tell_modes,
+            "/info/lfs/objects/batch/": self._tell_missing_objects,
+            "/commit/": self._commit,
+        }
+
+    def _newest_files(self, repository: str) -> Files:
+        return self.hub.commits[repository][self.hub.branches[repository]["main"]]
+
+    def _tell_modes(self, repository: str, body: bytes) -> None:
+        modes = []
+        for file in json.loads(body)["files"]:
+            is_large = file["size"] >= self.hub.large_file_bytes
+            content = self._newest_files(repository).get(file["path"])
+            entry = {"path": file["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
+            modes.append(entry | ({} if content is None else {"oid": _oid(content, is_large)}))
+        self._send(200, {"files": modes})
+
+    def _tell_missing_objects(self, repository: str, body: bytes) -> None:
+        objects = []
+        for entry in json.loads(body)["objects"]:
+            upload = {"upload": {"href": f"{self.hub.url}/lfs/{entry['oid']}"}}
+            objects.append(entry | ({} if entry["oid"] in self.hub.objects else {"actions": upload}))
+        self._send(200, {"objects": objects, "transfer": "basic"})
+
+    def _commit(self, repository: str, body: bytes) -> None:
+        if not self.hub.takes_commits:
+            return self._send(403, {"error": "You have no right to write here"})
+        files = dict(self._newest_files(repository))
+        for line in map(json.loads, body.splitlines()):
+            entry = line["value"]
+            if line["key"] == "file":
+                files[entry["path"]] = base64.b64decode(entry["content"])
+            elif line["key"] == "lfsFile":
+                files[entry["path"]] = self.hub.objects[entry["oid"]]
+        sha = self.hub.push(repository, files)
+        url = f"{self.hub.url}/{repository}/commit/{sha}"
+        return self._send(200, {"commitUrl": url, "commitOid": sha, "pullRequestUrl": None})
 
     def _tree(self, files: Files, folder: str) -> list[dict]:
         prefix = f"{folder}/" if folder else ""

@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from orca_bench.data.build.answers import UNKNOWN_STATE
 from orca_bench.data.build.data_recipe import Price, Teacher
-from orca_bench.data.build.ledger import UNKNOWN_STATE, open_ledger
+from orca_bench.data.build.ledger import open_ledger
 from orca_bench.data.build.teacher import AskProgress, ask
 from orca_bench.data.build.teacher_requests import TeacherRequest, hash_request, request_messages
 

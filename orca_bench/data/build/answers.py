@@ -1,4 +1,4 @@
-"""What became of a request, and what was spent: the words and the values that a ledger, a teacher and an output share.
+"""What became of a request and of an attempt, and what was spent: what a ledger, a teacher and an output share.
 
 Its own module because whoever reads a reply or writes a record needs these, and no table.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from orca_bench.data.build.prices import Usage
 
@@ -19,6 +19,14 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 #: take (it is too long) and does not bill. A build with requests of the second kind is complete all the same: asking again helps
 #: only where the teacher has changed.
 RETRYABLE_OUTCOMES: tuple[Outcome, ...] = ("rejected", "failed")
+
+#: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
+AttemptState = Literal["in flight", "in a batch", "answered", "failed", "unknown, possibly paid"]
+IN_FLIGHT_STATE: Final = "in flight"
+IN_BATCH_STATE: Final = "in a batch"  # which stays at the server when the build ends
+ANSWERED_STATE: Final = "answered"
+FAILED_STATE: Final = "failed"
+UNKNOWN_STATE: Final = "unknown, possibly paid"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Its own module because a request is billed and given up by the same rules, which
 from __future__ import annotations
 
 from orca_bench.counts import dollars_text
-from orca_bench.data.build.answers import Answer
+from orca_bench.data.build.answers import ANSWERED_STATE, FAILED_STATE, UNKNOWN_STATE, Answer
 from orca_bench.data.build.data_recipe import Teacher
-from orca_bench.data.build.ledger import ANSWERED_STATE, FAILED_STATE, UNKNOWN_STATE, Ledger
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.prices import PICODOLLARS, Usage, price_picodollars
 from orca_bench.data.build.teacher_replies import AttemptFailed, Reply
 from orca_bench.errors import UserError

@@ -20,7 +20,7 @@ from orca_bench.data.build.data_recipe import Teacher
 from orca_bench.data.build.teacher_client import TeacherClient
 from orca_bench.data.build.teacher_replies import AttemptFailed
 from orca_bench.errors import one_line
-from orca_bench.files import catch_read_errors
+from orca_bench.files import catch_read_errors, catch_write_errors
 
 _FILE_TIMEOUT_S = 3600.0  # of 200 MB up or down
 _NO_SUCH_CALL_STATUSES = (404, 405, 501)
@@ -36,7 +36,8 @@ _T = TypeVar("_T")
 class BatchStatus:
     """What a server says of a batch: its status, how many requests are completed and failed, its files, and errors of the whole.
 
-    `status` is None where the server has no such batch. `errors` are pairs of a code and a text.
+    `status` is None where the server has no such batch. `errors` are pairs of a code and a text. `expires_at` is when the server
+    ends the batch, in seconds since 1970; None where it does not say.
     """
 
     status: str | None
@@ -45,6 +46,7 @@ class BatchStatus:
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: tuple[tuple[str, str], ...] = ()
+    expires_at: int | None = None
 
 
 class BatchClient:
@@ -115,15 +117,21 @@ class BatchClient:
             raise AttemptFailed("retry", "a reply without the status of a batch")
         return status
 
-    async def download(self, file_id: str) -> bytes | None:
-        """The content of a file, without the key; None where the server has no such file."""
+    async def download(self, file_id: str, path: Path) -> bool:
+        """Write the content of a file, without the key, to `path`, a piece at a time; returns whether the server has the file."""
         try:
-            response = await self._call(self._openai_client.files.content(file_id), _FILE_TIMEOUT_S)
+            await self._call(self._write_content(file_id, path), _FILE_TIMEOUT_S)
         except AttemptFailed as failure:
             if failure.status_code != 404:
                 raise
-            return None
-        return self._teacher_client.redact(response.content)
+            return False
+        return True
+
+    async def _write_content(self, file_id: str, path: Path) -> None:
+        async with self._openai_client.files.with_streaming_response.content(file_id) as response:
+            with catch_write_errors(path), open(path, "wb") as handle:
+                async for piece in self._teacher_client.redact_stream(response.iter_bytes()):
+                    handle.write(piece)
 
     async def _items(self, pages: AsyncIterator[Any] | Any) -> AsyncIterator[Any]:
         """All items of a list that comes in pages; it ends where a server begins anew."""
@@ -183,6 +191,7 @@ def _read_status(content: Mapping[str, Any]) -> BatchStatus:
         output_file_id=text_of("output_file_id"),
         error_file_id=text_of("error_file_id"),
         errors=tuple(_error_texts(error) for error in error_list) if isinstance(error_list, list) else (),
+        expires_at=_count(content, "expires_at") or None,
     )
 
 

@@ -6,7 +6,6 @@ Its own module because it knows the format of the lines (https://developers.open
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,13 +20,15 @@ from orca_bench.data.build.prices import price_picodollars, worst_case_tokens
 from orca_bench.data.build.teacher_replies import AttemptFailed, Consequence, Reply, explain_status, read_reply
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import open_binary_replacement, parse_json_object
+from orca_bench.files import catch_read_errors, open_binary_replacement, parse_json_object
 
 #: What a request's line of a batch is sent to.
 ENDPOINT: Final = "/v1/chat/completions"
 #: Codes of lines that the server has not asked, and does not bill.
 _NOT_SENT_CODES = ("batch_expired", "batch_cancelled")
 _MAX_ERROR_LENGTH = 300
+#: Of an output file: far above `MOST_RESPONSE_TOKENS` of one byte each with JSON around them. A longer one is read as several.
+_MAX_LINE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class OutputLines:
     """The lines of a batch's output and error files: how many belong to none of its requests, or to one that came before.
 
     `unreadable` are no JSON objects, `foreign` have a `custom_id` that the batch does not have, `repeated` one that came before.
+    One line is in memory at a time: the answers of 50,000 requests may be larger than it.
     """
 
     unreadable: int = 0
@@ -93,18 +95,12 @@ class OutputLines:
     repeated: int = 0
     attempts: set[int] = field(default_factory=set)
 
-    def read(self, content: bytes, batch: Batch, settings: Teacher) -> Iterator[tuple[int, Reply | AttemptFailed]]:
+    def read(self, path: Path, batch: Batch, settings: Teacher) -> Iterator[tuple[int, Reply | AttemptFailed]]:
         """Each attempt of a file with its reply, or why it has none; of lines with the same `custom_id` the first one counts."""
-        for line in io.BytesIO(content):
-            if not line.strip():
-                continue
-            try:
-                entry = parse_json_object(line.decode("utf-8"), "line")
-            except (UnicodeDecodeError, UserError):
+        for attempt, entry in _entries(path, batch):
+            if entry is None:
                 self.unreadable += 1
-                continue
-            attempt = batch.attempt_of(entry.get("custom_id"))
-            if attempt is None:
+            elif attempt is None:
                 self.foreign += 1
             elif attempt in self.attempts:
                 self.repeated += 1
@@ -122,6 +118,25 @@ class OutputLines:
             }
         )
         return [f"{counted(count, 'line')} {text}" for text, count in counts.items() if count]
+
+
+def has_only_lines_of(path: Path, batch: Batch) -> bool:
+    """Whether every line of a file is of one of the batch's requests: a file that was cut off, or an error, has others."""
+    return all(attempt is not None for attempt, _ in _entries(path, batch))
+
+
+def _entries(path: Path, batch: Batch) -> Iterator[tuple[int | None, dict[str, Any] | None]]:
+    """Each line of a file as its attempt, None where the batch has no such one, and its object, None where it is none."""
+    with catch_read_errors(path), open(path, "rb") as handle:
+        while line := handle.readline(_MAX_LINE_BYTES):
+            if not line.strip():
+                continue
+            try:
+                entry = parse_json_object(line.decode("utf-8"), "line")
+            except (UnicodeDecodeError, UserError):
+                yield None, None
+            else:
+                yield batch.attempt_of(entry.get("custom_id")), entry
 
 
 def _read_entry(entry: dict[str, Any], settings: Teacher) -> Reply | AttemptFailed:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from orca_bench.data.build.ledger import IN_BATCH_STATE, Ledger
+from orca_bench.data.build.answers import IN_BATCH_STATE
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.teacher_requests import TeacherRequest
 
 #: How far a batch is: its file is on this disk; the server has the file; the request that creates the batch is about to be sent;

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orca_bench.counts import counted, dollars_text
-from orca_bench.data.build.answers import RETRYABLE_OUTCOMES
+from orca_bench.data.build.answers import FAILED_STATE, RETRYABLE_OUTCOMES
 from orca_bench.data.build.batch_client import BatchClient, BatchStatus
 from orca_bench.data.build.batch_collection import collect_batch
+from orca_bench.data.build.batch_expiry import BatchExpiry
 from orca_bench.data.build.batch_files import write_batch_file
 from orca_bench.data.build.batch_ledger import (
     Batch,
@@ -29,7 +30,7 @@ from orca_bench.data.build.batch_ledger import (
 )
 from orca_bench.data.build.batch_retries import RetriedCalls
 from orca_bench.data.build.data_recipe import Teacher
-from orca_bench.data.build.ledger import FAILED_STATE, Ledger
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.prices import PICODOLLARS
 from orca_bench.data.build.teacher import PATIENCE_S, AskProgress, BatchCounts
 from orca_bench.data.build.teacher_replies import AttemptFailed
@@ -91,6 +92,7 @@ class _BatchBuild:
         self._most_open = self._batch_settings.most_open
         self._open: dict[str, Batch] = {}
         self._status_by_key: dict[str, BatchStatus] = {}
+        self._expiry = BatchExpiry()
         self._missing_polls: Counter[str] = Counter()
         self._known_keys: set[str] = set()  # of batches that the server has shown in this build
         self._request_ids: set[str] = set()  # of requests in the next batch, and in those that have not ended
@@ -272,7 +274,9 @@ class _BatchBuild:
                 if self._error is None:
                     await self._poll(batch)
             if len(self._open) > open_count and self._error is None:
-                await asyncio.sleep(self._batch_settings.poll_seconds)
+                self._error = self._expiry.error_of(self._open.keys())
+                if self._error is None:
+                    await asyncio.sleep(self._batch_settings.poll_seconds)
 
     async def _poll(self, batch: Batch) -> None:
         assert batch.batch_id is not None
@@ -289,9 +293,12 @@ class _BatchBuild:
             self._missing_polls[batch.key] = 0
             if status.status in _ENDED_STATUSES:
                 await self._collect(batch, status)
-            else:
-                self._status_by_key[batch.key] = status
-                self._show_progress()
+                return
+            if self._expiry.is_overdue(batch, status) and self._batch_settings.ask_lost_again:
+                await self._collect(batch, BatchStatus("overdue"))
+                return
+            self._status_by_key[batch.key] = status
+            self._show_progress()
         except AttemptFailed as failure:
             self._error = self._error or UserError(failure.reason, where=failure.where, hint=failure.hint)
 
@@ -316,11 +323,11 @@ class _BatchBuild:
         if not self._batch_settings.ask_lost_again:
             raise AttemptFailed("stop", reason, where="teacher.batch", hint=_LOST_HINT)
 
-    async def _download(self, file_id: str) -> bytes | None:
-        content = await self._calls.until_success(lambda: self._client.download(file_id))
-        if content is None:
+    async def _download(self, file_id: str, path: Path) -> bool:
+        has_file = await self._calls.until_success(lambda: self._client.download(file_id, path))
+        if not has_file:
             self._check_loss(f"the server has no file {file_id}, which an ended batch names")
-        return content
+        return has_file
 
     async def _collect(self, batch: Batch, status: BatchStatus) -> None:
         """Write what an ended batch gave."""
@@ -332,18 +339,19 @@ class _BatchBuild:
             self._settings,
             self._download,
             lambda request_id: self._failures[request_id] + 1 >= self._settings.attempts,
+            self._folder / f"{batch.key}.answers.jsonl",
         )
         self._request_ids.difference_update(request_ids)
-        for request_id, answer in collection.answers.items():
+        for request_id, outcome in collection.outcomes.items():
             self._final_ids.add(request_id)
-            self._progress.requests_by_outcome[answer.outcome] += 1
-            self._progress.answered += answer.outcome not in RETRYABLE_OUTCOMES
+            self._progress.requests_by_outcome[outcome] += 1
+            self._progress.answered += outcome not in RETRYABLE_OUTCOMES
         self._failures.update(collection.failed_ids)
         self._progress.failed_attempts += len(collection.failed_ids)
         self._is_another_round_needed = self._is_another_round_needed or bool(collection.ids_to_ask_again)
         await self._end(batch, collection.summary)
         self._counts.collected += 1
-        self._counts.without_answers += not collection.answers
+        self._counts.without_answers += not collection.outcomes
         self._report(f"{batch.batch_id or batch.file_name}: {collection.summary}")
         if collection.is_without_room:
             if self._open:  # it is asked again when one of them has ended

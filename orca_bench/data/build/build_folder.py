@@ -15,10 +15,10 @@ from typing import Any
 from orca_bench import yaml_files
 from orca_bench.data.build.data_recipe import DataRecipe
 from orca_bench.data.build.data_recipe_file import read_data_recipe
-from orca_bench.data.build.ledger import Ledger
+from orca_bench.data.build.ledger_reading import LedgerReader
 from orca_bench.data.build.teacher_requests import RecipeRequests
 from orca_bench.errors import UserError
-from orca_bench.files import catch_read_errors, write_text
+from orca_bench.files import catch_read_errors, file_sha256, write_text
 from orca_bench.recipe import first_difference
 
 DEFAULT_OUTPUT_PARENT = Path("records")
@@ -107,9 +107,9 @@ class BuildFolder:
             if earlier_sources.get(source_rows.name, {}).get("version") != source_rows.survey.version
         ]
 
-    def check_ledger(self, ledger: Ledger) -> None:
+    def check_ledger(self, ledger: LedgerReader) -> None:
         """Raise UserError where the manifest says that answers were paid and the ledger knows of none: it would pay again."""
-        spending = self._earlier_manifest().get("spending")
+        spending = self.read_manifest().get("spending")
         tokens = spending.get("prompt_tokens") if isinstance(spending, dict) else None
         if tokens and not ledger.spending_by_source():
             raise UserError(
@@ -117,6 +117,32 @@ class BuildFolder:
                 where=self.ledger_path,
                 hint="put it back; to ask and pay everything again, remove the folder",
             )
+
+    def check_records(self, ledger: LedgerReader) -> None:
+        """Raise UserError where somebody has changed the records since a build wrote them: the next build would replace them.
+
+        A build's own are those whose hash is in the ledger or, of builds before it had such hashes, in the manifest.
+        """
+        if not self.records_path.exists():
+            return
+        own_hashes = ledger.records_hashes() | {self.read_manifest().get("records_sha256")}
+        with catch_read_errors(self.records_path):
+            is_own = file_sha256(self.records_path) in own_hashes
+        if not is_own:
+            raise UserError(
+                "changed since a build wrote it, and the build would replace it",
+                where=self.records_path,
+                hint="move it to another folder: the same command then writes the build's own again, and pays nothing twice",
+            )
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest as it stands; empty where there is none."""
+        if not self.manifest_path.exists():
+            return {}
+        manifest, _ = yaml_files.read_yaml_file(self.manifest_path, "manifest")
+        if not isinstance(manifest, dict):
+            raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
+        return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
@@ -137,19 +163,10 @@ class BuildFolder:
         return True
 
     def _earlier_sources(self) -> dict[str, dict[str, Any]]:
-        sources = self._earlier_manifest().get("sources", {})
+        sources = self.read_manifest().get("sources", {})
         if not isinstance(sources, dict) or not all(isinstance(entry, dict) for entry in sources.values()):
             raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
         return sources
-
-    def _earlier_manifest(self) -> dict[str, Any]:
-        """The manifest as it stands; empty where there is none."""
-        if not self.manifest_path.exists():
-            return {}
-        manifest, _ = yaml_files.read_yaml_file(self.manifest_path, "manifest")
-        if not isinstance(manifest, dict):
-            raise UserError("not a manifest of orca-bench data build", where=self.manifest_path)
-        return manifest
 
 
 def _with_hash(card_text: str) -> str:

@@ -7,6 +7,7 @@ because the manifest is a file format (`format` names its version).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from orca_bench import __version__
@@ -37,7 +38,8 @@ def manifest_of(
         sources[name] = {
             "hub": source.hub,
             "revision": source.revision,
-            "files": source.files,
+            # Without their folders: a manifest is published, and these are a private machine's.
+            "files": None if source.files is None else PurePath(source.files).name,
             "version": survey.version,
             "license": source.license,
             "rows": survey.row_count,

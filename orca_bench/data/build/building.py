@@ -13,10 +13,9 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from orca_bench.counts import ReportProgress, counted, dollars_text, reporting
+from orca_bench.counts import ReportProgress, counted, dollars_text
 from orca_bench.data.build.answers import Spending
 from orca_bench.data.build.batch_ledger import open_batches
 from orca_bench.data.build.batch_teacher import ask_in_batches
@@ -36,7 +35,6 @@ from orca_bench.files import write_text
 from orca_bench.results.data_report import Finding
 from orca_bench.sampling_by_hash import sample_by_hash
 from orca_bench.stats.totals import TotalEstimate, estimate_total
-from orca_bench.tokenizers import load_tokenizer
 
 
 class BuildDisplay(Protocol):
@@ -50,16 +48,6 @@ class BuildDisplay(Protocol):
 
     def asking(self, progress: AskProgress, request_count: int, budget: float) -> AbstractContextManager[None]:
         """The teacher is asked inside the block; `progress` changes meanwhile."""
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """What a build would ask: counts of requests, the most it can cost in dollars, and prompt tokens where they were counted."""
-
-    requests: RecipeRequests
-    counts: RequestCounts
-    worst_case_dollars: float
-    prompt_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -87,28 +75,6 @@ class BillEstimate:
     unmetered_count: int
 
 
-def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path | None = None) -> BuildPlan:
-    """Read all sources and count what would be asked; nothing is sent and nothing is written.
-
-    With `tokenizer_path` the tokens of the messages are counted, without those of the teacher's chat template.
-    """
-    folder = BuildFolder.of_recipe(recipe)
-    folder.check_recipe(recipe)
-    tokenizer = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
-    requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
-    worst_case_picodollars = prompt_tokens = 0
-    with display.counting("reading sources") as report_progress:
-        for request in reporting(requests, lambda request_count: report_progress(request_count, None)):
-            worst_case_picodollars += price_picodollars(worst_case_tokens(request, recipe.teacher), recipe.teacher)
-            if tokenizer is not None:
-                prompt_tokens += sum(len(tokenizer.encode(message["content"])) for message in request.messages)
-    assert requests.counts is not None
-    _show_remarks(folder, requests, display)
-    return BuildPlan(
-        requests, requests.counts, worst_case_picodollars / PICODOLLARS, None if tokenizer is None else prompt_tokens
-    )
-
-
 def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: ColumnNames = "records") -> BuildResult:
     """Ask the teacher for every request without an answer, and write records, manifest and data card.
 
@@ -127,6 +93,7 @@ def build_records(recipe: DataRecipe, display: BuildDisplay, column_names: Colum
             if not any(spending.requests_by_outcome["answered"] for spending in ledger.spending_by_source().values()):
                 raise
             error = ask_error
+        folder.check_records(ledger)  # again: asking may have taken days
         with display.counting("writing records") as report_progress:
             output = write_records(
                 folder.records_path,
@@ -197,7 +164,8 @@ def _open_build(
     with open_ledger(folder.ledger_path) as ledger:
         folder.check_recipe(recipe)  # again: another builder may have been first
         folder.check_ledger(ledger)
-        _show_remarks(folder, requests, display)
+        folder.check_records(ledger)
+        show_remarks(folder, requests, display)
         display.message(
             f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}; {key_note(recipe.teacher)}"
         )
@@ -207,7 +175,7 @@ def _open_build(
         yield ledger, requests, counts
 
 
-def _show_remarks(folder: BuildFolder, requests: RecipeRequests, display: BuildDisplay) -> None:
+def show_remarks(folder: BuildFolder, requests: RecipeRequests, display: BuildDisplay) -> None:
     """Say what was left out, and which sources are not those of the last build in the folder."""
     for source_rows in requests.sources:
         for remark in source_rows.remarks():

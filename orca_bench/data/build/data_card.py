@@ -67,7 +67,7 @@ def data_card_text(
         f"---\n{_front_matter(recipe, output)}---\n\n# {markdown.plain(recipe.name)}\n\n{unfinished_text}"
         f"{output.record_count:,} records in `records.jsonl`: instructions under a system message of the Orca paper "
         f"([arXiv 2306.02707](https://arxiv.org/abs/2306.02707), Table 2), each answered by {markdown.code(teacher.model)}. "
-        "Built with `orca-bench data build` from `recipe.yaml`.\n\n"
+        "Built with `orca-bench data build`; `manifest.yaml` has the versions of the sources.\n\n"
         f"{_columns_text(output)}\n\n## Sources\n\n{_source_table(recipe, counts, output, spending_by_source)}\n"
         f"{_license_note(recipe)}\n\n## Answers\n\n{_outcome_table(output, recipe)}\n"
         f"{spending.prompt_tokens:,} prompt tokens and {spending.completion_tokens:,} response tokens, "

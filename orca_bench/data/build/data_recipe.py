@@ -105,7 +105,8 @@ class BatchSettings(RecipeSection):
     ask_lost_again: bool = Field(
         False,
         description="Ask for lost answers again, though they may have been paid: those of a batch of an earlier build that the "
-        "server does not know, and those whose file it does not have. Without it, they end the build.",
+        "server does not know, those whose file it does not have, and those of a batch that it has not ended a day after its "
+        "`expires_at`. Without it, they end the build.",
     )
 
 

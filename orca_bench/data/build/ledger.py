@@ -4,6 +4,7 @@ An attempt is on disk with the most it can cost before it is sent, and its answe
 kill at any instant loses no answer: an attempt that was in flight is listed as `unknown, possibly paid` when the file is opened
 again, and its request is asked again. Prices are integers in millionths of a millionth of a dollar, so that sums are exact. Its
 own module because the tables are here; that of batches, whose requests stay at a server between two builds, is `batch_ledger`'s.
+What only reads is in `ledger_reading`.
 
 Price: one fsync for all that is written meanwhile (`group_commit`). WAL mode with SQLite's exclusive locking needs no memory that
 processes share (https://sqlite.org/wal.html), so that the file may lie on a network file system; no second process can read it
@@ -15,31 +16,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
-from orca_bench.data.build.answers import RETRYABLE_OUTCOMES, Answer, Spending
+from orca_bench.data.build.answers import IN_BATCH_STATE, IN_FLIGHT_STATE, UNKNOWN_STATE, Answer, AttemptState
 from orca_bench.data.build.group_commit import GroupCommitter, Statement
-from orca_bench.data.build.prices import PICODOLLARS
+from orca_bench.data.build.ledger_reading import APPLICATION_ID, SCHEMA_VERSION, LedgerReader, builder_lock_path
 from orca_bench.data.build.teacher_requests import TeacherRequest
 from orca_bench.errors import UserError, WriteError
 from orca_bench.files import make_writable_folder
 
-#: What became of an attempt. One that is `unknown, possibly paid` alone may have been paid without its tokens being known.
-AttemptState = Literal["in flight", "in a batch", "answered", "failed", "unknown, possibly paid"]
-IN_FLIGHT_STATE: Final = "in flight"
-IN_BATCH_STATE: Final = "in a batch"  # which stays at the server when the build ends
-ANSWERED_STATE: Final = "answered"
-FAILED_STATE: Final = "failed"
-UNKNOWN_STATE: Final = "unknown, possibly paid"
-
-_SCHEMA_VERSION = 2
-_APPLICATION_ID = 0x0BCA_1ED6
 _CREATE_STATEMENTS = (
     "CREATE TABLE requests (request_id TEXT PRIMARY KEY, source TEXT NOT NULL, row_number INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, request_id TEXT NOT NULL, state TEXT NOT NULL,
@@ -48,18 +37,15 @@ _CREATE_STATEMENTS = (
     """CREATE TABLE answers (request_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, outcome TEXT NOT NULL, text TEXT NOT NULL,
         reasoning TEXT, finish_reason TEXT, model TEXT, error TEXT) WITHOUT ROWID""",
     f"CREATE INDEX attempts_in_flight ON attempts (attempt) WHERE state = '{IN_FLIGHT_STATE}'",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA application_id = {APPLICATION_ID}",
 )
-#: What version 2 has besides version 1. `batch_ledger` reads and writes this table.
-_BATCH_STATEMENTS = (
+#: What version 2 has besides version 1, which `batch_ledger` reads and writes; and version 3 besides version 2.
+_ADDED_STATEMENTS = (
     """CREATE TABLE batches (batch_key TEXT PRIMARY KEY, state TEXT NOT NULL, base_url TEXT NOT NULL,
         first_attempt INTEGER NOT NULL, request_count INTEGER NOT NULL, file_sha256 TEXT NOT NULL, file_id TEXT, batch_id TEXT,
         reason TEXT, begun_at TEXT NOT NULL) WITHOUT ROWID""",
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+    "CREATE TABLE records_files (sha256 TEXT PRIMARY KEY) WITHOUT ROWID",
 )
-_LARGEST_QUERY_IDS = 500
-#: Of answers that are not asked again.
-_FINAL_CONDITION = f"outcome NOT IN ({', '.join(map(repr, RETRYABLE_OUTCOMES))})"
 
 
 @contextlib.contextmanager
@@ -69,7 +55,7 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
     Raises UserError where another builder has it, and where the file is no ledger, is damaged or cannot be written.
     """
     make_writable_folder(path.parent)
-    builder_lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    builder_lock = FileLock(builder_lock_path(path), timeout=0)
     try:
         builder_lock.acquire()
     except Timeout:  # an OSError too
@@ -88,45 +74,36 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         builder_lock.release()
 
 
-class Ledger:
-    """An open ledger; `open_ledger` makes one. Every method raises UserError where the file cannot be read or written.
+class Ledger(LedgerReader):
+    """An open ledger that is written; `open_ledger` makes one. Every method raises UserError where that fails.
 
     `begin_attempt`, `end_attempt` and `abandon_attempts` are called in one event loop; the methods that read, anywhere.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self._connection_lock = threading.Lock()
-        with self._explain_errors():
-            self._database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-            try:
+        try:
+            database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise WriteError(f"cannot open the ledger: {error}", where=path) from None
+        super().__init__(path, database)
+        try:
+            with self.explain_errors():
                 self._prepare_database()
-            except BaseException:
-                self._database.close()
-                raise
-        self._committer = GroupCommitter(self._database, self._connection_lock, self._explain_error)
+        except BaseException:
+            self._database.close()
+            raise
+        self._committer = GroupCommitter(self._database, self._connection_lock, self.explain_error)
 
     def _prepare_database(self) -> None:
         execute = self._database.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")  # each commit waits for the disk: no power cut loses an answer either
-        application_id, version = (
-            execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
         execute("BEGIN IMMEDIATE")
-        if not application_id and not execute("SELECT 1 FROM sqlite_master").fetchone():
-            for create_statement in (*_CREATE_STATEMENTS, *_BATCH_STATEMENTS):
-                execute(create_statement)
-        elif application_id != _APPLICATION_ID:
-            raise UserError("not a ledger of orca-bench data build", where=self.path, hint="choose another output")
-        elif version == 1:
-            for create_statement in _BATCH_STATEMENTS:
-                execute(create_statement)
-        elif version != _SCHEMA_VERSION:
-            raise UserError(
-                f"a ledger of version {version}; this orca-bench writes version {_SCHEMA_VERSION}", where=self.path
-            )
+        version = self.check_format()
+        for create_statement in (*(() if version else _CREATE_STATEMENTS), *_ADDED_STATEMENTS[max(version - 1, 0) :]):
+            execute(create_statement)
+        execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         execute(*_abandon_statement("the build was killed"))
         self._next_attempt = execute("SELECT coalesce(max(attempt), 0) + 1 FROM attempts").fetchone()[0]
         self.picodollars_paid, self.picodollars_unknown = execute(
@@ -149,7 +126,7 @@ class Ledger:
         self._committer.close()
         try:
             if self._committer.error is None:
-                with self._explain_errors():
+                with self.explain_errors():
                     self._database.execute(*_abandon_statement("the build was stopped"))
         finally:
             with contextlib.suppress(sqlite3.Error):
@@ -260,86 +237,14 @@ class Ledger:
         self._worst_case_by_attempt.clear()
         await self.submit([_abandon_statement(reason)])
 
-    def final_ids(self, request_ids: Sequence[str]) -> set[str]:
-        """Which of the requests have an outcome that is not asked again."""
-        final_ids: set[str] = set()
-        for start in range(0, len(request_ids), _LARGEST_QUERY_IDS):
-            ids = request_ids[start : start + _LARGEST_QUERY_IDS]
-            placeholders = ",".join("?" * len(ids))
-            rows = self.select(
-                f"SELECT request_id FROM answers WHERE {_FINAL_CONDITION} AND request_id IN ({placeholders})",
-                ids,
-            )
-            final_ids.update(request_id for (request_id,) in rows)
-        return final_ids
-
-    def has_answers(self) -> bool:
-        """Whether the teacher has answered any request."""
-        return bool(self.select(f"SELECT 1 FROM answers WHERE {_FINAL_CONDITION} LIMIT 1"))
-
-    def answer_of(self, request_id: str) -> Answer | None:
-        """What became of a request; None where nothing is known of it yet."""
-        rows = self.select(
-            "SELECT outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, picodollars, error "
-            "FROM answers JOIN attempts USING (attempt) WHERE answers.request_id = ?",
-            [request_id],
-        )
-        if not rows:
-            return None
-        outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, picodollars, error = rows[0]
-        dollars = (picodollars or 0) / PICODOLLARS
-        return Answer(outcome, text, reasoning, finish_reason, model, prompt_tokens, completion_tokens, dollars, error)
-
-    def spending_by_source(self) -> dict[str, Spending]:
-        """What was spent, by source, in the order of the sources' names."""
-        spending_by_source: dict[str, Spending] = {}
-        for source, outcome, request_count in self.select(
-            "SELECT source, outcome, count(*) FROM requests JOIN answers USING (request_id) GROUP BY source, outcome"
-        ):
-            spending_by_source.setdefault(source, Spending()).requests_by_outcome[outcome] = request_count
-        for source, *sums in self.select(
-            "SELECT source, coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(picodollars), 0), "
-            "count(*) FILTER (WHERE state = ?1), coalesce(sum(worst_case_picodollars) FILTER (WHERE state = ?1), 0), "
-            "count(*) FILTER (WHERE state = ?2 AND (prompt_tokens IS NULL OR completion_tokens IS NULL)) "
-            "FROM requests JOIN attempts USING (request_id) GROUP BY source",
-            [UNKNOWN_STATE, ANSWERED_STATE],
-        ):
-            spending = spending_by_source.setdefault(source, Spending())
-            spending.prompt_tokens, spending.completion_tokens = sums[:2]
-            spending.dollars = sums[2] / PICODOLLARS
-            spending.unknown_attempts, spending.unknown_dollars = sums[3], sums[4] / PICODOLLARS
-            spending.unmetered_answers = sums[5]
-        return dict(sorted(spending_by_source.items()))
+    def add_records_hash(self, sha256: str) -> None:
+        """Write that a file of records with this SHA-256 is the builder's own; the disk has it on return."""
+        with self.explain_errors(), self._connection_lock:
+            self._database.execute("INSERT OR IGNORE INTO records_files VALUES (?)", [sha256])
 
     def submit(self, statements: Sequence[Statement]) -> asyncio.Future[None]:
         """Hand over statements; the future is done when the disk has them, all together."""
         return self._committer.submit(statements)
-
-    def select(self, sql_query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
-        with self._explain_errors(), self._connection_lock:
-            return self._database.execute(sql_query, parameters).fetchall()
-
-    @contextlib.contextmanager
-    def _explain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._explain_error(error) from None
-
-    def _explain_error(self, error: Exception) -> UserError:
-        error_name = getattr(error, "sqlite_errorname", None) or ""
-        if error_name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return UserError("another program has this ledger open", where=self.path, hint="close it there")
-        if error_name.startswith("SQLITE_NOTADB"):
-            return UserError("not a ledger of orca-bench data build", where=self.path, hint="choose another output")
-        if error_name.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
-            return UserError(f"the ledger is damaged ({error})", where=self.path, hint="choose another output")
-        return WriteError(
-            f"cannot write the ledger: {error}",
-            where=self.path,
-            hint="free space or make the folder writable, and run the command again: what was answered before is kept",
-        )
 
 
 def _begin_statements(

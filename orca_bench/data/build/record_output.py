@@ -69,7 +69,7 @@ def write_records(
 ) -> OutputCounts:
     """Write the records of all answered requests to `records_path`; a file without a record is empty.
 
-    Raises UserError where the disk does not take it; an earlier file is then as it was.
+    The ledger gets the file's hash. Raises UserError where the disk does not take it; an earlier file is then as it was.
     """
     counts, records_hash = OutputCounts(), hashlib.sha256()
     to_record = _published_record if column_names == "published" else _to_record
@@ -86,7 +86,8 @@ def write_records(
                 record_line = json_line(record)
                 records_hash.update(record_line.encode())
                 handle.write(record_line)
-    counts.records_sha256 = records_hash.hexdigest()
+        counts.records_sha256 = records_hash.hexdigest()
+        ledger.add_records_hash(counts.records_sha256)  # first: a kill may come between this and the file's replacement
     return counts
 
 

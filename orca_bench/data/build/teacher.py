@@ -15,11 +15,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from orca_bench.data.build.answers import RETRYABLE_OUTCOMES, Answer
+from orca_bench.data.build.answers import FAILED_STATE, RETRYABLE_OUTCOMES, Answer
 from orca_bench.data.build.attempt_results import exceeded_error, is_given_up, store_failure, store_reply
 from orca_bench.data.build.concurrency import ConcurrencyLimit, Turn, backoff_s
 from orca_bench.data.build.data_recipe import Teacher
-from orca_bench.data.build.ledger import FAILED_STATE, Ledger
+from orca_bench.data.build.ledger import Ledger
 from orca_bench.data.build.prices import PICODOLLARS, price_picodollars, worst_case_tokens
 from orca_bench.data.build.teacher_client import Headers, TeacherClient
 from orca_bench.data.build.teacher_replies import AttemptFailed, Reply

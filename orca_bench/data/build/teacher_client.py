@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -87,6 +87,26 @@ class TeacherClient:
     def redact(self, reply_body: bytes) -> bytes:
         """What a server has sent, without the key."""
         return reply_body.replace(self._key.encode(), _REDACTION.encode()) if self._key else reply_body
+
+    async def redact_stream(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a reply's body, without the key, also where two of them have parts of it.
+
+        Raises AttemptFailed where the connection breaks off: `openai` makes its own errors of those before the body alone.
+        """
+        kept_length = max(len(self._key.encode()) - 1, 0)  # of the end, which may be the beginning of the key
+        end = b""
+        while True:
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                break
+            except Exception as error:  # httpx's, of a dozen kinds
+                raise self._explain_connection_error(error) from None
+            text = self.redact(end + piece)
+            cut = max(len(text) - kept_length, 0)
+            end = text[cut:]
+            yield text[:cut]
+        yield end
 
     def _explain_connection_error(self, error: Exception) -> AttemptFailed:
         cause = error.__cause__ or error

@@ -2,8 +2,10 @@
 
 import pytest
 from batch_builds import COUNT, batch_settings, build, check_answers, fault_once, serving
-from teacher_builds import unknown_attempts
+from teacher_builds import make_requests, unknown_attempts
 
+from orca_bench.data.build.batch_ledger import open_batches
+from orca_bench.data.build.ledger import open_ledger
 from orca_bench.errors import UserError
 
 
@@ -69,5 +71,56 @@ def test_a_batch_that_may_have_been_created_and_is_refused_now_is_asked_again_on
             build(ledger_path, batch_settings(server.base_url, most_open=1))
         assert not unknown_attempts(ledger_path)
         build(ledger_path, batch_settings(server.base_url, most_open=1, ask_lost_again=True))
+    assert len(unknown_attempts(ledger_path)) == 4
+    check_answers(ledger_path)
+
+
+def never_ending(number):
+    """The second of three batches is in progress for ever."""
+    return "never ends" if number == 2 else None
+
+
+def check_overdue_batch(ledger_path, settings, server, message):
+    """The build collects the other batches, names the one that never ends and keeps it; later it is collected."""
+    with pytest.raises(UserError, match=message) as caught:
+        build(ledger_path, settings)
+    assert str(caught.value).startswith("teacher.batch: ") and "ask_lost_again" in str(caught.value)
+    with open_ledger(ledger_path) as ledger:
+        assert [batch.batch_id for batch in open_batches(ledger)] == ["batch-2"]
+        assert sum(ledger.answer_of(request.request_id) is not None for request in make_requests(COUNT)) == COUNT - 4
+    assert not unknown_attempts(ledger_path)
+    server.batches["batch-2"]["fault"] = None
+    build(ledger_path, settings)
+    assert server.billed.total() == COUNT
+    check_answers(ledger_path)
+
+
+def test_a_batch_that_is_in_progress_long_after_its_end_ends_the_build_and_is_collected_later(ledger_path):
+    with serving(batch_fault_of=never_ending, expires_in_s=-25 * 3600) as server:
+        check_overdue_batch(
+            ledger_path, batch_settings(server.base_url), server, "batch-2 is in_progress, and was to end by 20"
+        )
+
+
+def test_a_batch_without_a_time_of_its_end_is_overdue_after_as_long_a_wait(ledger_path, monkeypatch):
+    monkeypatch.setattr("orca_bench.data.build.batch_expiry._MARGIN_S", 0.1)
+    monkeypatch.setattr("orca_bench.data.build.batch_expiry._COMPLETION_WINDOW_S", 0.1)
+    with serving(batch_fault_of=never_ending, expires_in_s=None) as server:
+        check_overdue_batch(
+            ledger_path, batch_settings(server.base_url), server, r"batch-2 is in_progress after \d+ hours"
+        )
+
+
+def test_a_batch_that_is_a_little_late_is_waited_for(ledger_path):
+    with serving(batch_delay_s=0.2, expires_in_s=-23 * 3600) as server:
+        build(ledger_path, batch_settings(server.base_url))
+        assert server.billed.total() == COUNT and len(server.batches) == 3
+    check_answers(ledger_path)
+
+
+def test_the_requests_of_an_overdue_batch_are_asked_again_on_demand(ledger_path):
+    with serving(batch_fault_of=never_ending, expires_in_s=-25 * 3600) as server:
+        build(ledger_path, batch_settings(server.base_url, ask_lost_again=True))
+        assert server.billed.total() == COUNT + 4
     assert len(unknown_attempts(ledger_path)) == 4
     check_answers(ledger_path)

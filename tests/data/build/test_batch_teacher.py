@@ -355,6 +355,7 @@ def test_a_ledger_of_version_1_is_read(ledger_path):
         pass
     with contextlib.closing(sqlite3.connect(ledger_path)) as database:
         database.execute("DROP TABLE batches")
+        database.execute("DROP TABLE records_files")
         database.execute("PRAGMA user_version = 1")
         database.commit()
     with serving() as server:

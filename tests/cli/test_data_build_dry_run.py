@@ -1,0 +1,75 @@
+"""`data build --dry-run`: what would be asked, what is answered in the output's ledger; nothing is sent, nothing is written."""
+
+import re
+
+import pytest
+from data_recipes import manifest_of, write_build_inputs
+from teacher_server import running_teacher_server
+from waiting import eventually
+
+
+@pytest.fixture
+def build(command):
+    """Runs `data build` on the small recipe in the command's folder, with a server's address."""
+
+    def run(server, *words, runner=command):
+        recipe = write_build_inputs(command.folder, base_url=server.base_url)
+        return runner("data", "build", recipe, "-o", "output=out", *words)
+
+    return run
+
+
+def test_a_dry_run_sends_and_writes_nothing(build, command):
+    with running_teacher_server() as server:
+        done = build(server, "--dry-run")
+        assert not server.received
+    assert done.returncode == 0 and "20 requests, " in done.stdout and "at most $0.0" in done.stdout
+    assert re.search(r"alpaca +12 +12 ", done.stdout) and not (command.folder / "out").exists()
+
+
+def test_a_dry_run_says_what_is_answered_and_what_is_still_to_be_asked(build, command):
+    with running_teacher_server(lambda number, text: "cut" if text.startswith("Name 7 ") else None) as server:
+        build(server, "-o", "sources.dolly.sample=3", "-o", "teacher.attempts=1")
+        received = len(server.received)
+        folder = {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
+        done = build(server, "--dry-run")
+        assert done.returncode == 0 and len(server.received) == received, done.stderr
+        assert folder == {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
+        assert re.search(r"alpaca +12 +12 +[\d,]+ +11 +1\n", done.stdout)
+        assert re.search(r"dolly +8 +8 +[\d,]+ +3 +5\n", done.stdout)
+        line = "out/ledger.sqlite: 14 requests answered, for at most $DOLLARS in all; 6 requests still to be asked, for at most "
+        match = re.search(re.escape(line).replace("DOLLARS", r"([\d.]+)") + r"\$([\d.]+)", done.stdout)
+        bill, rest = map(float, match.groups())
+        assert bill > 0 and rest > 0
+        assert "the budget of $0.0001 may not be enough" in build(server, "--dry-run", "-o", "budget=0.0001").stdout
+        server.fault_of = lambda number, text: None
+        spent = manifest_of(command.folder)["spending"]["dollars"]
+        build(server)
+        assert manifest_of(command.folder)["spending"]["dollars"] - spent <= rest + 1e-4
+        done = build(server, "--dry-run")
+        assert (
+            "20 requests answered" in done.stdout and "0 requests still to be asked, for at most $0.00" in done.stdout
+        )
+
+
+def test_a_dry_run_reads_the_ledger_of_a_killed_build_and_changes_nothing(build, command):
+    with running_teacher_server(lambda number, text: "hang" if number > 4 else None) as server:
+        process = build(server, "-o", "teacher.most_in_flight=1", runner=command.start)
+        eventually(lambda: len(server.received) > 4)
+        during = build(server, "--dry-run")
+        assert during.returncode == 0 and "a build is writing it" in during.stderr, during.stderr
+        process.kill()
+        process.communicate()
+        folder = {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
+        assert folder["ledger.sqlite-wal"]
+        done = build(server, "--dry-run")
+        assert folder == {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
+    answered, to_ask = map(int, re.search(r": (\d+) requests? answered.*; (\d+) requests? still", done.stdout).groups())
+    assert (answered, to_ask) == (4, 16)
+
+
+def test_a_dry_run_counts_tokens_with_a_tokenizer(build, mini):
+    with running_teacher_server() as server:
+        done = build(server, "--dry-run", "--tokenizer", mini["mini:tokenizer"])
+    characters, tokens = re.search(r"20 requests, ([\d,]+) characters, ([\d,]+) prompt tokens", done.stdout).groups()
+    assert 0 < int(tokens.replace(",", "")) < int(characters.replace(",", ""))
