@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo lint test test-all fuzz bench gate gate-real breaks student docs real-model setup clean
+.PHONY: demo lint test test-all test-long fuzz bench gate gate-real breaks student docs real-model setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -19,11 +19,14 @@ lint: setup  ## style, documentation of public names, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: setup  ## every test but the slow ones
+test: setup  ## every test but the slow and the long ones
 	$(PYTEST)
 
-test-all: setup  ## every test
-	$(PYTEST) -m "slow or not slow"
+test-all: setup  ## every test but the long ones, as CI runs them
+	$(PYTEST) -m "not long"
+
+test-long: setup  ## the long tests, which repeat what others show: at more random instants, for all architectures
+	$(PYTEST) -m long
 
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
 	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py

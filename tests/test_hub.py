@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from command_line import refusal_of
 from hub_server import serving
 from safetensors.torch import load, save
 
@@ -59,13 +60,12 @@ def read(path):
 
 def test_a_model_of_the_hub_is_evaluated_at_the_revision_that_is_asked_for(command, environment, commits, mini, hub):
     words = ["eval", "--model", MODEL, "--benchmarks", mini["mini:benchmarks"], "--tasks", "arc", "--limit", "2"]
-    done = command(*words, "--revision", "v1", env=environment)
-    assert done.returncode == 0, done.stderr
-    assert f"fetching {MODEL}@{commits['v1'][:12]} from the hub" in done.stderr
+    at_revision, newest = command.several([*words, "--revision", "v1"], words, env=environment)
+    assert at_revision.returncode == 0, at_revision.stderr
+    assert f"fetching {MODEL}@{commits['v1'][:12]} from the hub" in at_revision.stderr
     old = read(command.folder / "runs" / "psmathur--tiny@v1" / "results" / "orca-limit2.json")["model"]
     assert (old["name"], old["path"], old["revision"], old["commit"]) == (f"{MODEL}@v1", MODEL, "v1", commits["v1"])
-    done = command(*words, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert newest.returncode == 0, newest.stderr
     new = read(command.folder / "runs" / "psmathur--tiny" / "results" / "orca-limit2.json")["model"]
     assert (new["name"], new["revision"], new["commit"]) == (MODEL, None, commits["main"])
     assert old["identity"]["weights"] != new["identity"]["weights"]
@@ -74,9 +74,9 @@ def test_a_model_of_the_hub_is_evaluated_at_the_revision_that_is_asked_for(comma
     assert not fetched & {"onnx/model.safetensors", "consolidated.safetensors", "pytorch_model.bin"}
     # Without a network the cache does; what is not in it is said.
     offline = environment | {"HF_HUB_OFFLINE": "1"}
-    done = command(*words, "--fresh", env=offline)
-    assert done.returncode == 0 and commits["main"][:12] in done.stderr, done.stderr
-    assert "nor in the hub's cache, and HF_HUB_OFFLINE" in command.refused(*words, "--revision", "v2", env=offline)
+    fresh, absent = command.several([*words, "--fresh"], [*words, "--revision", "v2"], env=offline)
+    assert fresh.returncode == 0 and commits["main"][:12] in fresh.stderr, fresh.stderr
+    assert "nor in the hub's cache, and HF_HUB_OFFLINE" in refusal_of(absent)
 
 
 def test_requests_fetch_no_weights_and_generate_does(command, environment, commits, mini, hub):
@@ -215,21 +215,20 @@ def test_rows_of_the_hub_have_the_commit_that_is_asked_for(command, environment,
     old = hub.push(WINOGRANDE, rows_of(mini, 12))
     new = hub.push(WINOGRANDE, rows_of(mini))
     words = ["eval", "--model", tiny_model, "--tasks", "winogrande", "--limit", "3"]
-    done = command(*words, "--out", "new.json", env=environment)
-    assert done.returncode == 0, done.stderr
-    done = command(*words, "--out", "old.json", "--benchmarks-revision", f"winogrande={old}", env=environment)
-    assert done.returncode == 0, done.stderr
+    at_old = ["--out", "old.json", "--benchmarks-revision", f"winogrande={old}"]
+    # verify reads the rows of the commit that a result names.
+    commands = [[*words, "--out", "new.json"], [*words, *at_old], ["verify", "old.json"]]
+    *evaluations, verification = command.several(*commands, env=environment)
+    assert [done.returncode for done in evaluations] == [0, 0], [done.stderr for done in evaluations]
+    assert "not the rows that were asked" not in verification.stdout, verification.stdout + verification.stderr
     results = [read(command.folder / name) for name in ("new.json", "old.json")]
     assert [result["data_commits"] for result in results] == [{"winogrande": new}, {"winogrande": old}]
     assert results[0]["data_hashes"] != results[1]["data_hashes"]
     assert results[1]["tasks"]["winogrande"]["rows"] == 12
-    # verify reads the rows of the commit that a result names.
-    done = command("verify", "old.json", env=environment)
-    assert "not the rows that were asked" not in done.stdout, done.stdout + done.stderr
     offline = environment | {"HF_HUB_OFFLINE": "1"}
     words += ["--out", "third.json"]
-    assert command(*words, "--benchmarks-revision", old, env=offline).returncode == 0
-    assert "the cache holds another commit" in command(*words, env=offline).stderr
+    at_old_revision, newest = command.several([*words, "--benchmarks-revision", old], words, env=offline)
+    assert at_old_revision.returncode == 0 and "the cache holds another commit" in newest.stderr
 
 
 @pytest.mark.parametrize(
@@ -276,12 +275,7 @@ def recipe(command, hub, commits):
     return {"model.base": commits["v1"], "psmathur/records@v1": old}
 
 
-def test_a_recipe_trains_on_the_revisions_that_it_names_and_the_manifest_has_the_commits(
-    command, environment, hub, recipe
-):
-    done = command("train", "r.yaml", "--dry-run", env=environment)
-    assert done.returncode == 0 and "6 records" in done.stdout, done.stdout + done.stderr
-    assert not any("model.safetensors" in request for request in hub.requests)
+def test_a_recipe_trains_on_the_revisions_that_it_names_and_the_manifest_has_the_commits(command, environment, recipe):
     done = command("train", "r.yaml", env=environment)
     assert done.returncode == 0, done.stderr + done.stdout
     assert f"fetching {MODEL}@{recipe['model.base'][:12]}" in done.stdout
@@ -292,18 +286,21 @@ def test_a_recipe_trains_on_the_revisions_that_it_names_and_the_manifest_has_the
     assert source["commit"] == recipe["psmathur/records@v1"]
 
 
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("model.revision=v9", "no revision 'v9' of this model"),
-        ("data.records=[psmathur/records@v9]", "no revision 'v9' of this data set"),
-        ("data.records=[psmathur/absent]", "the hub shows no such data set (HTTP 404"),
-        ("model.tokenizer_revision=v1", "there is no model.tokenizer"),
-        ("data.records=[runs/minii]", "no such file of records; did you mean 'runs/mini'?"),
-        ("model.base=runs/minii", "no such model folder; did you mean 'runs/mini'?"),
-    ],
-)
-def test_revisions_and_records_that_the_hub_does_not_have(command, environment, recipe, override, expected):
+def test_a_dry_run_fetches_no_weights_nor_does_what_the_hub_does_not_have(command, environment, hub, recipe):
     (command.folder / "runs" / "mini").mkdir(parents=True)
-    words = [] if override.startswith("model.revision") else ["-o", "model.revision=null"] * ("runs" in override)
-    assert expected in command.refused("train", "r.yaml", *words, "-o", override, env=environment)
+    expected_by_override = {
+        "model.revision=v9": "no revision 'v9' of this model",
+        "data.records=[psmathur/records@v9]": "no revision 'v9' of this data set",
+        "data.records=[psmathur/absent]": "the hub shows no such data set (HTTP 404",
+        "model.tokenizer_revision=v1": "there is no model.tokenizer",
+        "data.records=[runs/minii]": "no such file of records; did you mean 'runs/mini'?",
+        "model.base=runs/minii": "no such model folder; did you mean 'runs/mini'?",
+    }
+    commands = [["train", "r.yaml", "--dry-run"]]
+    for override in expected_by_override:
+        commands.append(["train", "r.yaml", *["-o", "model.revision=null"] * ("runs" in override), "-o", override])
+    dry_run, *refused_runs = command.several(*commands, env=environment)
+    assert dry_run.returncode == 0 and "6 records" in dry_run.stdout, dry_run.stdout + dry_run.stderr
+    for done, (override, expected) in zip(refused_runs, expected_by_override.items(), strict=True):
+        assert expected in refusal_of(done), override
+    assert not any("model.safetensors" in request for request in hub.requests)

@@ -10,7 +10,7 @@ import pytest
 from batch_server import BatchServer
 from data_recipes import RECIPE, manifest_of, records_of, write_build_inputs
 from teacher_server import running_teacher_server
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 KILL_COUNT = int(os.environ.get("ORCA_BENCH_KILLS", "50"))
 COUNT = 20
@@ -94,10 +94,10 @@ def test_a_build_that_is_killed_in_any_step_asks_no_request_twice(command, onlin
     generator = random.Random(0)
     pause_of = lambda kill: generator.uniform(0, 0.6)  # noqa: E731
     calls = check_kills(command, online_bytes, 6, pause_of, batch_delay_s=1.0)
-    assert len(calls) >= 4 and len(set(calls)) > 1
+    assert len(calls) >= 3 and len(set(calls)) > 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_builds_that_are_killed_many_times_at_random_ask_no_request_twice(command, online_bytes):
     generator = random.Random(1)
     calls: list[str] = []
@@ -114,7 +114,7 @@ def test_an_interrupted_build_says_what_stays_open_and_collects_it_later(command
         process = command.start(*words_for(command, server, *BATCH_WORDS))
         eventually(lambda: server.calls["retrieve"] >= 3)
         process.send_signal(signal_number)
-        _, error_text = process.communicate(timeout=1200)
+        _, error_text = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130 and "Traceback" not in error_text, error_text
         assert re.search(r"3 batches of at most \$0\.0\d+ not collected yet", error_text), error_text
         assert "0 of 20 requests are answered" in error_text.splitlines()[-1]
@@ -143,7 +143,7 @@ def test_single_requests_are_refused_while_batches_are_open(command):
         process = command.start(*words_for(command, server, *BATCH_WORDS))
         eventually(lambda: server.calls["retrieve"])
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=1200)
+        process.communicate(timeout=PATIENCE_S)
         done = command(*words_for(command, server))
         assert done.returncode == 2 and "error: teacher.batch: 3 batches of this build are open" in done.stderr
         assert server.billed.total() == COUNT

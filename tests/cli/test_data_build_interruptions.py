@@ -10,7 +10,7 @@ import time
 import pytest
 from data_recipes import RECIPE, SilentBuildDisplay, manifest_of, write_build_inputs
 from teacher_server import count_tokens, running_teacher_server
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from orca_bench.data.build.building import estimate_bill
 from orca_bench.data.build.data_recipe_file import read_data_recipe
@@ -42,7 +42,7 @@ def write_many_rows(folder, count):
 
 def finish(command, server, *words):
     process = start(command, server, *words)
-    out, err = process.communicate(timeout=1200)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     return out
 
@@ -95,7 +95,7 @@ def test_a_build_that_is_killed_goes_on_and_pays_nothing_twice_that_was_on_disk(
     assert check_kills(in_many_rows, 2, lambda kill: 0.1) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_build_that_is_killed_many_times_at_random(in_many_rows):
     generator = random.Random(0)
     write_many_rows(in_many_rows.folder, 100)
@@ -109,7 +109,7 @@ def test_a_signal_stops_a_build_in_one_line_and_the_same_command_continues(in_ma
         process = start(command, server)
         eventually(lambda: server.billed.total() >= 8)
         process.send_signal(signal_number)
-        _, err = process.communicate(timeout=1200)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130, err
         line = err.strip().splitlines()[-1]
         match = re.fullmatch(r"interrupted: (\d+) of 112 requests are answered .*; the same command continues", line)
@@ -122,14 +122,14 @@ def test_a_signal_stops_a_build_in_one_line_and_the_same_command_continues(in_ma
 
 def test_a_second_builder_of_the_same_folder_is_refused(in_many_rows):
     command = in_many_rows
-    with running_teacher_server(delay_s=0.2) as server:
+    with running_teacher_server(delay_s=3600) as server:  # the first build is at work until it is stopped
         process = start(command, server)
         eventually(lambda: server.received)
         recipe = command.folder / "recipe.yaml"
         words = ["data", "build", recipe, "-o", "output=out", "-o", "teacher.most_in_flight=4"]
         assert "another build is writing this ledger" in command.refused(*words)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=1200)
+        process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from containers import CONTAINERS
 from planted_records import GSM8K_QUESTIONS, plain_record, planted_records, write_benchmarks, write_lines
 from pseudo_terminal import run_on_terminal
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from orca_bench.results.data_report import read_data_report
 
@@ -178,13 +178,14 @@ def test_ctrl_c_ends_the_check_and_its_workers(command, tmp_path):
         return len(workers) >= 2
 
     try:
-        eventually(has_workers, 120)
+        eventually(has_workers)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted" and "Traceback" not in errors
-    assert not any(worker.is_running() for worker in workers)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
+    assert not alive
     assert not (tmp_path / "r.json").exists()
 
 

@@ -47,7 +47,7 @@ def test_tied_embeddings_are_written_once_and_untied_ones_both(tmp_path):
         assert ("lm_head.weight" in plan.byte_counts) != is_tied and "model.embed_tokens.weight" in plan.byte_counts
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_architecture_is_written_as_save_pretrained_does(tmp_path):
     written = 0
     for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):

@@ -1,6 +1,7 @@
 """`orca-bench` as the tests run it: in the process of the tests, or in a process of its own."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -73,10 +74,11 @@ class Command:
         self.folder = folder
 
     def start(self, *words, **options) -> subprocess.Popen:
-        """Start a process; the caller waits for it."""
+        """Start a process; the caller waits for it. `python_words` are Python's own, before WORDS: by default `-m orca_bench`."""
+        python_words = options.pop("python_words", ("-m", "orca_bench"))
         environment = os.environ | OFFLINE | options.pop("env", {})
         return subprocess.Popen(
-            [sys.executable, "-m", "orca_bench", *map(str, words)],
+            [sys.executable, *python_words, *map(str, words)],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -94,6 +96,19 @@ class Command:
             process.kill()
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
+    def several(self, *commands, env) -> list[subprocess.CompletedProcess]:
+        """Run commands, each a list of words, one after another in one process with these variables; what each did."""
+        request = {"environment": env, "commands": [list(map(str, words)) for words in commands]}
+        done = subprocess.run(
+            [sys.executable, Path(__file__).with_name("several_commands.py")],
+            cwd=self.folder,
+            input=json.dumps(request),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        return [subprocess.CompletedProcess(*outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
+
     def __call__(self, *words, **options) -> subprocess.CompletedProcess:
         """Run a command in this process, or, with options of a process (`env`), in one of its own."""
         if options or "--processes" in words:
@@ -109,10 +124,14 @@ class Command:
 
     def refused(self, *words, **options) -> str:
         """Run a command that must be refused: exit 2, one line, no traceback; returns the line."""
-        done = self(*words, **options)
-        assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr + done.stdout
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        assert len(lines) == 1, done.stderr
-        assert lines[0].startswith("error: "), lines
-        return lines[0]
+        return refusal_of(self(*words, **options))
+
+
+def refusal_of(done: subprocess.CompletedProcess) -> str:
+    """The line of a command that was refused: exit 2, one line, no traceback."""
+    assert done.returncode == 2, (done.args, done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: "), lines
+    return lines[0]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import openai  # noqa: F401  here, not in each forked build
 from teacher_builds import build, make_requests, teacher_settings
+from waiting import eventually
 
 MOST_IN_FLIGHT = 16
 
@@ -57,9 +58,9 @@ def main() -> None:
     while kills < kill_count:
         process_id = fork_build(base_url, ledger_path, request_count)
         if rng.random() < 0.8:  # while requests are sent; the others hit the start
-            last_size, deadline_s = _size(ledger_path), time.monotonic() + 20
-            while _size(ledger_path) == last_size and time.monotonic() < deadline_s:
-                time.sleep(0.001)
+            for _ in range(2):  # the build opens the ledger, and writes the first attempts
+                last_size = _size(ledger_path)
+                eventually(lambda: _size(ledger_path) != last_size, poll_s=0.001)  # noqa: B023
         time.sleep(rng.random() * 0.2)
         assert os.waitpid(process_id, os.WNOHANG) == (0, 0), (
             f"the build ended after {kills} kills: ask for more requests"

@@ -59,7 +59,7 @@ def kill_once(run: Run, recipe: Recipe, rng: random.Random, waits_for_save: bool
             time.sleep(0.0005)
         time.sleep(rng.random() * _SAVE_S)
     else:
-        time.sleep(rng.random() * (3.0 if at_once else 0.3))
+        time.sleep(rng.random() * (1.5 if at_once else 0.3))
     ranks = [rng.randrange(len(process_ids))] if rng.random() < 0.6 else list(range(len(process_ids)))
     if not all(map(is_alive, process_ids)):
         return None

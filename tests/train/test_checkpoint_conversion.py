@@ -55,7 +55,7 @@ def test_after_a_kill_no_converter_is_left_and_the_next_one_has_a_folder_of_its_
     finally:
         command.kill()
         command.wait()
-    eventually(lambda: not process_ids(), seconds=20)
+    eventually(lambda: not process_ids())
     with pytest.raises(UserError, match="the checkpoint of 1 process cannot be converted for 2 processes"):
         checkpoint_conversion.convert_newest(tmp_path, 2, tmp_path / "log", "a test of conversion", os.environ)
     assert str(folder) not in (tmp_path / "log").read_text()

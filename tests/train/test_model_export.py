@@ -51,7 +51,7 @@ def run_engines(mode, processes, folder, mini):
     )
 
 
-@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.long), 2])
 def exports(request, tmp_path_factory, mini):
     """The folder of all cases, of one process or two."""
     folder = tmp_path_factory.mktemp(f"exports-{request.param}")

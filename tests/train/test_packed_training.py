@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from orca_bench import recipe_file, tokenizers
+from orca_bench import train as training
 from orca_bench.train import student_model
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.run_folder import Run
@@ -97,7 +98,7 @@ def assert_same_curve(curve, expected):
 
 
 @pytest.mark.parametrize(
-    "steps", [EXACT_STEPS, pytest.param(50, marks=pytest.mark.slow)], ids=lambda steps: f"{steps} steps"
+    "steps", [EXACT_STEPS, pytest.param(50, marks=pytest.mark.long)], ids=lambda steps: f"{steps} steps"
 )
 def test_packed_and_padded_training_are_plain_pytorch(orca, folder, steps):
     limit = [f"train.max_steps={steps}"]
@@ -111,7 +112,7 @@ def test_packed_and_padded_training_are_plain_pytorch(orca, folder, steps):
         assert_same_curve(curve, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_split_has_the_curve_of_plain_pytorch(orca, folder):
     curves = {
         (processes, accumulation, packing): losses(orca, split_keys(processes, accumulation, packing))
@@ -129,7 +130,8 @@ def gathered(orca, keys, *options):
     """The gradient of the first step of a prepared run."""
     run, file = orca.folder / "runs" / keys[0].partition("=")[2], orca.folder / "gradient.pt"
     if not run.is_dir():
-        losses(orca, keys, "train.max_steps=1")
+        prepared = training.compute_prepared_run(recipe_file.read_recipe_file("r.yaml", keys))
+        training.prepare_run_folder(prepared, Run(run))
     process_count = keys[1].partition("=")[2]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count]
     done = subprocess.run(
@@ -146,7 +148,9 @@ def gathered(orca, keys, *options):
 SPLITS = [(2, 2, "exact"), (2, 2, "none"), (1, 8, "exact")]
 
 
-def test_the_gradient_of_a_step_is_the_same_for_every_split_and_a_mean_of_means_is_not(orca):
+def test_the_gradient_of_a_step_is_the_same_for_every_split_and_a_mean_of_means_is_not(orca, monkeypatch):
+    monkeypatch.chdir(orca.folder)
+
     def named(*split):
         keys = split_keys(*split)
         keys[0] += "-gradient"

@@ -40,7 +40,7 @@ def training(orca, tmp_path):
     for command in commands:
         if command.poll() is None:
             command.kill()
-    assert not list(tmp_path.glob("orca-bench-*"))  # whoever was last has cleared up
+    eventually(lambda: not list(tmp_path.glob("orca-bench-*")))  # whoever was last clears up
 
 
 def nothing_left(run):
@@ -67,10 +67,10 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     [
         ("torchrun", "command"),
         pytest.param("deepspeed", "launcher", marks=pytest.mark.slow),
-        pytest.param("torchrun", "launcher", marks=pytest.mark.slow),
-        pytest.param("deepspeed", "command", marks=pytest.mark.slow),
-        pytest.param("torchrun", "worker", marks=pytest.mark.slow),
-        pytest.param("deepspeed", "worker", marks=pytest.mark.slow),
+        pytest.param("torchrun", "launcher", marks=pytest.mark.long),
+        pytest.param("deepspeed", "command", marks=pytest.mark.long),
+        pytest.param("torchrun", "worker", marks=pytest.mark.long),
+        pytest.param("deepspeed", "worker", marks=pytest.mark.long),
     ],
 )
 def test_who_ever_is_killed_takes_all_others_with_it(training, launcher, victim):
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_written_loses_nothing(orca, t
     command, run, _ = training("full", *words)
     command.send_signal(signal.SIGINT)
     command.communicate(timeout=PATIENCE_S)
-    (before,) = run.checkpoints_folder.glob("step-*")
+    checkpoints = sorted(run.checkpoints_folder.glob("step-*"))  # the last one is of the signal
     # a file-size limit fails a write the way a full disk does, without filling one
     script = (
         "import resource, sys; from orca_bench.cli.main import main;"
@@ -168,14 +168,14 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_written_loses_nothing(orca, t
     )
     assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
     assert "_states.pt: cannot write: File too large; free space or choose another folder" in full.stderr
-    assert list(run.checkpoints_folder.glob("*step-*")) == [before]  # nor is anything half-written left
+    assert sorted(run.checkpoints_folder.glob("*step-*")) == checkpoints  # nor is anything half-written left
     done = orca("train", "r.yaml", "-o", "name=full", *words)
-    assert done.returncode == 0 and f"continuing from step {int(before.name[5:])} " in done.stdout, done.stderr
+    assert done.returncode == 0 and f"continuing from step {int(checkpoints[-1].name[5:])} " in done.stdout, done.stderr
     weights = [(orca.folder / f"runs/{name}/model/model.safetensors").read_bytes() for name in ("roomy", "full")]
     assert weights[0] == weights[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
     rng, words = (
         random.Random(5),

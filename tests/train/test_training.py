@@ -141,6 +141,7 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
 
 
+@pytest.mark.long
 def test_one_process_gives_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=one", "-o", "train.processes=1", "-o", "train.micro_batch=4")
     assert done.returncode == 0, done.stderr
@@ -171,7 +172,7 @@ def test_optimizer_states_in_main_memory_give_nearly_the_same_losses(orca, folde
     assert losses(folder / "runs" / "offload") == pytest.approx(losses(two), abs=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
     assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
@@ -329,7 +330,7 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
     for name in ("config.json", "model.safetensors", "tokenizer.model"):
         shutil.copy(two / "model" / name, base)
     keys = ["name=tuned", "model.random=null", "model.tokenizer=null", f"model.base={base}"]
-    keys += ["train.precision=bf16", "train.gradient_checkpointing=true"]
+    keys += ["train.precision=bf16", "train.gradient_checkpointing=true", "train.max_steps=2"]
     done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
     assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
     assert "this folder's tokenizer is not its SentencePiece model" in done.stdout

@@ -56,10 +56,11 @@ def _supervise(command: list[str]) -> int:
             pass
         stop_event.set()
 
-    threading.Thread(target=watch_stdin, daemon=True).start()
+    # Before the thread: what `preexec_fn` runs in the copy of this process must not meet a lock that a thread held.
     program = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
     )
+    threading.Thread(target=watch_stdin, daemon=True).start()
     while program.poll() is None and not stop_event.wait(_POLL_INTERVAL_S):
         pass
     _end_session(program)

@@ -20,15 +20,17 @@ from orca_bench.errors import UserError, WriteError
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 
-@pytest.mark.parametrize(("request_count", "kill_count"), [(500, 5), pytest.param(6000, 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("request_count", "kill_count"), [(500, 5), pytest.param(6000, 100, marks=pytest.mark.long)])
 def test_kills_at_random_instants_lose_no_answer_and_no_dollar(tmp_path, request_count, kill_count):
     ledger_path = tmp_path / "ledger.sqlite"
-    with running_teacher_server(delay_s=0.02, keeps_bodies=False) as server:
+    with running_teacher_server(
+        delay_s=0.05, keeps_bodies=False
+    ) as server:  # longer in all than the time between kills
         arguments = [server.base_url, ledger_path, request_count, kill_count]
         command = [sys.executable, SUPPORT / "killed_builds.py", *arguments]
         output = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
         assert json.loads(output)["kills"] == kill_count
-        assert json.loads(output)["kills_in_flight"] >= kill_count / 3
+        assert json.loads(output)["kills_in_flight"] >= kill_count / 5
         received, billed = Counter(server.received), server.billed
         server_tokens = (server.prompt_tokens, server.completion_tokens)
     requests = {request.request_id: request for request in make_requests(request_count)}

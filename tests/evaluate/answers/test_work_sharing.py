@@ -315,7 +315,9 @@ def cached_portions(folder):
         return 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT]
+)
 def test_helpers_open_no_port_and_end_with_the_first_process_whatever_ends_it(folder_command, tiny_model, mini, number):
     process = folder_command.start(*words(tiny_model, mini, f"end-{number}/r.json", "--processes", 2, "--limit", 200))
     eventually(

@@ -79,7 +79,7 @@ def test_options_that_change_how_an_architecture_attends_or_scales(name, options
     assert outcome.path == path, outcome.reason
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in COMMON])
 def test_every_other_architecture_does_what_the_table_says(name):
     assert_as_in_the_table(name)

@@ -234,7 +234,7 @@ def test_what_a_server_says_of_a_request_that_it_refuses_is_quoted_in_one_line(c
 # --- signals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_evaluation_of_a_server_that_hangs_ends_when_it_is_told_to(served, tiny_model, mini, command, number):
     url, server = served("hangs")
     process = command.start(*words(tiny_model, mini, url, "--tasks", "truthful_qa", "--limit", 3, "--out", "r.json"))

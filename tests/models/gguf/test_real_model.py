@@ -30,7 +30,7 @@ from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 from orca_bench.system_messages import SYSTEM_MESSAGES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-REAL_TEXT_COUNT = 4400
+text_counts = pytest.mark.parametrize("text_count", [1100, pytest.param(4400, marks=pytest.mark.long)])
 #: Largest mean divergence of the Q4_1 file, nats; llama.cpp's rounding of activations makes 3.4e-3 of it.
 MAX_Q4_1_KL = 5e-3
 
@@ -45,13 +45,15 @@ def check_ids(gguf_file, tokenizer, texts):
     assert run_llamacpp(gguf_file, tokenizer, 1, texts).texts_with_other_ids == ()
 
 
-def test_token_ids_are_llamacpps_on_5000_adversarial_texts(real_model_file, tokenizer):
-    texts = list(dict.fromkeys(tokenizers.probe_texts(5200, seed=23)))[:5000]
-    assert len(texts) == 5000
+@pytest.mark.parametrize("text_count", [1100, pytest.param(5000, marks=pytest.mark.long)])
+def test_token_ids_are_llamacpps_on_adversarial_texts(real_model_file, tokenizer, text_count):
+    texts = list(dict.fromkeys(tokenizers.probe_texts(5200, seed=23)))[:text_count]
+    assert len(texts) == text_count
     check_ids(real_model_file, tokenizer, texts)
 
 
-def test_token_ids_are_llamacpps_on_4400_texts_of_this_project(real_model_file, tokenizer, mini_records):
+@text_counts
+def test_token_ids_are_llamacpps_on_texts_of_this_project(real_model_file, tokenizer, mini_records, text_count):
     """Prose, code, tables and prompts, as they stand in the repository and in the mini suite."""
     documents = sorted(path for pattern in ("*.md", "*.py", "*.yaml") for path in ROOT.glob(f"[!.]*/**/{pattern}"))
     texts = [paragraph for path in documents for paragraph in path.read_text(encoding="utf-8").split("\n\n")]
@@ -59,11 +61,12 @@ def test_token_ids_are_llamacpps_on_4400_texts_of_this_project(real_model_file, 
     texts += [prompt.render(r["system"], r["instruction"], r["input"]) + r["response"] for r in mini_records[:1000]]
     texts = list(dict.fromkeys(texts))
     random.Random(1).shuffle(texts)
-    assert len(texts) > REAL_TEXT_COUNT
-    check_ids(real_model_file, tokenizer, texts[:REAL_TEXT_COUNT])
+    assert len(texts) > text_count
+    check_ids(real_model_file, tokenizer, texts[:text_count])
 
 
-def test_token_ids_are_llamacpps_on_4400_real_rows(real_model_file, tokenizer, shared):
+@text_counts
+def test_token_ids_are_llamacpps_on_real_rows(real_model_file, tokenizer, shared, text_count):
     """Rows of five published sets of instructions and seven benchmarks, at most 500 of each; all strings of a row as one text."""
     files = [*sorted(shared.glob("instructions/*/train.jsonl.gz")), *sorted(shared.glob("benchmarks/*/*.jsonl.gz"))]
     by_set = {}
@@ -76,8 +79,8 @@ def test_token_ids_are_llamacpps_on_4400_real_rows(real_model_file, tokenizer, s
         texts += ["\n".join(strings_of(row)) for row in rows]
     texts = list(dict.fromkeys(texts))
     random.Random(2).shuffle(texts)
-    assert len(texts) > REAL_TEXT_COUNT
-    check_ids(real_model_file, tokenizer, texts[:REAL_TEXT_COUNT])
+    assert len(texts) > text_count
+    check_ids(real_model_file, tokenizer, texts[:text_count])
 
 
 def strings_of(value):
