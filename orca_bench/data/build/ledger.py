@@ -103,7 +103,8 @@ class Ledger(LedgerReader):
         version = self.check_format()
         for create_statement in (*(() if version else _CREATE_STATEMENTS), *_ADDED_STATEMENTS[max(version - 1, 0) :]):
             execute(create_statement)
-        execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version != SCHEMA_VERSION:
+            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         execute(*_abandon_statement("the build was killed"))
         self._next_attempt = execute("SELECT coalesce(max(attempt), 0) + 1 FROM attempts").fetchone()[0]
         self.picodollars_paid, self.picodollars_unknown = execute(

@@ -140,6 +140,16 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path):
         pass
 
 
+def test_a_ledger_that_is_opened_again_stays_as_it_is(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with open_ledger(path):
+        pass
+    content = path.read_bytes()
+    with open_ledger(path):
+        assert not path.with_name("ledger.sqlite-wal").stat().st_size
+    assert path.read_bytes() == content
+
+
 def test_prices_of_attempts_add_up_exactly(tmp_path):
     async def spend():
         with open_ledger(tmp_path / "ledger.sqlite") as ledger:
