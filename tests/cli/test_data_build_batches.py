@@ -130,7 +130,7 @@ def test_a_dry_run_says_what_is_in_batches(command):
         process = command.start(*words_for(command, server, *BATCH_WORDS, "-o", "sources.dolly.sample=3"))
         eventually(lambda: server.calls["retrieve"] >= 2)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=1200)
+        process.communicate(timeout=PATIENCE_S)
         done = command(*words_for(command, server, *BATCH_WORDS, "--dry-run"))
     assert re.search(r"source +rows +requests +characters +answered +in batches +to ask", done.stdout)
     assert re.search(r"alpaca +12 +12 +[\d,]+ +0 +12 +0\n", done.stdout)

@@ -134,8 +134,8 @@ def test_a_second_builder_of_the_same_folder_is_refused(in_many_rows):
 
 @pytest.mark.slow
 def test_the_bill_lies_in_the_interval_of_the_estimate_in_nine_of_ten_trials(in_many_rows):
-    """100 seeds, 30 of 412 requests each; the true bill is the server's count of all requests."""
-    folder, hits, trials = in_many_rows.folder, 0, 100
+    """30 seeds, 30 of 412 requests each; the true bill is the server's count of all requests."""
+    folder, hits, trials = in_many_rows.folder, 0, 30
     write_many_rows(folder, 400)
     with running_teacher_server(keeps_bodies=False) as server:
         path = write_build_inputs(folder, many_rows(), server.base_url)
@@ -145,4 +145,4 @@ def test_the_bill_lies_in_the_interval_of_the_estimate_in_nine_of_ten_trials(in_
             counts = [count_tokens(request.messages) for request in RecipeRequests(recipe)]
             bill = sum(prompt + 2 * completion for prompt, completion in counts) / 1e6
             hits += estimate.interval_low <= bill <= estimate.interval_high
-    assert hits >= 90, hits
+    assert hits >= 0.9 * trials, hits

@@ -175,7 +175,7 @@ def test_dense_rows_train_and_say_that_a_step_has_more_examples(orca, folder):
 
 def test_a_run_from_before_packing_goes_on_padded(orca, folder):
     """Its resolved recipe has no such key."""
-    keys = split_keys(2, 2, "none")
+    keys = split_keys(1, 4, "none")
     keys[0] += "-old"
     limit = ["train.max_steps=4"]
     losses(orca, keys, *limit)
@@ -216,6 +216,7 @@ def test_attention_that_cannot_be_packed_is_refused_before_training(orca, folder
     Gemma2ForCausalLM(config).save_pretrained(base)
     tokenizers.export_tokenizer(tokenizer, base, 512)
     keys = [f"model.base={base}", "model.random=null", "model.tokenizer=null", "name=gemma", "train.max_steps=1"]
+    keys += ["train.processes=1", "train.micro_batch=8"]
     words = [word for key in keys for word in ("-o", key)]
     message = orca.refused("train", "r.yaml", *words)
     assert "train.packing: this model has attention that takes softcap" in message and "none" in message

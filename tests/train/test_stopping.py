@@ -147,7 +147,7 @@ def test_a_loss_above_the_recipes_bound_stops_a_run_that_goes_on_with_a_higher_o
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_while_a_checkpoint_is_written_loses_nothing(orca, training):
-    words = ("-o", "train.epochs=3", "-o", "train.export_every=null")
+    words = ("-o", "train.epochs=8", "-o", "train.export_every=null")
     assert orca("train", "r.yaml", "-o", "name=roomy", *words).returncode == 0
     command, run, _ = training("full", *words)
     command.send_signal(signal.SIGINT)
