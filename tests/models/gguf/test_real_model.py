@@ -1,7 +1,7 @@
 """A real model's file, SmolLM2-135M-Instruct in Q4_1, beside llama.cpp and transformers: token ids, weights, probabilities.
 
-The slow tests take minutes: llama.cpp lists its whole vocabulary for each of 300 positions. Their messages have the figures that
-stand in orca_bench/models/gguf/README.md.
+The slow and the long tests take minutes: llama.cpp lists its whole vocabulary for each position. The messages of the long ones
+have the figures that stand in orca_bench/models/gguf/README.md.
 """
 
 import gzip
@@ -110,9 +110,12 @@ def test_weights_are_those_of_transformers_own_reader(real_model_file, real_mode
     assert transformers_model.config.rms_norm_eps == pytest.approx(config["rms_norm_eps"], rel=1e-7)
 
 
-@pytest.fixture(scope="module")
-def q4_1_output(real_model_file, tokenizer):
-    return run_llamacpp(real_model_file, tokenizer, DEFAULT_POSITION_COUNT, ["a text"])
+POSITION_COUNTS = [100, pytest.param(DEFAULT_POSITION_COUNT, marks=pytest.mark.long)]
+
+
+@pytest.fixture(scope="module", params=POSITION_COUNTS)
+def q4_1_output(request, real_model_file, tokenizer):
+    return run_llamacpp(real_model_file, tokenizer, request.param, ["a text"])
 
 
 @pytest.mark.slow
@@ -150,7 +153,10 @@ def test_a_fault_that_rounding_could_hide_is_seen(real_model_file, real_model_fo
 
 
 @pytest.mark.slow
-def test_in_float32_llamacpp_computes_the_same_model(real_model_file, real_model_folder, tokenizer, tmp_path):
+@pytest.mark.parametrize("position_count", POSITION_COUNTS)
+def test_in_float32_llamacpp_computes_the_same_model(
+    real_model_file, real_model_folder, tokenizer, tmp_path, position_count
+):
     """The file that is exported from the folder has the numbers of the first one, and runs without any rounding."""
     copy_gguf(real_model_file, tmp_path / "dequantised.gguf", dequantises=True)
     export_gguf(ModelFolder(str(real_model_folder)), tmp_path / "exported.gguf", "f32")
@@ -158,7 +164,7 @@ def test_in_float32_llamacpp_computes_the_same_model(real_model_file, real_model
     assert original.tensors.keys() == exported.tensors.keys()
     for name, tensor in original.tensors.items():
         assert (tensor.dequantize() == exported.tensors[name].dequantize()).all(), name
-    output = run_llamacpp(tmp_path / "exported.gguf", tokenizer, DEFAULT_POSITION_COUNT, ["a text"])
+    output = run_llamacpp(tmp_path / "exported.gguf", tokenizer, position_count, ["a text"])
     report = compare(tmp_path / "exported.gguf", real_model_folder, output)
     print(report)
     assert report.is_equal and report.mean_kl <= 1e-6 and report.clear_difference_count == 0, str(report)
