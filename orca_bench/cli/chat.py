@@ -44,7 +44,7 @@ A question that begins with / is written with a space before it."""
 @click.command("chat")
 @click.argument("model", required=False, type=options.MODEL)
 @options.system
-@click.option("--revision", help="Branch, tag or commit of a MODEL of the hub.  [default: its newest commit]")
+@options.revision_of_argument
 @sampling_options
 @options.runs
 def command(model: str | None, system: str, revision: str | None, sampling: Sampling, runs: Path) -> None:

@@ -50,6 +50,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
     "Talk": (
         CommandEntry("generate", "generate", "Answer one instruction in the Orca prompt."),
         CommandEntry("chat", "chat", "Talk to a model in the terminal, turn by turn."),
+        CommandEntry("serve", "serve", "Serve models by OpenAI's API, and a page to talk to them."),
     ),
 }
 

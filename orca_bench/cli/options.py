@@ -134,6 +134,9 @@ model: Decorator = click.option(
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"
 )
+revision_of_argument: Decorator = click.option(
+    "--revision", help="Branch, tag or commit of a MODEL of the hub.  [default: its newest commit]"
+)
 
 
 def _overrides(example: str) -> Decorator:

@@ -79,7 +79,7 @@ class RequestSequence(CachedSequence):
         if self.request.max_new_tokens == 0:
             self.finish("length")
         elif score.token_id in self._stop_ids:
-            self.finish("stop")
+            self.finish("stop", stop_score=score)
         else:
             self.token_ids.append(score.token_id)
             if self.request.scores_prompt:
@@ -88,11 +88,11 @@ class RequestSequence(CachedSequence):
             if self.new_count == self.request.max_new_tokens:
                 self.finish("length")
 
-    def finish(self, reason: EndReason, error: str | None = None) -> None:
+    def finish(self, reason: EndReason, error: str | None = None, stop_score: TokenScore | None = None) -> None:
         """Note how the request ends; the first end counts."""
         if self.end is None:
             prompt_count = len(self.request.prompt_ids)
-            self.end = RequestEnd(reason, error, prompt_count, self.cached_count, self.new_count)
+            self.end = RequestEnd(reason, error, prompt_count, self.cached_count, self.new_count, stop_score)
 
     def deliver(self, event: Event) -> None:
         """Deliver an event; a receiver that fails ends its own request alone."""

@@ -15,6 +15,7 @@ from orca_bench.errors import UserError
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_model
 from orca_bench.serve.sampling import Sampler, Sampling
+from orca_bench.serve.stop_texts import StopTexts
 from orca_bench.tokenizers.streaming import TextStream
 
 
@@ -56,18 +57,13 @@ class Generator:
                 where="INSTRUCTION",
             )
         self.has_run_out = False
-        stream = TextStream(self.tokenizer)
-        text, yielded_length = "", 0  # the text that is certain, and how many of its characters were yielded
+        stream, stop_texts = TextStream(self.tokenizer), StopTexts(prompt.TURN_HEADERS)
         for token_id in self._generate_token_ids(prompt_ids, max_new_tokens, sampling):
-            text += stream.push(token_id)
-            safe_text = _without_partial_header(text)
-            if len(safe_text) > yielded_length:
-                yield safe_text[yielded_length:]
-                yielded_length = len(safe_text)
-            if any(header in text for header in prompt.TURN_HEADERS):
+            if text := stop_texts.push(stream.push(token_id)):
+                yield text
+            if stop_texts.is_stopped:
                 return
-        remaining_text = _text_before_header(text + stream.end())[yielded_length:]
-        if remaining_text:
+        if remaining_text := stop_texts.push(stream.end()) + stop_texts.end():
             yield remaining_text
 
     def _generate_token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
@@ -92,20 +88,3 @@ class Generator:
             cache_inputs = {} if key_values is None else {"past_key_values": key_values}
             input_ids = sequence if key_values is None else next_ids
         self.has_run_out = True
-
-
-def _text_before_header(text: str) -> str:
-    """A text up to the first header of another turn."""
-    for header in prompt.TURN_HEADERS:
-        text = text.split(header)[0]
-    return text
-
-
-def _without_partial_header(text: str) -> str:
-    """A text up to the first header of another turn, or up to what may become one when more text follows."""
-    text = _text_before_header(text)
-    for header in prompt.TURN_HEADERS:
-        for prefix_length in range(len(header) - 1, 0, -1):
-            if text.endswith(header[:prefix_length]):
-                return text[:-prefix_length]
-    return text

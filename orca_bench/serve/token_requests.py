@@ -57,7 +57,8 @@ class RequestEnd:
 
     `reason` is "stop" (the model chose a token that ends a text), "length" (`max_new_tokens` are there) or "cancelled", also
     where `error` says what went wrong. Of the `prompt_tokens`, `cached_tokens` were not computed, since an earlier or another
-    request began as this one does. `new_tokens` were delivered.
+    request began as this one does. `new_tokens` were delivered. `stop_score` is the score of the token that ended the text, which
+    is not one of them; None where it was ended otherwise.
     """
 
     reason: EndReason
@@ -65,6 +66,7 @@ class RequestEnd:
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    stop_score: TokenScore | None = None
 
 
 #: What is delivered for a request: PromptScores where they are wanted, a TokenScore for each new token, a RequestEnd.

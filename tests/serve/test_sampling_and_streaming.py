@@ -9,6 +9,7 @@ from orca_bench import prompt, tokenizers
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.serve import text_generation
 from orca_bench.serve.sampling import Sampler, Sampling
+from orca_bench.serve.stop_texts import StopTexts
 from orca_bench.tokenizers.streaming import TextStream
 
 
@@ -69,11 +70,30 @@ def test_the_defaults_are_the_cards_example():
     assert Sampling() == Sampling(0.7, 1.0, 50, 1024, False, None)
 
 
-def test_a_text_waits_for_half_a_header_and_ends_at_a_whole_one():
-    assert text_generation._without_partial_header("yes\n#") == "yes\n"
-    assert text_generation._without_partial_header("yes ### Us") == "yes "
-    assert text_generation._without_partial_header("yes ### User: more") == "yes "
-    assert text_generation._without_partial_header("#### 18") == "#### 18"
+@pytest.mark.parametrize(
+    ("text", "certain_text"),
+    [
+        ("yes\n#", "yes\n"),
+        ("yes ### Us", "yes "),
+        ("yes ### User: more", "yes "),
+        ("yes ### User: ### System:", "yes "),
+        ("#### 18", "#### 18"),
+    ],
+)
+def test_a_text_waits_for_half_a_header_and_ends_at_a_whole_one(text, certain_text):
+    """However its characters come."""
+    for size in (1, 2, 3, len(text)):
+        stop_texts = StopTexts(prompt.TURN_HEADERS)
+        pieces = [stop_texts.push(text[start : start + size]) for start in range(0, len(text), size)]
+        assert "".join(pieces) == certain_text
+        assert stop_texts.is_stopped == ("### User:" in text)
+        assert stop_texts.end() == ("" if stop_texts.is_stopped else text[len(certain_text) :])
+
+
+def test_the_longest_beginning_of_a_stop_text_waits():
+    stop_texts = StopTexts(["abab!", "b?"])
+    assert [stop_texts.push(piece) for piece in ("xaba", "b", "?", "more")] == ["x", "", "aba", ""]
+    assert stop_texts.is_stopped
 
 
 # --- streaming ---------------------------------------------------------------------------------------------------------
@@ -125,3 +145,15 @@ def check_streaming(tokenizer):
         pieces = streamed(tokenizer, ids)
         assert "".join(pieces) == tokenizer.decode(ids), ids
         assert all("\ufffd" not in piece[-1:] for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize("kind", ["llama", "default", "no_prefix", "symbols", "unigram"])
+def test_a_text_that_continues_others_streams_as_it_stands_in_the_whole(sentencepiece_models, kind):
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models[kind])
+    ids = tokenizer.encode("The ship left the harbour at noon, and 日本 the old captain 🙂 sang. " * 3)
+    text = tokenizer.decode(ids)
+    for start in range(1, len(ids), 5):
+        if "\ufffd" in (beginning := tokenizer.decode(ids[:start])):
+            continue  # within a character
+        stream = TextStream(tokenizer, ids[:start])
+        assert beginning + "".join([*map(stream.push, ids[start:]), stream.end()]) == text

@@ -30,7 +30,7 @@ from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefu
 from orca_bench.evaluate.servers.prefix_cache_counters import CachedTokens, read_counters
 from orca_bench.evaluate.servers.server_api import ServerApi
 from orca_bench.evaluate.servers.sglang_api import SglangApi
-from orca_bench.evaluate.servers.vllm_api import VllmApi
+from orca_bench.evaluate.servers.vllm_api import OrcaBenchApi, VllmApi
 from orca_bench.tokenizers import Tokenizer
 
 _PROBE_TOKENS = 16  # of the probe's prompt, and of its answer; half a server's window each where that is less
@@ -89,9 +89,9 @@ class ServerEngine:
     def takes_stop_ids(self) -> bool:
         """Whether the tokens that end a text can be named, once `check` has found out what the server takes.
 
-        Of vLLM and SGLang it is documented; llama.cpp and others take such a parameter and may do nothing with it.
+        Of vLLM, SGLang and `orca-bench serve` it is documented; llama.cpp and others take it and may do nothing with it.
         """
-        documents_it = self.kind.name in (server_kinds.VLLM, server_kinds.SGLANG)
+        documents_it = self.kind.name in (server_kinds.VLLM, server_kinds.SGLANG, server_kinds.ORCA_BENCH)
         return documents_it and "stop_token_ids" in json.dumps(self.sampling_options)
 
     def close(self) -> None:
@@ -279,4 +279,6 @@ def _api_for(endpoint: Endpoint) -> ServerApi:
         return SglangApi(endpoint)
     if endpoint.kind.name == server_kinds.VLLM:
         return VllmApi(endpoint)
+    if endpoint.kind.name == server_kinds.ORCA_BENCH:
+        return OrcaBenchApi(endpoint)
     return CompletionsApi(endpoint)

@@ -14,9 +14,10 @@ from typing import Any
 from orca_bench.errors import UserError
 
 VLLM, SGLANG, LLAMACPP, TRANSFORMERS, OTHER = "vllm", "sglang", "llama.cpp", "transformers serve", "other"
+ORCA_BENCH = "orca-bench serve"
 
-#: What each program calls the owner of its models: vLLM's and SGLang's `ModelCard`, llama.cpp's server.
-_KIND_BY_OWNER = {"vllm": VLLM, "sglang": SGLANG, "llamacpp": LLAMACPP}
+#: What each program calls the owner of its models: vLLM's and SGLang's `ModelCard`, llama.cpp's server, `serve/http/app.py`.
+_KIND_BY_OWNER = {"vllm": VLLM, "sglang": SGLANG, "llamacpp": LLAMACPP, "orca-bench": ORCA_BENCH}
 #: Paths that transformers' server has (transformers 5.23, cli/serving/server.py) and no other program.
 _TRANSFORMERS_PATHS = frozenset({"/load_model", "/reset", "/v1/responses"})
 
@@ -37,8 +38,8 @@ def identify(owner: str | None, look_up: Callable[[str], Any]) -> ServerKind:
     `look_up` takes a path and gives the JSON that the server has there, None where it has none.
     """
     name = _KIND_BY_OWNER.get(owner or "")
-    if name == VLLM:
-        return ServerKind(VLLM, _text_at(look_up("/version"), "version"))
+    if name in (VLLM, ORCA_BENCH):
+        return ServerKind(name, _text_at(look_up("/version"), "version"))
     if name == SGLANG:
         return ServerKind(SGLANG, _text_at(look_up("/server_info") or look_up("/get_server_info"), "version"))
     if name == LLAMACPP:

@@ -2,8 +2,8 @@
 
 After vLLM's `CompletionRequest` (entrypoints/openai/completion/protocol.py): `return_token_ids` (0.10.2 on) gives `token_ids` and
 `prompt_token_ids` with each choice; an older vLLM ignores it, and then nothing is compared with them. A request for a prompt's
-log-probabilities reads no prefix cache (`SamplingParams.skip_reading_prefix_cache`), texts do. Its own module because no other
-server has these parameters.
+log-probabilities reads no prefix cache (`SamplingParams.skip_reading_prefix_cache`), texts do. `orca-bench serve` has the
+same parameters. Its own module because no other server has them.
 """
 
 from __future__ import annotations
@@ -33,3 +33,9 @@ class VllmApi(CompletionsApi):
 
     def _generated_ids(self, choice: Any) -> list[int] | None:
         return ids_or_none(getattr(choice, "token_ids", None))
+
+
+class OrcaBenchApi(VllmApi):
+    """`orca-bench serve`, which has these parameters of vLLM's, and the scores of a cached prefix with its keys and values."""
+
+    caches_scored_prompts = True

@@ -1,0 +1,101 @@
+"""An application and an address in, a server that runs until a signal ends it out: uvicorn, with our rule for its end.
+
+SIGINT or SIGTERM: no new requests, those that are being answered are answered, then the server ends. A second signal ends the
+process at once. Its own module because uvicorn's own rule is another one, and ends with the signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from orca_bench.errors import UserError
+from orca_bench.serve.http.app import ModelServer
+from orca_bench.serve.http.guard import Guard
+
+_POLL_S = 0.05
+_CONNECTION_TIMEOUT_S = 5  # for clients that keep a connection without a request, or take nothing of their last answer
+_BACKLOG = 1024
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its handlers of signals (0.54): those would end the process by the signal."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address, port 0 for any free one; raises UserError where it cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        message = f"cannot listen there ({error.strerror or error})"
+        raise UserError(message, where=f"{host}:{port}", hint="--port names another port") from error
+    return listener
+
+
+def run_server(
+    model_server: ModelServer, application: Guard, listener: socket.socket, show_message: Callable[[str], None]
+) -> None:
+    """Answer requests until a signal comes, and those that are open then. To be called in the main thread."""
+
+    async def run() -> None:
+        is_stopping = asyncio.Event()
+
+        def stop() -> None:
+            if is_stopping.is_set():
+                os.write(2, b"ended at once\n")
+                os._exit(130)
+            is_stopping.set()
+
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signal_number, stop)
+        await serve_until(is_stopping, model_server, application, listener, show_message)
+
+    asyncio.run(run())
+
+
+async def serve_until(
+    is_stopping: asyncio.Event,
+    model_server: ModelServer,
+    application: Guard,
+    listener: socket.socket,
+    show_message: Callable[[str], None],
+) -> None:
+    """Answer requests until the event, and those that are open then; `show_message` gets a line where there are some."""
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_CONNECTION_TIMEOUT_S,
+        timeout_graceful_shutdown=_CONNECTION_TIMEOUT_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await asyncio.wait({serving, asyncio.create_task(is_stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    application.is_stopping = True
+    if application.open_count:
+        show_message("stopping: the open requests are answered, new ones are not; a second signal ends at once")
+    while application.open_count:
+        await asyncio.sleep(_POLL_S)
+    server.should_exit = True
+    await serving
+    await model_server.close(drain=False)

@@ -1,0 +1,87 @@
+"""Clients that go away, more requests than places, and a server that is to stop."""
+
+import json
+import re
+import threading
+
+import httpx
+import pytest
+from model_servers import serving
+from waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def small_server(tiny_model):
+    """A server that computes one request at a time, and lets none wait."""
+    with serving(tiny_model, max_open=1, max_waiting=0) as running:
+        yield running
+
+
+def long_request(**options):
+    """A request that takes a thousand steps: the greedy text of this model does not end."""
+    return {"model": "model", "prompt": "Why?", "max_tokens": 1000, "temperature": 0} | options
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_a_client_that_goes_away_frees_its_place(server, is_stream):
+    scheduler = server.schedulers["model"]
+    server.wait_until_free()
+    before = scheduler.statistics().new_tokens
+    with server.client.stream("POST", "/v1/completions", json=long_request(stream=True, n=3)) as response:
+        lines = response.iter_lines()
+        next(lines)
+        eventually(lambda: scheduler.statistics().open_requests == 3)
+        if not is_stream:
+            with pytest.raises(httpx.TimeoutException):
+                server.client.post("/v1/completions", json=long_request(), timeout=0.5)
+    server.wait_until_free()
+    assert scheduler.statistics().new_tokens - before < 3000
+
+
+def test_a_server_that_is_full_says_when_to_come_again(small_server):
+    with small_server.client.stream("POST", "/v1/completions", json=long_request(stream=True)) as response:
+        lines = response.iter_lines()
+        next(lines)
+        for path, body in (
+            ("/v1/completions", {"prompt": "x"}),
+            ("/v1/completions", {"prompt": "x", "stream": True}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ):
+            refusal = small_server.post(path, model="model", **body)
+            assert refusal.status_code == 429 and int(refusal.headers["Retry-After"]) >= 1
+            assert refusal.json()["error"]["code"] == "rate_limit_exceeded"
+    small_server.wait_until_free()
+
+
+def test_one_request_may_have_more_prompts_than_places(small_server):
+    small_server.wait_until_free()
+    answer = small_server.post("/v1/completions", model="model", prompt=["a", "b", "c", "d"], max_tokens=2)
+    assert answer.status_code == 200 and len(answer.json()["choices"]) == 4
+
+
+def test_a_server_that_stops_finishes_what_is_open_and_takes_nothing_new(command, tiny_model):
+    process = command.start("serve", tiny_model, "--port", 0)
+    try:
+        line = next(line for line in process.stderr if " at http://" in line)
+        client = httpx.Client(base_url=line.split(" at ")[1].split()[0], timeout=None)
+        events, name = [], client.get("/v1/models").json()["data"][0]["id"]
+
+        def read_stream():
+            with client.stream("POST", "/v1/completions", json=long_request(stream=True, model=name)) as response:
+                events.extend(line for line in response.iter_lines() if line)
+
+        reader = threading.Thread(target=read_stream)
+        reader.start()
+        eventually(lambda: re.search(r"^orca_bench_requests_open{.*} 1$", client.get("/metrics").text, re.MULTILINE))
+        process.terminate()
+        next(line for line in process.stderr if "the open requests are answered" in line)
+        refusal = client.get("/v1/models")
+        assert refusal.status_code == 503 and "is stopping" in refusal.json()["error"]["message"]
+        reader.join()
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert events[-1] == "data: [DONE]"
+    last_choice = json.loads(events[-2].removeprefix("data: "))["choices"][0]
+    assert last_choice["finish_reason"] == "length"
