@@ -191,6 +191,9 @@ def test_an_evaluation_over_the_server_gives_the_scores_of_one_in_this_process(c
     done = command("eval", *options[:-2], *base_url, "--out", "server.json")
     assert done.returncode == 0, done.stderr
     here, there = (_questions(command.folder / f"{name}.questions.jsonl") for name in ("here", "server"))
+    assert "orca-bench serve 0." in (command.folder / "server.json").read_text(encoding="utf-8"), (
+        "what answered is named"
+    )
     assert here.keys() == there.keys() and len(here) == 6
     for key, question in here.items():
         assert there[key]["prediction"] == question["prediction"]
