@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import real_model
+from browsers import chromium_program, open_browser
 from command_line import Command
 from tiny_llamas import make_model
 
@@ -45,6 +46,7 @@ LONGEST = (
     "evaluate/engine/test_architectures.py",
     "report/page/test_page_command.py",
     "report/page/test_questions.py",
+    "serve/page/test_page.py",
     "report/test_gate.py",
 )
 
@@ -270,3 +272,42 @@ def in_mini_folder(tmp_path_factory, command_in, tiny_model, mini):
     process = command("eval", "--model", tiny_model, *options)
     assert process.returncode == 0, process.stderr
     return command
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, closed after the file's tests: while playwright runs, no other event loop can in its process."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = chromium_program()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        running = open_browser(started, program)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_tab(browser):
+    """Open an address; gives the tab and a log of its console, dialogs, and requests to anything but `own_address`.
+
+    `ready` selects the element whose presence says that the page is ready.
+    """
+    contexts = []
+
+    def open_address(address, own_address, ready="html[data-ready]", **context_options):
+        context = browser.new_context(**context_options)
+        contexts.append(context)
+        tab, log = context.new_page(), []
+        own_addresses = (own_address, "data:", "blob:")
+        tab.on("console", lambda message: log.append(message.text))
+        tab.on("pageerror", lambda error: log.append(str(error)))
+        tab.on("dialog", lambda dialog: (log.append("dialog"), dialog.dismiss()))
+        tab.on("request", lambda request: request.url.startswith(own_addresses) or log.append(request.url))
+        tab.goto(address)
+        tab.wait_for_selector(ready, state="attached")
+        return tab, log
+
+    yield open_address
+    for context in contexts:
+        context.close()

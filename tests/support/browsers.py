@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, benchmarks and screenshots of the page."""
+"""A headless Chromium for tests, benchmarks and screenshots of pages."""
 
 import shutil
 
@@ -13,3 +13,17 @@ def chromium_program():
 def open_browser(playwright, program):
     """A running Chromium without windows and without traffic of its own."""
     return playwright.chromium.launch(executable_path=program, args=[*_QUIET, "--disable-sync", "--no-first-run"])
+
+
+def serious_violations(tab):
+    """What axe finds in an open page that keeps people from using it, a line each; axe-playwright-python is there."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    report = Axe().run(tab)
+    assert len(report.response["passes"]) > 10, "it has looked at the page"
+    return [
+        f"{violation['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:200]}"
+        for violation in report.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"][:3]
+    ]

@@ -3,20 +3,9 @@
 import re
 
 import pytest
+from hostile_texts import HOSTILE
 from page_files import lookup_of, write_test_page
 from synthetic_results import listed_result
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "</script><script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    '"><svg onload=document.title="owned">',
-    "<!-- <script>",
-    "javascript:document.title='owned'",
-    "{{constructor.constructor('document.title=1')()}}",
-    "half a pair \ud800 and \udfff, \u2028 \u2029 \x00 \x07 \ufeff, and \u202eright to left",
-    "é" * 1_000_000,
-]
 
 
 def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path):
