@@ -1,10 +1,11 @@
 """`data build` in a folder whose records somebody has changed: they are not replaced, and a builder's own are."""
 
 import contextlib
+import json
 import sqlite3
 
 import pytest
-from data_recipes import manifest_of, records_of, write_build_inputs
+from data_recipes import DOLLY_ROWS, manifest_of, records_of, write_build_inputs
 from teacher_server import running_teacher_server
 
 
@@ -67,5 +68,10 @@ def test_records_of_a_ledger_without_their_hash_are_known_by_the_manifest(build,
         with contextlib.closing(sqlite3.connect(command.folder / "out" / "ledger.sqlite")) as database:
             database.execute("DROP TABLE records_files")
             database.execute("PRAGMA user_version = 2")
-        assert build(server).returncode == 0
-    assert len(records_of(command.folder)) == 20
+        recipe = write_build_inputs(command.folder, base_url=server.base_url)
+        with (command.folder / "dolly.jsonl").open("a", encoding="utf-8") as source_file:
+            source_file.write(json.dumps({**DOLLY_ROWS[0], "instruction": "Why is 9 odd?"}) + "\n")
+        done = command("data", "build", recipe, "-o", "output=out")
+        assert done.returncode == 0, done.stderr
+    assert "dolly: another source than that of the last build here" in done.stderr
+    assert len(records_of(command.folder)) == 21

@@ -125,7 +125,7 @@ class BuildFolder:
         """
         if not self.records_path.exists():
             return
-        own_hashes = ledger.records_hashes() | {self.read_manifest().get("records_sha256")}
+        own_hashes = ledger.records_hashes() | {self.records_hash_of_manifest()}
         with catch_read_errors(self.records_path):
             is_own = file_sha256(self.records_path) in own_hashes
         if not is_own:
@@ -134,6 +134,11 @@ class BuildFolder:
                 where=self.records_path,
                 hint="move it to another folder: the same command then writes the build's own again, and pays nothing twice",
             )
+
+    def records_hash_of_manifest(self) -> str | None:
+        """The SHA-256 of the records that the last build here wrote, by the manifest; None where it wrote none."""
+        sha256 = self.read_manifest().get("records_sha256")
+        return sha256 if isinstance(sha256, str) else None
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest as it stands; empty where there is none."""

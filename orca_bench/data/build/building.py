@@ -165,6 +165,8 @@ def _open_build(
         folder.check_recipe(recipe)  # again: another builder may have been first
         folder.check_ledger(ledger)
         folder.check_records(ledger)
+        if sha256 := folder.records_hash_of_manifest():  # the manifest may be replaced below
+            ledger.add_records_hash(sha256)
         show_remarks(folder, requests, display)
         display.message(
             f"{counted(counts.request_count, 'request')}; the budget is {dollars_text(recipe.budget)}; {key_note(recipe.teacher)}"
