@@ -8,6 +8,7 @@ seed. Its own module because it decides what is computed when: the requests know
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -25,7 +26,10 @@ from orca_bench.serve import plain_requests
 from orca_bench.serve.batch_steps import compute_step
 from orca_bench.serve.prefix_cache import FEW_TOKENS, CachedSequence, PrefixCache, known_scores, longest_prefix
 from orca_bench.serve.request_sequence import RequestHandle, RequestSequence
+from orca_bench.serve.sequence_cache import SequenceCache
 from orca_bench.serve.token_requests import Event, QueueFull, SchedulerClosed, SchedulerStatistics, TokenRequest
+
+_logger = logging.getLogger(__name__)
 
 
 class BatchScheduler:
@@ -53,6 +57,7 @@ class BatchScheduler:
         self._waiting: deque[RequestSequence] = deque()
         self._is_closing = self._cancels_all = False
         self._changed = threading.Condition()  # held where the queue or the two flags are read or changed
+        self._cache_tokens = 0  # the sum of what is reserved and what is cached, whenever both are up to date
         self._new_tokens = self._prompt_tokens = self._cached_prompt_tokens = self._steps = self._ended_count = 0
         self._compute_seconds = self._open_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -67,6 +72,11 @@ class BatchScheduler:
     def note(self) -> str | None:
         """A sentence for the user where requests are computed one at a time."""
         return self._engine.plain_path_note
+
+    @property
+    def is_working(self) -> bool:
+        """Whether requests are taken: not after `close`, nor where the model's thread has ended by an error."""
+        return self._thread.is_alive() and not self._is_closing
 
     def submit(self, request: TokenRequest, deliver: Callable[[Event], None]) -> RequestHandle:
         """Have a request computed; from any thread. `deliver` is called in the model's thread and must not block.
@@ -89,11 +99,10 @@ class BatchScheduler:
 
     def statistics(self) -> SchedulerStatistics:
         """What the scheduler does now, and has done; from any thread."""
-        reserved_tokens = self._reserved_tokens() + self._prefix_cache.token_count
         return SchedulerStatistics(
             len(self._open),
             len(self._waiting),
-            reserved_tokens,
+            self._cache_tokens,
             self._new_tokens,
             self._prompt_tokens,
             self._cached_prompt_tokens,
@@ -124,6 +133,7 @@ class BatchScheduler:
             raise UserError(f"a token id that is none of the model's {self.vocabulary_size}")
         if request.max_new_tokens < 0 or request.top_count < 0:
             raise UserError("a negative number of tokens")
+        request.sampling.check()
         if prompt_count + request.max_new_tokens > self.window:
             raise UserError(
                 f"{prompt_count} tokens of prompt and up to {request.max_new_tokens} new ones are more than the model's "
@@ -136,19 +146,39 @@ class BatchScheduler:
         mean_open_seconds = self._open_seconds / self._ended_count if self._ended_count else 1.0
         return max(1, math.ceil(mean_open_seconds * (len(self._waiting) + 1) / self._max_open))
 
-    def _reserved_tokens(self) -> int:
-        return sum(sequence.cache.capacity for sequence in list(self._open))
-
     # --- the model's thread ---------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def _run(self) -> None:
-        while self._wait_for_work():
-            while (sequence := self._next_to_open()) is not None:
-                with self._ending_on_error([sequence]):
-                    self._begin(sequence)
-            self._compute()
-            self._end_requests()
+        try:
+            while self._wait_for_work():
+                while (sequence := self._next_to_open()) is not None:
+                    self._open.append(sequence)
+                    with self._ending_on_error([sequence]):
+                        self._begin(sequence)
+                self._compute()
+                self._end_requests()
+        except Exception as error:  # a fault of this program: whoever waits must hear of it
+            _logger.error("the thread of the model %s ends", self.name, exc_info=error)
+            self._end_all(_error_text(error))
+
+    def _end_all(self, error: str) -> None:
+        """Take no more requests, and end all that are open or wait with an error."""
+        with self._changed:
+            self._is_closing = True
+            sequences = [*self._open, *self._waiting]
+            self._open.clear()
+            self._waiting.clear()
+        self._prefix_cache.clear()
+        for sequence in sequences:
+            sequence.finish("cancelled", error)
+            _deliver_end(sequence)
+
+    def _reserved_tokens(self) -> int:
+        return sum(sequence.cache.capacity for sequence in self._open)
+
+    def _count_cache_tokens(self) -> None:
+        self._cache_tokens = self._reserved_tokens() + self._prefix_cache.token_count
 
     def _wait_for_work(self) -> bool:
         """Wait until a request is there; False where none will come any more. Ends the waiting ones that were cancelled."""
@@ -160,9 +190,10 @@ class BatchScheduler:
                     sequence.handle.cancel()
             cancelled = [sequence for sequence in self._waiting if sequence.handle.is_cancelled]
             self._waiting = deque(sequence for sequence in self._waiting if not sequence.handle.is_cancelled)
+            has_work = bool(self._waiting or self._open or not self._is_closing)
         for sequence in cancelled:
             _deliver_end(sequence)
-        return bool(self._waiting or self._open or not self._is_closing)
+        return has_work
 
     def _next_to_open(self) -> RequestSequence | None:
         """The next request of the queue that has a place and memory, and no prefix to wait for; it leaves the queue."""
@@ -189,13 +220,13 @@ class BatchScheduler:
         return awaits
 
     def _begin(self, sequence: RequestSequence) -> None:
-        """Open a request, with a copy of what was computed of its prompt."""
+        """Give a request that was opened a copy of what was computed of its prompt."""
         candidates = [*self._open, *self._prefix_cache.sequences] if not sequence.is_plain else []
         token_count, source = longest_prefix(candidates, sequence.request)
         if source is not None:
             self._prefix_cache.use(source, token_count)
-        self._open.append(sequence)
         self._prefix_cache.shrink_to(self._max_cache_tokens - self._reserved_tokens())
+        self._count_cache_tokens()
         if source is not None:
             sequence.cache = source.cache.copy_prefix(token_count, sequence.cache.capacity)
             sequence.cached_count = token_count
@@ -230,22 +261,32 @@ class BatchScheduler:
         except Exception as error:  # out of memory, or whatever a model raises
             self._prefix_cache.clear()
             for sequence in sequences:
-                sequence.finish("cancelled", f"{type(error).__name__}: {one_line(error, 200)}")
+                sequence.finish("cancelled", _error_text(error))
 
     def _end_requests(self) -> None:
         """Close the requests that have ended or were cancelled; what was computed of them is kept for those that come."""
-        for sequence in self._open:
+        for sequence in list(self._open):
             if sequence.handle.is_cancelled:
                 sequence.finish("cancelled")
-        ended = [sequence for sequence in self._open if sequence.end is not None]
-        self._open = [sequence for sequence in self._open if sequence.end is None]
-        for sequence in ended:
-            if sequence.end is not None and sequence.end.error is None:
+            if sequence.end is None:
+                continue
+            if sequence.end.error is None:
                 cached = CachedSequence(sequence.token_ids, sequence.cache, sequence.scores, sequence.top_count)
-                self._prefix_cache.add(cached)
+                with self._ending_on_error([sequence]):  # the request has its end: only the cached sequences are lost
+                    self._prefix_cache.add(cached)
+            self._open.remove(sequence)
+            sequence.cache, sequence.scores = (
+                SequenceCache(0),
+                [],
+            )  # a waiting request may know the sequence as `awaited`
+            self._count_cache_tokens()
             self._ended_count += 1
             self._open_seconds += time.monotonic() - sequence.opening_time
             _deliver_end(sequence)
+
+
+def _error_text(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 200)}"
 
 
 def _deliver_end(sequence: RequestSequence) -> None:

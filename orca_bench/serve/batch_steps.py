@@ -102,7 +102,7 @@ def _scored_rows(
 def _choose_tokens(logits: torch.Tensor, sequences_by_row: Mapping[int, RequestSequence]) -> dict[int, int]:
     """The next token of each sequence, by the row of `logits`, [rows, vocabulary], that it follows.
 
-    The rows of all sequences with the same rule are processed at once.
+    The rows of all sequences with the same rule are processed at once. A sequence whose probabilities are no numbers is ended.
     """
     rows_by_rule: dict[TokenChoice, list[int]] = {}
     for row, sequence in sequences_by_row.items():
@@ -111,12 +111,16 @@ def _choose_tokens(logits: torch.Tensor, sequences_by_row: Mapping[int, RequestS
     for rule, rows in rows_by_rule.items():
         rule_logits = logits[rows]
         if rule.is_greedy:
-            ids = rule_logits.argmax(dim=-1).tolist()
-        else:
-            samplers = [sequences_by_row[row].sampler for row in rows]
-            probabilities = samplers[0].probabilities(rule_logits)
-            ids = [sampler.draw(row) for sampler, row in zip(samplers, probabilities, strict=True)]
-        chosen_ids |= dict(zip(rows, ids, strict=True))
+            chosen_ids |= zip(rows, rule_logits.argmax(dim=-1).tolist(), strict=True)
+            continue
+        probabilities = sequences_by_row[rows[0]].sampler.probabilities(rule_logits)
+        are_finite = probabilities.sum(dim=-1).isfinite().tolist()
+        for row, row_probabilities, is_finite in zip(rows, probabilities, are_finite, strict=True):
+            sequence = sequences_by_row[row]
+            if is_finite:
+                chosen_ids[row] = sequence.sampler.draw(row_probabilities)
+            else:
+                sequence.finish("cancelled", f"logits divided by the temperature {rule.temperature} are infinite")
     return chosen_ids
 
 

@@ -6,22 +6,27 @@ gives its tokens. Its own module because sampling needs neither models nor texts
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate.engine.token_choice import TokenChoice, logits_processors
 
 if TYPE_CHECKING:
     import torch
+
+#: Below this temperature the likeliest token is taken: logits that are divided by less can become infinite in float32.
+MIN_TEMPERATURE = 1e-6
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How the tokens of an answer are chosen; the defaults are those of the card's example.
 
-    `temperature` divides the logits; 0 is greedy. `top_p` keeps the likeliest tokens that reach this probability together,
-    `top_k` so many of the likeliest (0 keeps all). `greedy` takes the likeliest token and ignores the three. With a `seed` the
-    same tokens are drawn each time.
+    `temperature` divides the logits; 0, as all below `MIN_TEMPERATURE`, is greedy. `top_p` keeps the likeliest tokens that reach
+    this probability together, `top_k` so many of the likeliest (0 keeps all). `greedy` takes the likeliest token and ignores the
+    three. With a `seed` the same tokens are drawn each time.
     """
 
     temperature: float = 0.7
@@ -31,6 +36,15 @@ class Sampling:
     greedy: bool = False
     seed: int | None = None
 
+    def check(self) -> None:
+        """Raise UserError for a setting by which no token can be drawn."""
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UserError(f"a temperature of {self.temperature}", hint="it is a number from 0 on")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"a top_p of {self.top_p}", hint="it is more than 0 and at most 1")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise UserError(f"a seed of {self.seed}", hint="it is a whole number from 0 to 2^63 - 1")
+
 
 class Sampler:
     """Chooses the tokens of one answer. `device` is that of the logits; `rule` is what its answer has in common with others."""
@@ -38,7 +52,8 @@ class Sampler:
     def __init__(self, sampling: Sampling, device: str | torch.device = "cpu"):
         import torch
 
-        self.rule = TokenChoice(0 if sampling.greedy else sampling.temperature, sampling.top_k, sampling.top_p)
+        is_greedy = sampling.greedy or sampling.temperature < MIN_TEMPERATURE
+        self.rule = TokenChoice(0 if is_greedy else sampling.temperature, sampling.top_k, sampling.top_p)
         self._processors = logits_processors(self.rule)
         self._generator = torch.Generator(device=device)
         if sampling.seed is None:

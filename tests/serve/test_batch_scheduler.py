@@ -1,6 +1,7 @@
 """Many requests with one model: each is answered as if it were alone, what they share is computed once, memory is bounded."""
 
 import random
+import threading
 import time
 
 import pytest
@@ -10,8 +11,11 @@ from token_receivers import TokenReceiver
 from orca_bench.errors import UserError
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_on_cpu
+from orca_bench.serve import batch_scheduler
 from orca_bench.serve.batch_scheduler import BatchScheduler
+from orca_bench.serve.request_sequence import RequestSequence
 from orca_bench.serve.sampling import Sampler, Sampling
+from orca_bench.serve.sequence_cache import SequenceCache
 from orca_bench.serve.token_requests import QueueFull, SchedulerClosed, TokenRequest
 
 GREEDY = Sampling(greedy=True)
@@ -133,6 +137,15 @@ def test_a_sampled_text_depends_on_its_request_and_seed_alone(scheduler, model):
     assert run(scheduler, prompt_ids, 30, Sampling(temperature=0.9, seed=6)).token_ids != alone.token_ids
 
 
+def test_a_temperature_of_nearly_0_is_greedy_and_its_neighbours_go_on(scheduler):
+    neighbour = submit(scheduler, [8, 9, 10], 40, GREEDY)
+    neighbour.wait_for_tokens(1)
+    nearly_greedy = run(scheduler, [5, 6, 7], 10, Sampling(temperature=1e-39, top_k=0))
+    assert nearly_greedy.end.error is None
+    assert nearly_greedy.token_ids == run(scheduler, [5, 6, 7], 10, GREEDY).token_ids
+    assert neighbour.wait().error is None
+
+
 def test_a_second_turn_computes_only_what_the_first_did_not(scheduler, model):
     generator = random.Random(8)
     prompt_ids = random_ids(generator, 120)
@@ -224,17 +237,18 @@ def test_a_cancelled_request_leaves_its_place_to_the_next(open_scheduler):
 
 def test_no_token_comes_after_the_step_in_which_a_request_is_cancelled(open_scheduler):
     scheduler = open_scheduler()
-    receiver = TokenReceiver()
-    handle = None
+    receiver, has_handle = TokenReceiver(), threading.Event()
 
     def deliver(event):
+        assert has_handle.wait(timeout=600)
         receiver(event)
-        if len(receiver.scores) == 5 and handle is not None:
-            handle.cancel()
+        if len(receiver.scores) == 5:
+            receiver.handle.cancel()
 
-    handle = scheduler.submit(TokenRequest([5, 6, 7], 1000, GREEDY), deliver)
-    assert receiver.wait().reason in ("cancelled", "stop")
-    assert receiver.end.new_tokens <= 5
+    receiver.handle = scheduler.submit(TokenRequest([5, 6, 7], 1000, GREEDY), deliver)
+    has_handle.set()
+    assert receiver.wait().reason == "cancelled"
+    assert receiver.end.new_tokens == len(receiver.scores) == 5
 
 
 def test_more_requests_than_may_wait_are_refused(open_scheduler):
@@ -276,6 +290,52 @@ def test_a_receiver_that_fails_ends_its_own_request_alone(scheduler):
     assert run(scheduler, [5], 2, GREEDY).end.new_tokens == 2
 
 
+def test_an_answer_is_delivered_also_where_there_is_no_memory_to_keep_it(open_scheduler, monkeypatch):
+    def run_out_of_memory(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    scheduler, prompt_ids = open_scheduler(), list(range(5, 65))
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceCache, "copy_prefix", run_out_of_memory)
+        receiver = submit(scheduler, prompt_ids, 900, GREEDY)  # its cache is larger than what is to be kept of it
+        receiver.wait_for_tokens(1)
+        receiver.handle.cancel()
+        assert (receiver.wait().reason, receiver.end.error) == ("cancelled", None)
+    end = run(scheduler, prompt_ids, 2, GREEDY).end
+    assert (end.reason, end.error, end.cached_tokens) == ("length", None, 0)
+
+
+def test_a_fault_in_the_thread_of_the_model_ends_all_requests_and_takes_no_more(open_scheduler, monkeypatch):
+    scheduler = open_scheduler(max_open=2)
+    open_one = submit(scheduler, [5, 6, 7], 1000, GREEDY)
+    open_one.wait_for_tokens(1)
+    assert scheduler.is_working
+    monkeypatch.setattr(batch_scheduler, "longest_prefix", lambda *_: 1 / 0)
+    waiting = submit(scheduler, [8, 9], 2, GREEDY)
+    for receiver in (open_one, waiting):
+        assert receiver.wait().reason == "cancelled"
+        assert "ZeroDivisionError" in receiver.end.error
+    assert not scheduler.is_working
+    with pytest.raises(SchedulerClosed):
+        submit(scheduler, [5], 1, GREEDY)
+    scheduler.close(drain=True)
+
+
+def test_a_request_that_has_ended_holds_no_memory_of_its_own(open_scheduler, monkeypatch):
+    """One that waits for the prefix of another knows its sequence, which must not keep keys and values after its end."""
+    scheduler, sequences = open_scheduler(), []
+
+    class RecordedSequence(RequestSequence):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            sequences.append(self)
+
+    monkeypatch.setattr(batch_scheduler, "RequestSequence", RecordedSequence)
+    run(scheduler, list(range(5, 65)), 2, GREEDY)
+    assert [(sequence.cache.capacity, sequence.scores) for sequence in sequences] == [(0, [])]
+    assert scheduler.statistics().cache_tokens == 61
+
+
 @pytest.mark.parametrize(
     "request_fields, problem",
     [
@@ -284,6 +344,14 @@ def test_a_receiver_that_fails_ends_its_own_request_alone(scheduler):
         (([-1], 1, GREEDY), "a token id that is none"),
         (([5] * 1000, 100, GREEDY), "context window of 1024"),
         (([5], -1, GREEDY), "a negative number"),
+        (([5], 1, Sampling(temperature=-0.5)), "a temperature of -0.5"),
+        (([5], 1, Sampling(temperature=float("nan"))), "a temperature of nan"),
+        (([5], 1, Sampling(temperature=float("inf"))), "a temperature of inf"),
+        (([5], 1, Sampling(top_p=0.0)), "a top_p of 0.0"),
+        (([5], 1, Sampling(top_p=float("nan"))), "a top_p of nan"),
+        (([5], 1, Sampling(top_p=1.5)), "a top_p of 1.5"),
+        (([5], 1, Sampling(seed=-1)), "a seed of -1"),
+        (([5], 1, Sampling(seed=2**64)), "a seed of 18446744073709551616"),
     ],
 )
 def test_what_the_model_cannot_compute_is_refused(scheduler, request_fields, problem):

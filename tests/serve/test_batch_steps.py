@@ -18,8 +18,8 @@ from orca_bench.serve.token_requests import TokenRequest
 CPU = torch.device("cpu")
 
 
-def new_sequence(prompt_ids, max_new_tokens, is_plain=False):
-    request = TokenRequest(prompt_ids, max_new_tokens, Sampling(greedy=True), top_count=2, scores_prompt=True)
+def new_sequence(prompt_ids, max_new_tokens, is_plain=False, sampling=Sampling(greedy=True)):
+    request = TokenRequest(prompt_ids, max_new_tokens, sampling, top_count=2, scores_prompt=True)
     receiver = TokenReceiver()
     return RequestSequence(request, receiver, [], CPU, is_plain), receiver
 
@@ -88,3 +88,15 @@ def test_weights_that_give_nan_end_a_request_with_an_error_and_not_its_neighbour
     compute_step(tree_forward, [broken[0], whole[0]])
     assert "NaN or infinity" in broken[0].end.error
     assert len(whole[1].scores) == 1
+
+
+@torch.inference_mode()
+def test_a_temperature_that_makes_logits_infinite_ends_its_own_requests_alone():
+    """With logits of 1e30 a temperature of 1e-5 has no probabilities, and a temperature of 1 has."""
+    model = architectures.tiny_model_of("llama")
+    model.get_output_embeddings().weight.mul_(1e35)
+    cold = [new_sequence([5, 6, 7], 3, sampling=Sampling(temperature=1e-5)) for _ in range(2)]
+    others = [new_sequence([5, 6, 7], 3), new_sequence([5, 6, 7], 3, sampling=Sampling(temperature=1.0))]
+    compute_step(TreeForward(model, CPU, "runs"), [sequence for sequence, _ in (*cold, *others)])
+    assert all("temperature 1e-05" in sequence.end.error for sequence, _ in cold)
+    assert [(sequence.end, len(receiver.scores)) for sequence, receiver in others] == [(None, 1), (None, 1)]

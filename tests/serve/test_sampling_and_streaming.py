@@ -56,8 +56,10 @@ def test_only_allowed_tokens_are_drawn_and_each_as_often_as_it_is_likely():
     assert not expected[draws].eq(0).any()
 
 
-@pytest.mark.parametrize("settings", [Sampling(greedy=True), Sampling(temperature=0), Sampling(top_k=1)])
-def test_three_ways_to_take_the_likeliest_token(settings):
+@pytest.mark.parametrize(
+    "settings", [Sampling(greedy=True), Sampling(temperature=0), Sampling(temperature=1e-39), Sampling(top_k=1)]
+)
+def test_four_ways_to_take_the_likeliest_token(settings):
     assert Sampler(settings)(torch.tensor([0.0, 3.0, 1.0])) == 1
 
 

@@ -73,6 +73,10 @@ class ModelServer:
         return JSONResponse(_model_object(self._model(request.path_params["name"])))
 
     async def _health(self, request: Request) -> Response:
+        broken = [name for name, model in self._models.items() if not model.scheduler.is_working]
+        if broken:
+            message = f"{', '.join(broken)} can compute nothing more: start the server again"
+            return JSONResponse(ApiError(503, message).to_json(), 503)
         return JSONResponse({"status": "ok"})
 
     async def _version(self, request: Request) -> Response:

@@ -9,6 +9,8 @@ import pytest
 from model_servers import serving
 from waiting import eventually
 
+from orca_bench.serve import batch_scheduler
+
 
 @pytest.fixture(scope="module")
 def small_server(tiny_model):
@@ -57,6 +59,16 @@ def test_one_request_may_have_more_prompts_than_places(small_server):
     small_server.wait_until_free()
     answer = small_server.post("/v1/completions", model="model", prompt=["a", "b", "c", "d"], max_tokens=2)
     assert answer.status_code == 200 and len(answer.json()["choices"]) == 4
+
+
+def test_a_server_whose_model_has_ended_by_a_fault_says_so_and_stops(tiny_model, monkeypatch):
+    with serving(tiny_model) as broken_server:
+        assert broken_server.client.get("/health").json() == {"status": "ok"}
+        monkeypatch.setattr(batch_scheduler, "longest_prefix", lambda *_: 1 / 0)
+        assert "ZeroDivisionError" in broken_server.refusal("/v1/completions", 500, model="model", prompt="Why?")
+        health = broken_server.client.get("/health")
+        assert health.status_code == 503 and "start the server again" in health.json()["error"]["message"]
+        broken_server.refusal("/v1/completions", 503, model="model", prompt="Why?")
 
 
 def test_a_server_that_stops_finishes_what_is_open_and_takes_nothing_new(command, tiny_model):
