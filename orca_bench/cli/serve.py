@@ -147,7 +147,7 @@ def command(
     for folder in folders:
         if folder.has_own_prompt:
             progress_message(f"{folder.name}: {OWN_PROMPT_WARNING}")
-        scheduler = BatchScheduler(folder, max_open, max_waiting, cache_tokens, dtype)
+        scheduler = BatchScheduler(folder, max_open, max_waiting, cache_tokens, dtype, memory_share=1 / len(folders))
         if scheduler.note is not None:
             progress_message(f"{folder.name}: {scheduler.note}")
         served_models.append(ServedModel(folder.name, scheduler, max_open, system_text, sampling))

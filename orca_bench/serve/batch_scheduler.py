@@ -27,7 +27,14 @@ from orca_bench.serve.batch_steps import compute_step
 from orca_bench.serve.prefix_cache import FEW_TOKENS, CachedSequence, PrefixCache, known_scores, longest_prefix
 from orca_bench.serve.request_sequence import RequestHandle, RequestSequence
 from orca_bench.serve.sequence_cache import SequenceCache
-from orca_bench.serve.token_requests import Event, QueueFull, SchedulerClosed, SchedulerStatistics, TokenRequest
+from orca_bench.serve.token_requests import (
+    MAX_TOP_TOKENS,
+    Event,
+    QueueFull,
+    SchedulerClosed,
+    SchedulerStatistics,
+    TokenRequest,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -35,8 +42,9 @@ _logger = logging.getLogger(__name__)
 class BatchScheduler:
     """A model that answers requests; at most `max_open` are computed at once, and `max_waiting` more wait for a place.
 
-    Keys and values are kept for at most `max_cache_tokens` tokens (by default what `memory_budget` gives), and while a prefix is
-    copied for those of its source. `dtype` is that of `load_engine`. Raises UserError where the model cannot be used.
+    Keys and values are kept for at most `max_cache_tokens` tokens (by default `memory_share` of what `memory_budget` gives), and
+    while a prefix is copied for those of its source. `dtype` is that of `load_engine`. Raises UserError where the model cannot
+    be used.
     """
 
     def __init__(
@@ -46,12 +54,13 @@ class BatchScheduler:
         max_waiting: int = 64,
         max_cache_tokens: int | None = None,
         dtype: str = "auto",
+        memory_share: float = 1.0,
     ):
         self._engine = load_checked_engine(model_folder, dtype)
         self.name, self.tokenizer, self.window = model_folder.name, model_folder.tokenizer, model_folder.window_tokens
         self.vocabulary_size = architecture.vocabulary_size(self._engine.model)
         self._max_open, self._max_waiting = max_open, max_waiting
-        self._max_cache_tokens = max_cache_tokens or self._engine.max_cache_tokens
+        self._max_cache_tokens = max_cache_tokens or int(self._engine.max_cache_tokens * memory_share)
         self._prefix_cache = PrefixCache()
         self._open: list[RequestSequence] = []  # changed by the model's thread alone
         self._waiting: deque[RequestSequence] = deque()
@@ -87,7 +96,10 @@ class BatchScheduler:
         is_plain = self._engine.max_tree_tokens is not None and total_tokens > self._engine.max_tree_tokens
         sequence = RequestSequence(request, deliver, self.tokenizer.stop_ids, self._engine.device, is_plain)
         if sequence.cache.capacity > self._max_cache_tokens:
-            raise UserError(f"{total_tokens} tokens, and there is memory for {self._max_cache_tokens}")
+            raise UserError(
+                f"{total_tokens} tokens of prompt and answer, and there is memory for {self._max_cache_tokens}",
+                hint="ask for fewer new tokens, or start the server with a larger --cache-tokens",
+            )
         with self._changed:
             if self._is_closing:
                 raise SchedulerClosed("the server is shutting down")
@@ -133,6 +145,8 @@ class BatchScheduler:
             raise UserError(f"a token id that is none of the model's {self.vocabulary_size}")
         if request.max_new_tokens < 0 or request.top_count < 0:
             raise UserError("a negative number of tokens")
+        if request.top_count > MAX_TOP_TOKENS:
+            raise UserError(f"{request.top_count} likeliest tokens", hint=f"at most {MAX_TOP_TOKENS} come with a score")
         request.sampling.check()
         if prompt_count + request.max_new_tokens > self.window:
             raise UserError(
@@ -196,26 +210,29 @@ class BatchScheduler:
         return has_work
 
     def _next_to_open(self) -> RequestSequence | None:
-        """The next request of the queue that has a place and memory, and no prefix to wait for; it leaves the queue."""
+        """The next request of the queue that has a place and memory, and no other to wait for; it leaves the queue."""
         with self._changed:
             for sequence in self._waiting:
                 is_full = self._reserved_tokens() + sequence.cache.capacity > self._max_cache_tokens
                 if len(self._open) == self._max_open or is_full:
                     return None
-                if not self._awaits_prefix(sequence):
+                if not self._awaits_another(sequence):
                     self._waiting.remove(sequence)
                     return sequence
         return None
 
-    def _awaits_prefix(self, sequence: RequestSequence) -> bool:
-        """Whether an open request is computing more of a prompt's prefix than there is yet."""
+    def _awaits_another(self, sequence: RequestSequence) -> bool:
+        """Whether an open request computes more of a prompt's prefix than there is yet; of a plain one, whether one is open."""
+        if sequence.is_plain:
+            return any(other.is_plain for other in self._open)
         if sequence.awaited is not None:
             awaited, token_count = sequence.awaited
             if any(awaited is other for other in self._open) and awaited.cache.token_count < token_count:
                 return True
         available_count, _ = longest_prefix([*self._open, *self._prefix_cache.sequences], sequence.request)
-        expected_count, source = longest_prefix(self._open, sequence.request, is_complete=False)
-        awaits = source is not None and not sequence.is_plain and expected_count - available_count >= FEW_TOKENS
+        sharing = [other for other in self._open if not other.is_plain]  # a plain one has no keys and values to copy
+        expected_count, source = longest_prefix(sharing, sequence.request, is_complete=False)
+        awaits = source is not None and expected_count - available_count >= FEW_TOKENS
         sequence.awaited = (source, expected_count) if awaits and source is not None else None
         return awaits
 

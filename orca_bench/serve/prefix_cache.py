@@ -16,6 +16,8 @@ from orca_bench.serve.token_requests import TokenRequest, TokenScore
 
 #: A prefix that is shorter than this is computed again, and so many tokens may be lost when a sequence is continued in place.
 FEW_TOKENS = 16
+#: Scores stay with a sequence that has at most so many likeliest tokens with each: they take up to 1 KB a token, 20 about 3 KB.
+MAX_CACHED_TOP_TOKENS = 5
 
 
 @dataclass
@@ -76,6 +78,8 @@ class PrefixCache:
             return
         if sequence.cache.capacity > token_count:
             sequence.cache = sequence.cache.copy_prefix(token_count, token_count)
+        if sequence.top_count > MAX_CACHED_TOP_TOKENS:
+            sequence.scores = []
         self.sequences.append(sequence)
 
     def use(self, sequence: CachedSequence, token_count: int) -> None:

@@ -11,6 +11,9 @@ from typing import Literal
 
 from orca_bench.serve.sampling import Sampling
 
+#: The most likeliest tokens that come with a score; OpenAI's API has the same bound for chats.
+MAX_TOP_TOKENS = 20
+
 
 @dataclass(frozen=True)
 class TokenRequest:

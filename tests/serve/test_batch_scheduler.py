@@ -6,16 +6,10 @@ import time
 
 import pytest
 import torch
-from token_receivers import TokenReceiver
+from token_receivers import TokenReceiver, random_ids, run, submit
 
-from orca_bench.errors import UserError
-from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_on_cpu
-from orca_bench.serve import batch_scheduler
-from orca_bench.serve.batch_scheduler import BatchScheduler
-from orca_bench.serve.request_sequence import RequestSequence
 from orca_bench.serve.sampling import Sampler, Sampling
-from orca_bench.serve.sequence_cache import SequenceCache
 from orca_bench.serve.token_requests import QueueFull, SchedulerClosed, TokenRequest
 
 GREEDY = Sampling(greedy=True)
@@ -25,43 +19,6 @@ TOLERANCE_NATS = 1e-4
 @pytest.fixture(scope="module")
 def model(tiny_model):
     return load_on_cpu(tiny_model, "float32")
-
-
-@pytest.fixture(scope="module")
-def scheduler(tiny_model):
-    scheduler = BatchScheduler(ModelFolder(str(tiny_model)))
-    yield scheduler
-    scheduler.close(drain=False)
-
-
-@pytest.fixture
-def open_scheduler(tiny_model):
-    """Opens schedulers of their own for a test that fills them, and closes them at its end."""
-    schedulers = []
-
-    def open_one(**options):
-        schedulers.append(BatchScheduler(ModelFolder(str(tiny_model)), **options))
-        return schedulers[-1]
-
-    yield open_one
-    for scheduler in schedulers:
-        scheduler.close(drain=False)
-
-
-def random_ids(generator, count, vocabulary=600):
-    return [generator.randrange(3, vocabulary) for _ in range(count)]
-
-
-def submit(scheduler, *request_fields, **options):
-    receiver = TokenReceiver()
-    receiver.handle = scheduler.submit(TokenRequest(*request_fields, **options), receiver)
-    return receiver
-
-
-def run(scheduler, *request_fields, **options):
-    receiver = submit(scheduler, *request_fields, **options)
-    receiver.wait()
-    return receiver
 
 
 @torch.inference_mode()
@@ -178,6 +135,8 @@ def test_scores_of_a_prompt_are_not_taken_from_a_request_that_has_none(scheduler
     assert (
         run(scheduler, prompt_ids, 0, GREEDY, 3, True).end.cached_tokens == 0
     )  # three likeliest tokens, and one is known
+    run(scheduler, prompt_ids, 0, GREEDY, 6, True)
+    assert run(scheduler, prompt_ids, 0, GREEDY, 6, True).end.cached_tokens == 0  # so many are not cached
     again = run(scheduler, [*prompt_ids[:50], 7, 8], 0, GREEDY, 2, True)
     assert again.end.cached_tokens == 49
     assert again.end.reason == "length"
@@ -278,89 +237,3 @@ def test_a_scheduler_that_is_closed_without_draining_cancels_what_is_open_and_wh
     scheduler.close(drain=False)
     assert receivers[0].end.reason in ("cancelled", "stop")
     assert [receiver.end.reason for receiver in receivers[1:]] == ["cancelled", "cancelled"]
-
-
-def test_a_receiver_that_fails_ends_its_own_request_alone(scheduler):
-    def fail(event):
-        raise RuntimeError("the connection is gone")
-
-    other = submit(scheduler, [5, 6], 30, Sampling(seed=3))
-    scheduler.submit(TokenRequest([5, 6, 7], 500, GREEDY), fail)
-    assert other.wait().error is None
-    assert run(scheduler, [5], 2, GREEDY).end.new_tokens == 2
-
-
-def test_an_answer_is_delivered_also_where_there_is_no_memory_to_keep_it(open_scheduler, monkeypatch):
-    def run_out_of_memory(*_):
-        raise torch.OutOfMemoryError("no memory")
-
-    scheduler, prompt_ids = open_scheduler(), list(range(5, 65))
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceCache, "copy_prefix", run_out_of_memory)
-        receiver = submit(scheduler, prompt_ids, 900, GREEDY)  # its cache is larger than what is to be kept of it
-        receiver.wait_for_tokens(1)
-        receiver.handle.cancel()
-        assert (receiver.wait().reason, receiver.end.error) == ("cancelled", None)
-    end = run(scheduler, prompt_ids, 2, GREEDY).end
-    assert (end.reason, end.error, end.cached_tokens) == ("length", None, 0)
-
-
-def test_a_fault_in_the_thread_of_the_model_ends_all_requests_and_takes_no_more(open_scheduler, monkeypatch):
-    scheduler = open_scheduler(max_open=2)
-    open_one = submit(scheduler, [5, 6, 7], 1000, GREEDY)
-    open_one.wait_for_tokens(1)
-    assert scheduler.is_working
-    monkeypatch.setattr(batch_scheduler, "longest_prefix", lambda *_: 1 / 0)
-    waiting = submit(scheduler, [8, 9], 2, GREEDY)
-    for receiver in (open_one, waiting):
-        assert receiver.wait().reason == "cancelled"
-        assert "ZeroDivisionError" in receiver.end.error
-    assert not scheduler.is_working
-    with pytest.raises(SchedulerClosed):
-        submit(scheduler, [5], 1, GREEDY)
-    scheduler.close(drain=True)
-
-
-def test_a_request_that_has_ended_holds_no_memory_of_its_own(open_scheduler, monkeypatch):
-    """One that waits for the prefix of another knows its sequence, which must not keep keys and values after its end."""
-    scheduler, sequences = open_scheduler(), []
-
-    class RecordedSequence(RequestSequence):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            sequences.append(self)
-
-    monkeypatch.setattr(batch_scheduler, "RequestSequence", RecordedSequence)
-    run(scheduler, list(range(5, 65)), 2, GREEDY)
-    assert [(sequence.cache.capacity, sequence.scores) for sequence in sequences] == [(0, [])]
-    assert scheduler.statistics().cache_tokens == 61
-
-
-@pytest.mark.parametrize(
-    "request_fields, problem",
-    [
-        (([], 1, GREEDY), "an empty prompt"),
-        (([5, 10**6], 1, GREEDY), "a token id that is none"),
-        (([-1], 1, GREEDY), "a token id that is none"),
-        (([5] * 1000, 100, GREEDY), "context window of 1024"),
-        (([5], -1, GREEDY), "a negative number"),
-        (([5], 1, Sampling(temperature=-0.5)), "a temperature of -0.5"),
-        (([5], 1, Sampling(temperature=float("nan"))), "a temperature of nan"),
-        (([5], 1, Sampling(temperature=float("inf"))), "a temperature of inf"),
-        (([5], 1, Sampling(top_p=0.0)), "a top_p of 0.0"),
-        (([5], 1, Sampling(top_p=float("nan"))), "a top_p of nan"),
-        (([5], 1, Sampling(top_p=1.5)), "a top_p of 1.5"),
-        (([5], 1, Sampling(seed=-1)), "a seed of -1"),
-        (([5], 1, Sampling(seed=2**64)), "a seed of 18446744073709551616"),
-    ],
-)
-def test_what_the_model_cannot_compute_is_refused(scheduler, request_fields, problem):
-    with pytest.raises(UserError, match=problem):
-        scheduler.submit(TokenRequest(*request_fields), TokenReceiver())
-
-
-def test_a_request_that_never_fits_the_memory_is_refused(open_scheduler):
-    scheduler = open_scheduler(max_cache_tokens=100)
-    with pytest.raises(UserError, match="there is memory for 100"):
-        submit(scheduler, [5] * 60, 60, GREEDY)
-    assert run(scheduler, [5] * 60, 40, GREEDY).end.error is None

@@ -1,14 +1,19 @@
-"""What a caller of the batch scheduler has: the events of one request, and a way to wait for them."""
+"""What a caller of the batch scheduler has: requests, the events of each, and a way to wait for them."""
 
 from __future__ import annotations
 
+import random
 import threading
 
-from orca_bench.serve.token_requests import Event, PromptScores, RequestEnd, TokenScore
+from orca_bench.serve.batch_scheduler import BatchScheduler
+from orca_bench.serve.request_sequence import RequestHandle
+from orca_bench.serve.token_requests import Event, PromptScores, RequestEnd, TokenRequest, TokenScore
 
 
 class TokenReceiver:
-    """Collects the events of one request. `end` is its last event; `prompt_scores` are None where none were wanted."""
+    """Collects the events of the request of `handle`. `end` is its last; `prompt_scores` are None where none were wanted."""
+
+    handle: RequestHandle
 
     def __init__(self) -> None:
         self.scores: list[TokenScore] = []
@@ -44,3 +49,22 @@ class TokenReceiver:
             assert self._changed.wait_for(lambda: self.end is not None, timeout=600)
         assert self.end is not None
         return self.end
+
+
+def random_ids(generator: random.Random, count: int, vocabulary: int = 600) -> list[int]:
+    """The ids of a random prompt."""
+    return [generator.randrange(3, vocabulary) for _ in range(count)]
+
+
+def submit(scheduler: BatchScheduler, *request_fields, **options) -> TokenReceiver:
+    """The receiver of a new request of these fields."""
+    receiver = TokenReceiver()
+    receiver.handle = scheduler.submit(TokenRequest(*request_fields, **options), receiver)
+    return receiver
+
+
+def run(scheduler: BatchScheduler, *request_fields, **options) -> TokenReceiver:
+    """The receiver of a request that has ended."""
+    receiver = submit(scheduler, *request_fields, **options)
+    receiver.wait()
+    return receiver

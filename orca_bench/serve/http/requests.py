@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orca_bench.errors import one_line, spelling_hint
 from orca_bench.serve.http.api_error import ApiError
+from orca_bench.serve.token_requests import MAX_TOP_TOKENS
 
 #: The longest body that is read, in bytes: a quarter of a million token ids, or of words, have place in it.
 MAX_BODY_BYTES = 4 * 2**20
 MAX_CHOICES = 128
-MAX_TOP_TOKENS = 20
 _SEED_LIMIT = 2**63
 
 _Parsed = TypeVar("_Parsed", bound=BaseModel)
