@@ -184,6 +184,7 @@ class BatchScheduler:
             self._open.clear()
             self._waiting.clear()
         self._prefix_cache.clear()
+        self._count_cache_tokens()
         for sequence in sequences:
             sequence.finish("cancelled", error)
             _deliver_end(sequence)
@@ -292,10 +293,8 @@ class BatchScheduler:
                 with self._ending_on_error([sequence]):  # the request has its end: only the cached sequences are lost
                     self._prefix_cache.add(cached)
             self._open.remove(sequence)
-            sequence.cache, sequence.scores = (
-                SequenceCache(0),
-                [],
-            )  # a waiting request may know the sequence as `awaited`
+            # A waiting request may still know the sequence as `awaited`: its keys and values go now.
+            sequence.cache, sequence.scores = SequenceCache(0), []
             self._count_cache_tokens()
             self._ended_count += 1
             self._open_seconds += time.monotonic() - sequence.opening_time

@@ -54,6 +54,7 @@ def test_a_fault_in_the_thread_of_the_model_ends_all_requests_and_takes_no_more(
         assert receiver.wait().reason == "cancelled"
         assert "ZeroDivisionError" in receiver.end.error
     assert not scheduler.is_working
+    assert scheduler.statistics().cache_tokens == 0
     with pytest.raises(SchedulerClosed):
         submit(scheduler, [5], 1, GREEDY)
     scheduler.close(drain=True)
