@@ -25,7 +25,7 @@ CALL_FAULTS = ("reply lost", "not done", "no id", "half", "not found", "file not
 #: What may be wrong with a batch.
 BATCH_FAULTS = (
     *("expired", "cancelled", "failed", "unknown model", "no room", "vanished", "no lines", "null output"),
-    *("repeated lines", "foreign lines", "no choices", "status 0", "never ends"),
+    *("repeated lines", "foreign lines", "no choices", "status 0", "never ends", "half and never ends"),
 )
 
 
@@ -33,7 +33,8 @@ BATCH_FAULTS = (
 class BatchServer(TeacherServer):
     """A server of files and batches; `batch_billed` counts answers in batches by the user's message.
 
-    `expired` and `cancelled` batches have answered every second request. A batch says that it ends in `expires_in_s` seconds.
+    `expired` and `cancelled` batches have answered every second request. A batch says that it ends in `expires_in_s` seconds,
+    and has `open_status` until it ends. `half and never ends` shows a file with half of the answers meanwhile.
     """
 
     call_fault_of: Callable[[str, int], str | None] = lambda call, number: None
@@ -49,6 +50,7 @@ class BatchServer(TeacherServer):
     page_size: int = 2
     keeps_metadata: bool = True
     expires_in_s: float | None = 24 * 3600.0
+    open_status: str = "in_progress"
 
     async def answer_other(
         self, method: str, path: str, headers: dict[str, str], content: bytes, writer: asyncio.StreamWriter
@@ -190,7 +192,7 @@ class BatchServer(TeacherServer):
         if fault in ("expired", "cancelled"):
             message = {"code": f"batch_{fault}", "message": f"This request could not be executed: {fault}."}
             errors += [{"custom_id": line["custom_id"], "response": None, "error": message} for line in lines[1::2]]
-        elif fault == "no lines":
+        elif fault in ("no lines", "half and never ends"):
             output = output[: len(output) // 2]
         elif fault == "null output":
             output = []
@@ -210,6 +212,8 @@ class BatchServer(TeacherServer):
         if batch is None or batch.get("is_gone"):
             return None
         batch_view = {key: value for key, value in batch.items() if key not in ("fault", "ends_at", "is_gone")}
-        if time.monotonic() < batch["ends_at"] or batch["fault"] == "never ends":
-            batch_view |= {"status": "in_progress", "output_file_id": None, "error_file_id": None, "errors": None}
+        if batch["fault"] == "half and never ends":
+            batch_view["status"] = self.open_status
+        elif time.monotonic() < batch["ends_at"] or batch["fault"] == "never ends":
+            batch_view |= {"status": self.open_status, "output_file_id": None, "error_file_id": None, "errors": None}
         return batch_view

@@ -17,6 +17,8 @@ from orca_bench.errors import UserError
 _COMPLETION_WINDOW_S = 24 * 3600.0  # what every batch is created with
 #: After a batch's end a server still writes the file of what it has, and this machine's clock may be wrong by a time zone.
 _MARGIN_S = 24 * 3600.0
+#: The server writes the files of what it has; cancelling the batch changes nothing any more.
+_ENDING_STATUSES = ("finalizing", "cancelling")
 _OVERDUE_HINT = (
     "cancel it at the server, and the same command collects what it has; -o teacher.batch.ask_lost_again=true asks its requests "
     "again, which may have been paid"
@@ -33,13 +35,18 @@ class BatchExpiry:
     def is_overdue(self, batch: Batch, status: BatchStatus) -> bool:
         """Whether a batch that has not ended is not expected to end any more.
 
-        Where the server does not say when it ends, the time since the first call of this in the build counts.
+        A batch whose files the server is about to give is never overdue. Where the server does not say when a batch ends, the
+        time since the first call of this in the build counts.
         """
         first_look_s = self._first_look_s_by_key.setdefault(batch.key, time.monotonic())
         looked_for_s = time.monotonic() - first_look_s
-        if status.expires_at is not None and time.time() - status.expires_at > _MARGIN_S:
-            end_text = f"{datetime.fromtimestamp(status.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
-            self._reason_by_key[batch.key] = f"{batch.batch_id} is {status.status}, and was to end by {end_text}"
+        self._reason_by_key.pop(batch.key, None)  # of an earlier look
+        if status.status in _ENDING_STATUSES:
+            return False
+        if status.expires_at is not None:
+            if time.time() - status.expires_at > _MARGIN_S:
+                end_text = f"{datetime.fromtimestamp(status.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
+                self._reason_by_key[batch.key] = f"{batch.batch_id} is {status.status}, and was to end by {end_text}"
         elif looked_for_s > _COMPLETION_WINDOW_S + _MARGIN_S:
             self._reason_by_key[batch.key] = (
                 f"{batch.batch_id} is {status.status} after {looked_for_s / 3600:.0f} hours"

@@ -13,6 +13,7 @@ import itertools
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from orca_bench.counts import counted, dollars_text
@@ -295,7 +296,8 @@ class _BatchBuild:
                 await self._collect(batch, status)
                 return
             if self._expiry.is_overdue(batch, status) and self._batch_settings.ask_lost_again:
-                await self._collect(batch, BatchStatus("overdue"))
+                # Its files may have some of its answers already; its count is of those that the server has completed so far.
+                await self._collect(batch, replace(status, status="overdue", completed_count=None))
                 return
             self._status_by_key[batch.key] = status
             self._show_progress()

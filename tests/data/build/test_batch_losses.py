@@ -118,6 +118,34 @@ def test_a_batch_that_is_a_little_late_is_waited_for(ledger_path):
     check_answers(ledger_path)
 
 
+@pytest.mark.parametrize("open_status", ["finalizing", "cancelling"])
+def test_a_batch_whose_files_the_server_is_about_to_give_is_waited_for(ledger_path, open_status):
+    with serving(batch_delay_s=0.2, expires_in_s=-25 * 3600, open_status=open_status) as server:
+        build(ledger_path, batch_settings(server.base_url, ask_lost_again=True))
+        assert server.billed.total() == COUNT and len(server.batches) == 3
+    check_answers(ledger_path)
+
+
+def test_a_batch_that_says_when_it_ends_is_waited_for_until_then(ledger_path, monkeypatch):
+    monkeypatch.setattr("orca_bench.data.build.batch_expiry._MARGIN_S", 0.01)
+    monkeypatch.setattr("orca_bench.data.build.batch_expiry._COMPLETION_WINDOW_S", 0.01)
+    with serving(batch_delay_s=0.3) as server:
+        build(ledger_path, batch_settings(server.base_url))
+        assert server.billed.total() == COUNT and len(server.batches) == 3
+    check_answers(ledger_path)
+
+
+def test_what_the_files_of_an_overdue_batch_have_is_not_asked_again(ledger_path):
+    def half_of_the_second(number):
+        return "half and never ends" if number == 2 else None
+
+    with serving(batch_fault_of=half_of_the_second, expires_in_s=-25 * 3600) as server:
+        build(ledger_path, batch_settings(server.base_url, ask_lost_again=True))
+        assert server.billed.total() == COUNT + 2
+    assert len(unknown_attempts(ledger_path)) == 2
+    check_answers(ledger_path)
+
+
 def test_the_requests_of_an_overdue_batch_are_asked_again_on_demand(ledger_path):
     with serving(batch_fault_of=never_ending, expires_in_s=-25 * 3600) as server:
         build(ledger_path, batch_settings(server.base_url, ask_lost_again=True))
