@@ -3,9 +3,13 @@
 import re
 
 import pytest
-from data_recipes import manifest_of, write_build_inputs
+from data_recipes import SilentBuildDisplay, manifest_of, write_build_inputs
 from teacher_server import running_teacher_server
 from waiting import eventually
+
+from orca_bench.data.build.build_plan import plan_build
+from orca_bench.data.build.data_recipe_file import read_data_recipe
+from orca_bench.data.build.ledger import open_ledger
 
 
 @pytest.fixture
@@ -66,6 +70,34 @@ def test_a_dry_run_reads_the_ledger_of_a_killed_build_and_changes_nothing(build,
         assert folder == {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
     answered, to_ask = map(int, re.search(r": (\d+) requests? answered.*; (\d+) requests? still", done.stdout).groups())
     assert (answered, to_ask) == (4, 16)
+
+
+def test_a_build_may_begin_while_a_dry_run_reads_the_sources(command):
+    recipe = read_data_recipe(write_build_inputs(command.folder), [f"output={command.folder / 'out'}"])
+    ledger_path = command.folder / "out" / "ledger.sqlite"
+    with open_ledger(ledger_path):
+        pass
+
+    class BeginningDisplay(SilentBuildDisplay):
+        def counting(self, title):
+            with open_ledger(ledger_path):
+                self.lines.append("a build has begun")
+            return super().counting(title)
+
+    display = BeginningDisplay()
+    plan = plan_build(recipe, display)
+    assert "a build has begun" in display.lines and plan.ledger_counts.to_ask_by_source.total() == 20
+
+
+def test_a_dry_run_reads_a_ledger_whose_lock_it_cannot_hold(build, command):
+    with running_teacher_server() as server:
+        build(server, "-o", "sources.dolly.sample=3")
+        lock = command.folder / "out" / ".ledger.sqlite.lock"
+        lock.unlink()
+        lock.mkdir()  # cannot be opened by root either
+        done = build(server, "--dry-run")
+    assert done.returncode == 0 and "15 requests answered" in done.stdout, done.stderr
+    assert "out/ledger.sqlite: a build may be writing it, its lock cannot be held (" in done.stderr
 
 
 def test_a_dry_run_counts_tokens_with_a_tokenizer(build, mini):

@@ -70,7 +70,7 @@ def plan_build(recipe: DataRecipe, display: BuildDisplay, tokenizer_path: Path |
     requests = RecipeRequests(recipe, folder.pinned_commits(recipe))
     if not folder.ledger_path.exists():
         return _count(recipe, requests, display, folder, tokenizer, None)
-    with open_ledger_to_read(folder.ledger_path) as ledger:
+    with open_ledger_to_read(folder.ledger_path, display.message) as ledger:
         if ledger is None:
             display.message(
                 f"{folder.ledger_path}: a build is writing it, or it is empty; what is answered is not counted"

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -161,40 +161,53 @@ class LedgerReader:
 
 
 @contextlib.contextmanager
-def open_ledger_to_read(path: Path) -> Iterator[LedgerReader | None]:
-    """Yield the ledger at `path` as the last build left it; nothing in its folder changes.
+def open_ledger_to_read(path: Path, report: Callable[[str], None] = lambda line: None) -> Iterator[LedgerReader | None]:
+    """Yield a copy of the ledger at `path` as the last build left it; nothing in its folder changes, and a build may begin.
 
-    Yields None where a build is writing it, and where it has no tables yet. Raises UserError where it is no ledger.
+    Yields None where a build is writing it, and where it has no tables yet. `report` hears of a ledger that cannot be locked:
+    its copy may be from the middle of a build. Raises UserError where it is no ledger.
     """
-    with contextlib.ExitStack() as stack:
-        lock_path = builder_lock_path(path)
+    with TemporaryDirectory() as copy_folder:
+        copied_path = Path(copy_folder) / path.name
         try:
-            if lock_path.exists():
-                with contextlib.suppress(PermissionError):  # no build can write here either
-                    stack.enter_context(FileLock(lock_path, timeout=0))
+            with _hold_builder_lock(path, report):
+                _copy_ledger(path, copied_path)
         except Timeout:
             yield None
             return
-        wal_path = path.with_name(f"{path.name}-wal")
-        if wal_path.exists() and wal_path.stat().st_size:
-            # What a killed build wrote last is still in there. SQLite would move it into the ledger: a copy is read.
-            copied_path = Path(stack.enter_context(TemporaryDirectory())) / path.name
-            for source_path, target_path in ((path, copied_path), (wal_path, copied_path.with_name(wal_path.name))):
-                with catch_read_errors(source_path), catch_write_errors(target_path):
-                    shutil.copyfile(source_path, target_path)
-            database_uri = copied_path.as_uri()
-        else:
-            database_uri = (
-                f"{path.resolve().as_uri()}?mode=ro&immutable=1"  # without the files that SQLite makes beside it
-            )
         try:
-            database = sqlite3.connect(database_uri, uri=True, isolation_level=None)
+            database = sqlite3.connect(copied_path, isolation_level=None)
         except sqlite3.Error as error:
             raise UserError(f"cannot read the ledger: {error}", where=path) from None
-        reader = LedgerReader(path, stack.enter_context(contextlib.closing(database)))
-        with reader.explain_errors():
-            version = reader.check_format()
-        yield reader if version else None
+        with contextlib.closing(database):
+            reader = LedgerReader(path, database)
+            with reader.explain_errors():
+                version = reader.check_format()
+            yield reader if version else None
+
+
+@contextlib.contextmanager
+def _hold_builder_lock(path: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """A block in which no build writes the ledger, as far as its lock can be held; raises Timeout where one is writing it."""
+    lock_path = builder_lock_path(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            if lock_path.exists():
+                stack.enter_context(FileLock(lock_path, timeout=0))
+        except Timeout:  # an OSError too
+            raise
+        except OSError as error:  # another user's, or of a read-only file system
+            report(f"{path}: a build may be writing it, its lock cannot be held ({error.strerror or error})")
+        yield
+
+
+def _copy_ledger(path: Path, copied_path: Path) -> None:
+    """Copy the ledger with what a killed build wrote last, which SQLite moves into the file that it opens."""
+    for suffix in ("", "-wal"):
+        source_path, target_path = path.with_name(path.name + suffix), copied_path.with_name(path.name + suffix)
+        if not suffix or source_path.exists():
+            with catch_read_errors(source_path), catch_write_errors(target_path):
+                shutil.copyfile(source_path, target_path)
 
 
 def builder_lock_path(ledger_path: Path) -> Path:
