@@ -34,7 +34,6 @@ LONGEST = (
     "evaluate/servers/test_completions_client.py",
     "train/test_model_export.py",
     "benchmarks/test_bench_training.py",
-    "evaluate/test_regression_gate.py",
     "evaluate/answers/test_resume.py",
     "train/test_checkpoints.py",
     "evaluate/test_harness_evaluation.py",

@@ -122,7 +122,7 @@ class FixedModel:
         return self.baselines[protocol]
 
 
-@pytest.fixture(scope="module", params=["tiny", pytest.param("real", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("real", marks=pytest.mark.long)])
 def fixed_model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fixed_model")
     if request.param == "tiny":
