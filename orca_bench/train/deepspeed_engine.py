@@ -70,7 +70,7 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
         observation_s = operator_locks.OBSERVATION_S if launcher_environment.local_rank() == 0 else math.inf
         for lock in operator_locks.remove_abandoned_locks(operator_locks.extensions_folder(), observation_s):
             print(f"removed {lock}, which a killed training had left", file=sys.stderr)
-    with _without_shared_memory_operator():
+    with without_shared_memory_operator():
         deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
     world_size = torch.distributed.get_world_size()
     if world_size != recipe.train.processes:
@@ -114,7 +114,7 @@ def _gather_layers_whole(student: PreTrainedModel) -> None:
 
 
 @contextlib.contextmanager
-def _without_shared_memory_operator() -> Iterator[None]:
+def without_shared_memory_operator() -> Iterator[None]:
     """Start torch.distributed on a CPU without the operator that DeepSpeed compiles for it.
 
     deepspeed 0.19.8 (comm/torch.py) uses it for tensor-parallel inference alone. It takes a compiler and half a minute at the

@@ -26,7 +26,7 @@ from orca_bench import child_processes, library_settings
 from orca_bench.recipe import Recipe
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.checkpoints import Checkpoints
-from orca_bench.train.deepspeed_engine import deepspeed_config
+from orca_bench.train.deepspeed_engine import deepspeed_config, without_shared_memory_operator
 
 VOCABULARY_SIZE, BATCH_SHAPE = 32_000, (4, 64)
 
@@ -113,7 +113,8 @@ def main() -> None:
     places = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
     places["MASTER_PORT"] = child_processes.find_free_port()
     os.environ.update({name: str(value) for name, value in places.items()})
-    deepspeed.init_distributed(dist_backend="gloo")
+    with without_shared_memory_operator():
+        deepspeed.init_distributed(dist_backend="gloo")
     engine = new_engine()
     step(engine)
     with tempfile.TemporaryDirectory(dir=".") as folder_name:

@@ -32,13 +32,15 @@ def main() -> None:
     import torch
 
     from orca_bench import child_processes, library_settings, recipe_file, tokenizers
+    from orca_bench.train import deepspeed_engine
 
     mode, recipe_path, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     library_settings.prepare_libraries()
     torch.set_num_threads(1)
     recipe = recipe_file.read_recipe_file(recipe_path)
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
-    deepspeed.init_distributed(dist_backend="gloo")
+    with deepspeed_engine.without_shared_memory_operator():
+        deepspeed.init_distributed(dist_backend="gloo")
     run_mode = {"cases": write_cases, "full_disk": fill_disk, "overflow": export_large_weight, "memory": measure_memory}
     run_mode[mode](recipe, tokenizer, folder)
     torch.distributed.barrier()

@@ -19,7 +19,7 @@ from orca_bench.train import checkpoint_conversion, checkpoint_files
 from orca_bench.train import checkpoints as checkpoints_module
 from orca_bench.train.checkpoint_files import checkpoint_problem, newest_checkpoint
 from orca_bench.train.checkpoints import Checkpoints, copy_to_main_memory
-from orca_bench.train.deepspeed_engine import deepspeed_config
+from orca_bench.train.deepspeed_engine import deepspeed_config, without_shared_memory_operator
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def new_engine():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, str(value))
-        deepspeed.init_distributed(dist_backend="gloo")
+        with without_shared_memory_operator():
+            deepspeed.init_distributed(dist_backend="gloo")
         yield start
         torch.distributed.destroy_process_group()
 
