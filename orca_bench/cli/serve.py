@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 
 import click
@@ -111,7 +112,13 @@ def command(
         --model_args model=mini,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=runs/mini/model
     """
     check_unicode(system, "--system")
-    api_key = os.environ.get(KEY_VARIABLE) or None
+    api_key = os.environ.get(KEY_VARIABLE, "").strip() or None
+    if api_key is not None and re.fullmatch("[!-~]+", api_key) is None:
+        raise UserError(
+            "the key has characters that a request cannot send",
+            where=KEY_VARIABLE,
+            hint="letters, digits and punctuation of ASCII, without white space",
+        )
     if api_key is None and not no_key and not _is_loopback(host):
         raise UserError(
             "other machines could use the models without a key",

@@ -37,11 +37,8 @@ class TextStream:
         if self._tokenizer.may_change(token_id):
             return ""
         decoded_text = self._tokenizer.decode(self._token_ids)
-        certain_text = decoded_text.rstrip("\ufffd")
-        new_text = self._new_text(certain_text)
-        if certain_text == decoded_text and len(self._token_ids) > _MAX_TOKENS:
-            self._forget_beginning(decoded_text)
-        return new_text
+        new_text = self._new_text(decoded_text.rstrip("\ufffd"))
+        return new_text + self._forget_beginning(decoded_text) if len(self._token_ids) > _MAX_TOKENS else new_text
 
     def end(self) -> str:
         """What was held back: nothing follows that could complete it."""
@@ -52,9 +49,17 @@ class TextStream:
         self._returned_character_count = max(self._returned_character_count, len(text))
         return new_text
 
-    def _forget_beginning(self, decoded_text: str) -> None:
-        """Keep the last tokens alone, where they are decoded without the others as with them."""
+    def _forget_beginning(self, decoded_text: str) -> str:
+        """Keep the last tokens alone, where they are decoded without the others as with them.
+
+        Returns what was held back of the text before them: nothing that follows completes it.
+        """
         recent_ids = self._token_ids[-_CONTEXT_TOKENS:]
         recent_text = self._tokenizer.decode(recent_ids)
-        if recent_text and decoded_text.endswith(recent_text):
-            self._token_ids, self._returned_character_count = recent_ids, len(recent_text)
+        if not recent_text or not decoded_text.endswith(recent_text):
+            return ""
+        earlier_text = decoded_text.removesuffix(recent_text)
+        new_text = self._new_text(earlier_text)
+        self._token_ids = recent_ids
+        self._returned_character_count -= len(earlier_text)
+        return new_text

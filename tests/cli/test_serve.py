@@ -2,12 +2,20 @@
 
 import socket
 
+import pytest
+
 from orca_bench.cli.command_list import COMMANDS
 
 
 def test_a_server_for_others_needs_a_key(command, tiny_model):
     line = command.refused("serve", tiny_model, "--host", "0.0.0.0")
     assert "--host: other machines could use the models without a key" in line and "ORCA_BENCH_API_KEY" in line
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "a\nb", "a\tb"])
+def test_a_key_that_no_request_can_send_is_refused(command, tiny_model, monkeypatch, key):
+    monkeypatch.setenv("ORCA_BENCH_API_KEY", key)
+    assert "ORCA_BENCH_API_KEY: the key has characters" in command.refused("serve", tiny_model)
 
 
 def test_wrong_options_and_models_are_refused(command, tiny_model):

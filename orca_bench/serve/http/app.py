@@ -89,18 +89,18 @@ class ModelServer:
         return PlainTextResponse(metrics_text(statistics_by_name), media_type="text/plain; version=0.0.4")
 
     async def _tokenize(self, body: bytes) -> Answer:
-        request = parse_body(TokenizeBody, body)
+        request = await parse_body(TokenizeBody, body)
         model = self._model(next(iter(self._models)) if request.model is None else request.model)
         token_ids = await model.encode(request.prompt, request.add_special_tokens)
         return {"tokens": token_ids, "count": len(token_ids), "max_model_len": model.window}
 
     async def _complete(self, body: bytes) -> Answer:
-        request = parse_body(CompletionBody, body)
+        request = await parse_body(CompletionBody, body)
         completion = await Completion.prepare(request, self._model(request.model))
         return completion.events() if request.stream else await completion.whole()
 
     async def _chat(self, body: bytes) -> Answer:
-        request = parse_body(ChatBody, body)
+        request = await parse_body(ChatBody, body)
         chat = await Chat.prepare(request, self._model(request.model))
         return chat.events() if request.stream else await chat.whole()
 

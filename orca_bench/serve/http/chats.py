@@ -6,6 +6,7 @@ The prompt is that of training, as `prompt.render` writes it. An answer ends at 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -96,8 +97,12 @@ class Chat:
 
     def _token_object(self, token: ScoredToken) -> dict[str, Any]:
         names = self._model.token_names
-        tops = [_named(names[token_id], value) for token_id, value in token.score.top]
-        return {**_named(token.text, token.score.log_probability), "top_logprobs": tops}
+        named_token = _named(token.text, token.score.log_probability)
+        tops = [
+            named_token if token_id == token.score.token_id else _named_piece(names[token_id], value)
+            for token_id, value in token.score.top
+        ]
+        return {**named_token, "top_logprobs": tops}
 
     def _usage(self) -> dict[str, Any]:
         return usage([self._ends[index] for index in sorted(self._ends)], self._body.n or 1)
@@ -105,3 +110,10 @@ class Chat:
 
 def _named(text: str, log_probability: float) -> dict[str, Any]:
     return {"token": text, "logprob": json_log_probability(log_probability), "bytes": list(text.encode())}
+
+
+def _named_piece(name: str, log_probability: float) -> dict[str, Any]:
+    """As `_named`, with the byte itself where the name is that of a single byte, as SentencePiece spells it."""
+    named_token = _named(name, log_probability)
+    byte = re.fullmatch("<0x([0-9A-F]{2})>", name)
+    return named_token | {"bytes": [int(byte[1], 16)]} if byte else named_token

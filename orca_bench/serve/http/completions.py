@@ -1,7 +1,8 @@
 """`POST /v1/completions`: a body in, OpenAI's object, or the events of a stream, out.
 
-Where a prompt is echoed, its tokens have their log-probabilities, as the evaluation computes them. The list of tokens then ends
-with one that was generated, also where that ends the text, so that a client finds the prompt's own at their places.
+Where a prompt is echoed, its tokens have their log-probabilities, as the evaluation computes them. The list of tokens goes on
+with those that were generated, also with one that ends the text by its id, whose text is "". There is none with `max_tokens` 0,
+nor where a stop text begins with the first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerEnd, AnswerPart, AnswerRequest
-from orca_bench.serve.answer_text import ScoredToken, token_texts
+from orca_bench.serve.answer_text import ScoredToken
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.api_objects import AnswerHeader, json_log_probability, usage
 from orca_bench.serve.http.requests import CompletionBody
@@ -32,6 +33,7 @@ class _Choice:
 
     prompt_text: str
     prompt_ids: list[int]
+    prompt_token_texts: list[str]
     text: str = ""
     tokens: list[ScoredToken] = field(default_factory=list)
     offset: int = 0
@@ -49,6 +51,7 @@ class Completion:
     async def prepare(body: CompletionBody, model: ServedModel) -> Completion:
         """Check and encode a request; raises ApiError for what the model cannot take."""
         sampling = model.sampling(body, _DEFAULT_SAMPLING)
+        model.check_answer_count(body, len(body.prompt))
         requests, choices = [], []
         for each in body.prompt:
             prompt_ids = await model.encode(each, body.add_special_tokens) if isinstance(each, str) else each
@@ -66,7 +69,8 @@ class Completion:
             stop_texts, stop_ids = tuple(body.stop or ()), frozenset(body.stop_token_ids or ())
             requests.append(AnswerRequest(tokens, stop_texts, stop_ids, continues_prompt=True))
             text = each if isinstance(each, str) else model.tokenizer.decode(prompt_ids) if body.echo else ""
-            choices += [_Choice(text, prompt_ids) for _ in range(body.n or 1)]
+            prompt_token_texts = await model.token_texts(prompt_ids) if scores_prompt else []
+            choices += [_Choice(text, prompt_ids, prompt_token_texts) for _ in range(body.n or 1)]
         return Completion(body, model, choices, model.batch(body, requests))
 
     async def whole(self) -> dict[str, Any]:
@@ -101,12 +105,13 @@ class Completion:
         if self._body.echo and is_first and (part.prompt_scores is not None or self._body.logprobs is None):
             text = choice.prompt_text + text
             if part.prompt_scores is not None:
-                texts = token_texts(self._model.tokenizer, choice.prompt_ids)
                 first_score = TokenScore(choice.prompt_ids[0], math.nan)  # nothing precedes it
                 tokens = [
                     *(
                         ScoredToken(*pair)
-                        for pair in zip(texts, [s or first_score for s in part.prompt_scores], strict=True)
+                        for pair in zip(
+                            choice.prompt_token_texts, [s or first_score for s in part.prompt_scores], strict=True
+                        )
                     ),
                     *tokens,
                 ]
@@ -139,7 +144,8 @@ class Completion:
             is_scored = not math.isnan(score.log_probability)  # as of the first token, which nothing precedes
             top: dict[str, float] = {}
             for token_id, value in (*score.top, (score.token_id, score.log_probability)):
-                top.setdefault(f"token_id:{token_id}" if as_ids else names[token_id], json_log_probability(value))
+                text = token.text if token_id == score.token_id else names[token_id]
+                top.setdefault(f"token_id:{token_id}" if as_ids else text, json_log_probability(value))
             lists["tokens"].append(f"token_id:{score.token_id}" if as_ids else token.text)
             lists["token_logprobs"].append(json_log_probability(score.log_probability) if is_scored else None)
             lists["top_logprobs"].append(top if is_scored else None)

@@ -75,7 +75,7 @@ class JsonEndpoint:
         except Exception as error:
             await _send_error(_api_error(error), scope, receive, send)
             return
-        await response(scope, receive, send)
+        await _send_response(response, send)
 
 
 class _ClientGone(Exception):
@@ -118,6 +118,13 @@ async def _send_events(first_event: dict[str, Any], events: AsyncGenerator[dict[
         return  # the client takes nothing: nobody reads a last word
     except Exception as error:
         await _send_event(json.dumps(_api_error(error).to_json(), ensure_ascii=False), send)
+    await _send_in_time({"type": "http.response.body", "body": b""}, send)
+
+
+async def _send_response(response: JSONResponse, send: Send) -> None:
+    """Send a whole answer; uvicorn waits for a slow client before a message, hence the empty one at the end."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await _send_in_time({"type": "http.response.body", "body": response.body, "more_body": True}, send)
     await _send_in_time({"type": "http.response.body", "body": b""}, send)
 
 

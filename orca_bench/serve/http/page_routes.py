@@ -18,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from orca_bench.serve.answer_text import token_texts
 from orca_bench.serve.conversation import append_record
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.endpoint import Answer, JsonEndpoint
@@ -28,6 +27,8 @@ from orca_bench.system_messages import SYSTEM_MESSAGES, system_id_of
 
 #: The file of records in the folder of --records.
 RECORDS_FILE_NAME = "records.jsonl"
+#: So many tokens of a prompt get their texts: the page displays no more of them.
+_MAX_TOKEN_TEXTS = 5000
 
 
 class PageRoutes:
@@ -86,15 +87,16 @@ class PageRoutes:
         )
 
     async def _show_prompt(self, body: bytes) -> Answer:
-        request = parse_body(PromptBody, body)
+        request = await parse_body(PromptBody, body)
         model = self._find_model(request.model)
         text = model.prompt_text(request.messages)
         token_ids = await model.encode(text)
         # BOS and other special tokens have no text: they are shown as the tokenizer's file spells them.
         tokenizer = model.tokenizer
+        first_ids = token_ids[:_MAX_TOKEN_TEXTS]
         texts = [
             tokenizer.spelling(token_id) or "" if token_id in tokenizer.special_ids else token_text
-            for token_id, token_text in zip(token_ids, token_texts(tokenizer, token_ids), strict=True)
+            for token_id, token_text in zip(first_ids, await model.token_texts(first_ids), strict=True)
         ]
         return {
             "text": text,
@@ -107,13 +109,14 @@ class PageRoutes:
     async def _keep_record(self, body: bytes) -> Answer:
         if self._records_folder is None:
             raise ApiError(404, "this server keeps no records: --records DIR names a folder for them")
-        request = parse_body(RecordBody, body)
+        request = await parse_body(RecordBody, body)
         record = {
             "system": request.system,
             "instruction": request.instruction,
             "input": request.input or "",
             "response": request.response,
             "teacher": self._find_model(request.model).name,
+            "was_cut": request.was_cut,
         }
         path = self._records_folder / RECORDS_FILE_NAME
         async with self._records_lock:

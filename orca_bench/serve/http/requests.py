@@ -6,6 +6,7 @@ supported; a value that changes nothing is taken. Its own module because it need
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
@@ -17,6 +18,7 @@ from orca_bench.serve.token_requests import MAX_TOP_TOKENS
 #: The longest body that is read, in bytes: a quarter of a million token ids, or of words, have place in it.
 MAX_BODY_BYTES = 4 * 2**20
 MAX_CHOICES = 128
+_LONG_BODY_BYTES = 64 * 2**10  # from here on a body is parsed in a thread
 _SEED_LIMIT = 2**63
 
 _Parsed = TypeVar("_Parsed", bound=BaseModel)
@@ -165,18 +167,34 @@ class PromptBody(_Body):
     messages: Messages
 
 
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+NonBlankText = Annotated[str, AfterValidator(_not_blank)]
+
+
 class RecordBody(_Body):
-    """`POST /page/records`: one turn that is to become a record."""
+    """`POST /page/records`: one turn that is to become a record; `was_cut` as `Conversation.last_record` has it."""
 
     system: str
-    instruction: str
+    instruction: NonBlankText
     input: str | None = None
-    response: str
+    response: NonBlankText
     model: str
+    was_cut: bool = False
 
 
-def parse_body(body_type: type[_Parsed], body: bytes) -> _Parsed:
+async def parse_body(body_type: type[_Parsed], body: bytes) -> _Parsed:
     """The body of a request; raises ApiError (400), with the first field that is wrong."""
+    if len(body) > _LONG_BODY_BYTES:
+        return await asyncio.to_thread(_parse, body_type, body)
+    return _parse(body_type, body)
+
+
+def _parse(body_type: type[_Parsed], body: bytes) -> _Parsed:
     try:
         return body_type.model_validate_json(body)
     except ValidationError as error:

@@ -15,14 +15,15 @@ from dataclasses import replace
 from orca_bench import prompt
 from orca_bench.errors import UserError
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerRequest
-from orca_bench.serve.answer_text import TokenNames
+from orca_bench.serve.answer_text import TokenNames, token_texts
 from orca_bench.serve.batch_scheduler import BatchScheduler
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.requests import Message, SamplingBody
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.token_requests import TokenRequest
 
-#: The most tokens of all prompts that are echoed and all answers of one request together, whose scores are in memory at once.
+#: The most tokens of all prompts that are echoed and all answers of one request together, whose scores are in memory at once;
+#: a token counts once more for each of its likeliest tokens.
 MAX_REQUEST_TOKENS = 2**18
 
 
@@ -48,6 +49,10 @@ class ServedModel:
         except UserError as error:
             raise ApiError(400, str(error), "prompt") from error
         return [*(self.tokenizer.prefix if with_bos else []), *token_ids]
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """The text that each token adds to those before it."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoder, token_texts, self.tokenizer, token_ids)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The prompt of a chat, as `orca-bench chat` writes it; raises ApiError for messages in another order.
@@ -106,19 +111,24 @@ class ServedModel:
             seed=defaults.seed if body.seed is None else body.seed % 2**63,
         )
 
+    def check_answer_count(self, body: SamplingBody, prompt_count: int) -> None:
+        """Raise ApiError where `body.n` answers to each prompt are too many for one request."""
+        if (body.n or 1) * prompt_count > MAX_REQUEST_TOKENS // 64:
+            message = f"{body.n or 1} answers to each of {prompt_count} prompts are too many for one request"
+            raise ApiError(400, f"{message}; at most {MAX_REQUEST_TOKENS // 64} can be computed at once", "n")
+
     def batch(self, body: SamplingBody, requests: Sequence[AnswerRequest]) -> AnswerBatch:
         """The answers to some requests, `body.n` to each, one after another; each has the next seed.
 
         Raises ApiError where they are more than memory should hold.
         """
         count = body.n or 1
-        token_count = count * sum(
-            request.tokens.max_new_tokens + (len(request.tokens.prompt_ids) if request.tokens.scores_prompt else 0)
-            for request in requests
-        )
-        if token_count > MAX_REQUEST_TOKENS or count * len(requests) > MAX_REQUEST_TOKENS // 64:
+        self.check_answer_count(body, len(requests))
+        token_count = count * sum(_score_count(request.tokens) for request in requests)
+        if token_count > MAX_REQUEST_TOKENS:
             message = f"{count} answers to each of {len(requests)} prompts, {token_count} tokens, are too many for one request"
-            raise ApiError(400, f"{message}; at most {MAX_REQUEST_TOKENS} tokens can be computed at once", "n")
+            message = f"{message}; at most {MAX_REQUEST_TOKENS} tokens can be computed at once, the likeliest of each included"
+            raise ApiError(400, message, "n")
         repeated = [_with_seed(request, number) for request in requests for number in range(count)]
         return AnswerBatch(self.scheduler, repeated, self._max_open)
 
@@ -130,6 +140,12 @@ class ServedModel:
         """End the scheduler: with `drain` when all its requests are done, else at once."""
         await asyncio.to_thread(self.scheduler.close, drain)
         self._encoder.shutdown(wait=False)
+
+
+def _score_count(request: TokenRequest) -> int:
+    """How many scores the answer to a request may have, with those of the likeliest tokens."""
+    token_count = request.max_new_tokens + (len(request.prompt_ids) if request.scores_prompt else 0)
+    return token_count * (1 + request.top_count)
 
 
 def _with_seed(request: AnswerRequest, number: int) -> AnswerRequest:

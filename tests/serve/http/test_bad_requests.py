@@ -103,6 +103,8 @@ def test_more_answers_than_memory_should_hold_are_refused_before_they_are_comput
     assert "too many for one request" in server.refusal(
         COMPLETIONS, model="model", prompt=["x"] * 3, n=128, max_tokens=999
     )
+    likeliest = {"max_tokens": 200, "logprobs": 20}
+    assert "too many for one request" in server.refusal(COMPLETIONS, model="model", prompt="x", n=128, **likeliest)
     assert server.schedulers["model"].statistics().steps == steps
 
 
@@ -141,7 +143,15 @@ def test_a_long_body_of_unknown_length_is_refused_while_it_is_read(server):
 
     with server.client.stream("POST", COMPLETIONS, content=chunks()) as response:
         assert response.status_code == 413
-    assert sent_bytes < 4 * MAX_BODY_BYTES
+    assert sent_bytes < 16 * MAX_BODY_BYTES  # the rest is in the buffers of both sides
+
+
+def test_many_unknown_fields_are_refused_with_the_first(server):
+    assert "field0: unknown field" in server.refusal(COMPLETIONS, model="model", prompt="x", **many_fields(20_000))
+
+
+def many_fields(count):
+    return {f"field{number}": 0 for number in range(count)}
 
 
 def test_the_server_answers_after_all_of_this(server):

@@ -60,6 +60,7 @@ def test_a_stream_has_the_tokens_and_their_log_probabilities(client):
     assert all(token.logprob == pytest.approx(token.top_logprobs[0].logprob) for token in whole.logprobs.content), (
         "greedy"
     )
+    assert all(token.top_logprobs[0].token == token.token for token in whole.logprobs.content)
     assert all(len(token.top_logprobs) == 2 for token in whole.logprobs.content)
     text, tokens, role = "", [], None
     for event in client.chat.completions.create(**options, stream=True):

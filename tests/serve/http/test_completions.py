@@ -53,6 +53,7 @@ def test_an_echoed_prompt_has_the_log_probabilities_of_transformers(client, toke
     assert logprobs.token_logprobs[1 : len(ids)] == pytest.approx(values, abs=1e-4)
     assert [max(top.values()) for top in logprobs.top_logprobs[1 : len(ids)]] == pytest.approx(top_values, abs=1e-4)
     assert "".join(logprobs.tokens) == completion.choices[0].text
+    assert all(token in top for token, top in zip(logprobs.tokens[1:], logprobs.top_logprobs[1:], strict=True))
     assert [
         completion.choices[0].text[offset:][: len(token)]
         for offset, token in zip(logprobs.text_offset, logprobs.tokens, strict=True)

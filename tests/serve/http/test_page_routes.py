@@ -49,6 +49,9 @@ def test_a_turn_that_is_kept_is_a_record(server):
     answers = [server.post("/page/records", **turn) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert [answer.json()["count"] for answer in answers] == [1, 2]
+    assert server.post("/page/records", **turn, was_cut=True).status_code == 201
+    for field in ("instruction", "response"):
+        assert f"{field}: must not be blank" in server.refusal("/page/records", **(turn | {field: " \n"}))
     assert "model: should be a valid string" in server.refusal("/page/records", **(turn | {"model": 5}))
     assert "file: unknown field" in server.refusal("/page/records", **turn, file="../x")
 
