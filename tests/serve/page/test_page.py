@@ -1,14 +1,18 @@
 """The page of `orca-bench serve` in a real browser: questions, answers and their tokens, prompts, keys, what is kept."""
 
 import math
+import threading
 from pathlib import Path
 
 import pytest
 from browsers import serious_violations
 from served_page import SMALL_WINDOW, answer_texts, ask, chat, messages_of, set_numbers, wait_for_end
+from waiting import PATIENCE_S, eventually
 
 from orca_bench import prompt, serve
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.serve.sampling import Sampling
+from orca_bench.serve.token_requests import TokenRequest
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 from orca_bench.train.record_files import RecordReader
 
@@ -84,13 +88,28 @@ def test_stop_ends_the_answer_and_its_text_stays(page, server):
     tab, log = page()
     set_numbers(tab, temperature="1", max_tokens="900", seed="3")
     tab.fill("#instruction", "Tell a long story.")
-    tab.keyboard.press("Enter")
-    tab.wait_for_selector(".answer .token >> nth=4")
-    tab.keyboard.press("Escape")
-    wait_for_end(tab)
+    scheduler, events, is_stopped = server.schedulers["model"], [], threading.Event()
+
+    def hold_the_steps(event):
+        """Compute nothing before the page has asked, and after 60 tokens nothing until the answer is stopped."""
+        events.append(event)
+        if len(events) == 1:
+            eventually(lambda: scheduler.statistics().waiting_requests)
+        if len(events) == 60:
+            is_stopped.wait(PATIENCE_S)
+
+    scheduler.submit(TokenRequest([5], 60, Sampling(greedy=True)), hold_the_steps)
+    try:
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector(".answer .token >> nth=4")
+        tab.keyboard.press("Escape")
+        wait_for_end(tab)
+    finally:
+        is_stopped.set()
     assert "stopped by you" in tab.text_content(".facts")
     (text,) = answer_texts(tab)
     server.wait_until_free()
+    assert len(events) == 61, "the request that held the steps had all its tokens, and its end"
     assert answer_texts(tab) == [text] and text
     tab.fill("#instruction", "Go on.")
     tab.keyboard.press("Alt+p")
@@ -150,7 +169,8 @@ def test_two_models_answer_side_by_side_with_the_same_seed(page, server):
     assert texts[0] != texts[1]
     histories = {body["model"]: body["messages"][2]["content"] for body in bodies[2:]}
     assert histories == {"model": texts[0].rstrip(), "small": texts[1].rstrip()}, "each has its own answers behind it"
-    for body, text in zip(bodies[2:], texts[2:], strict=True):
+    for body in bodies[2:]:  # either may be sent first
+        text = texts[2 + ["model", "small"].index(body["model"])]
         sampling = {name: body[name] for name in ("seed", "temperature", "top_p", "top_k")}
         assert chat(server, body["model"], body["messages"], **sampling)["message"]["content"] == text
     assert not log
@@ -177,7 +197,52 @@ def test_the_oldest_turns_leave_a_full_window_and_no_turn_that_has_room(page, se
     assert prompt_length(left_out) + 12 <= SMALL_WINDOW < prompt_length(left_out - 1) + 12
     noun = "turn" if left_out == 1 else "turns"
     assert f"no room for the first {left_out} {noun}" in tab.locator(".facts").last.text_content()
+    for _ in questions[1:]:
+        tab.locator("button", has_text="Edit").last.click()
+    ask(tab, questions[1])
+    assert bodies[-1]["messages"] == bodies[1]["messages"], "the first turn has room again"
+    assert "no room" not in tab.locator(".facts").last.text_content()
     assert not log
+
+
+@pytest.mark.parametrize("ending", ("continue_", "abort"))
+def test_the_prompt_that_was_asked_for_last_is_shown_though_an_earlier_one_comes_later(page, ending):
+    tab, _ = page()
+    ask(tab, "Where?")
+    held_routes = []
+    tab.route("**/page/prompt", lambda route: route.continue_() if held_routes else held_routes.append(route))
+    tab.locator(".answer button", has_text="Prompt").click()
+    tab.keyboard.press("Escape")
+    tab.fill("#instruction", "Why so?")
+    tab.keyboard.press("Alt+p")
+    tab.wait_for_selector("#prompt-parts:visible")
+    event_name = "requestfailed" if ending == "abort" else "requestfinished"
+    with tab.expect_event(event_name, lambda request: "page/prompt" in request.url):
+        getattr(held_routes[0], ending)()
+    tab.evaluate("fetch('page/settings').then((response) => response.json())")  # the page has the earlier one by then
+    assert tab.text_content("#prompt-title") == "The prompt of the next question"
+    assert "Why so?" in tab.text_content("#prompt-text") and tab.is_visible("#prompt-parts")
+    assert not tab.is_visible("#prompt-problem")
+
+
+def test_all_settings_that_the_server_takes_are_sent_and_a_prompt_needs_none(page):
+    tab, log = page()
+    set_numbers(tab, temperature="1000", top_p="0.0001")
+    ask(tab, "Where?")
+    assert answer_texts(tab)[0] and not tab.is_visible(".problem")
+    set_numbers(tab, temperature="1001", top_p="0", max_tokens="")
+    tab.fill("#instruction", "Why so?")
+    tab.keyboard.press("Enter")
+    messages = tab.evaluate("NUMBERS.map((name) => byId(name).validationMessage)")
+    assert [bool(message) for message in messages] == [True, True, False, True]
+    assert tab.locator(".turn").count() == 1
+    tab.keyboard.press("Alt+p")
+    tab.wait_for_selector("#prompt-parts:visible")
+    assert "Where?" in tab.text_content("#prompt-text") and "Why so?" in tab.text_content("#prompt-text")
+    tab.keyboard.press("Escape")
+    set_numbers(tab, temperature="0", top_p="1", max_tokens="12")
+    ask(tab, "Why so?")
+    assert tab.locator(".turn").count() == 2 and not log
 
 
 def test_a_kept_answer_is_a_record_that_train_reads(page, records_folder):
