@@ -1,12 +1,24 @@
 """The page of `orca-bench serve` in a real browser: questions, answers and their tokens, prompts, keys, what is kept."""
 
+import json
 import math
 import threading
 from pathlib import Path
 
 import pytest
 from browsers import serious_violations
-from served_page import SMALL_WINDOW, answer_texts, ask, chat, messages_of, set_numbers, wait_for_end
+from served_page import (
+    END,
+    SMALL_WINDOW,
+    answer_texts,
+    answer_with,
+    ask,
+    chat,
+    event_of,
+    messages_of,
+    set_numbers,
+    wait_for_end,
+)
 from waiting import PATIENCE_S, eventually
 
 from orca_bench import prompt, serve
@@ -258,7 +270,13 @@ def test_a_kept_answer_is_a_record_that_train_reads(page, records_folder):
     assert (record.input, record.response) == ("a pond", response.rstrip())
     tab.reload()
     tab.wait_for_selector(".foot .hint:has-text('Kept in')")
-    assert tab.locator("text=Keep as record").count() == 0 and not log
+    assert tab.locator("text=Keep as record").count() == 0
+    answer_with(tab, lines=[event_of("in a pond"), *END])
+    ask(tab, "Where?")
+    tab.click("text=Keep as record")
+    tab.wait_for_selector(".foot .hint:has-text('which has 2 records now')")
+    assert [json.loads(line)["was_cut"] for line in file.read_text("utf-8").splitlines()] == [True, False]
+    assert "cut at its longest" in tab.locator(".facts").first.text_content() and not log
 
 
 def test_the_conversation_survives_a_reload_and_not_a_new_one(page):
