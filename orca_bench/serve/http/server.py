@@ -20,7 +20,9 @@ from orca_bench.serve.http.app import ModelServer
 from orca_bench.serve.http.guard import Guard
 
 _POLL_S = 0.05
-_CONNECTION_TIMEOUT_S = 5  # for clients that keep a connection without a request, or take nothing of their last answer
+# Seconds until a connection is closed that has no further request after an answer, or that has not taken its answer at the end. A
+# connection on which no request ever came is not closed before the end.
+_CONNECTION_TIMEOUT_S = 5
 _BACKLOG = 1024
 
 

@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 from model_servers import serving
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from orca_bench.serve import batch_scheduler
 
@@ -24,8 +24,22 @@ def long_request(**options):
     return {"model": "model", "prompt": "Why?", "max_tokens": 1000, "temperature": 0} | options
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps that models may compute, 20 at first: a long request is not done before the test has acted."""
+    allowed_steps, compute_step = threading.Semaphore(20), batch_scheduler.compute_step
+
+    def compute_allowed_step(*arguments, **options):
+        allowed_steps.acquire(timeout=PATIENCE_S)
+        return compute_step(*arguments, **options)
+
+    monkeypatch.setattr(batch_scheduler, "compute_step", compute_allowed_step)
+    yield allowed_steps
+    allowed_steps.release(100_000)
+
+
 @pytest.mark.parametrize("is_stream", [True, False])
-def test_a_client_that_goes_away_frees_its_place(server, is_stream):
+def test_a_client_that_goes_away_frees_its_place(server, steps, is_stream):
     scheduler = server.schedulers["model"]
     server.wait_until_free()
     before = scheduler.statistics().new_tokens
@@ -36,11 +50,11 @@ def test_a_client_that_goes_away_frees_its_place(server, is_stream):
         if not is_stream:
             with pytest.raises(httpx.TimeoutException):
                 server.client.post("/v1/completions", json=long_request(), timeout=0.5)
-    server.wait_until_free()
+    eventually(lambda: steps.release() or scheduler.statistics().open_requests == 0)
     assert scheduler.statistics().new_tokens - before < 3000
 
 
-def test_a_server_that_is_full_says_when_to_come_again(small_server):
+def test_a_server_that_is_full_says_when_to_come_again(small_server, steps):
     with small_server.client.stream("POST", "/v1/completions", json=long_request(stream=True)) as response:
         lines = response.iter_lines()
         next(lines)
@@ -52,6 +66,7 @@ def test_a_server_that_is_full_says_when_to_come_again(small_server):
             refusal = small_server.post(path, model="model", **body)
             assert refusal.status_code == 429 and int(refusal.headers["Retry-After"]) >= 1
             assert refusal.json()["error"]["code"] == "rate_limit_exceeded"
+    steps.release(2000)
     small_server.wait_until_free()
 
 
