@@ -94,12 +94,12 @@ def test_a_server_that_stops_finishes_what_is_open_and_takes_nothing_new(command
         events, name = [], client.get("/v1/models").json()["data"][0]["id"]
 
         def read_stream():
-            with client.stream("POST", "/v1/completions", json=long_request(stream=True, model=name)) as response:
+            with client.stream("POST", "/v1/completions", json=long_request(stream=True, model=name, n=8)) as response:
                 events.extend(line for line in response.iter_lines() if line)
 
         reader = threading.Thread(target=read_stream)
         reader.start()
-        eventually(lambda: re.search(r"^orca_bench_requests_open{.*} 1$", client.get("/metrics").text, re.MULTILINE))
+        eventually(lambda: re.search(r"^orca_bench_requests_open{.*} 8$", client.get("/metrics").text, re.MULTILINE))
         process.terminate()
         next(line for line in process.stderr if "the open requests are answered" in line)
         refusal = client.get("/v1/models")
