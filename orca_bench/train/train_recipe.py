@@ -92,6 +92,20 @@ def train_recipe(
     """
     check_choice(launcher, LAUNCHERS, "--launcher")
     run = Run(runs / recipe.name)
+    try:
+        return _train_in_run(run, recipe, fresh, launcher, display, make_data_report)
+    finally:
+        run.unlock()  # who called from Python may train it again, whatever still refers to this Run
+
+
+def _train_in_run(
+    run: Run,
+    recipe: Recipe,
+    fresh: bool,
+    launcher: str,
+    display: TrainingDisplay,
+    make_data_report: MakeDataReport | None,
+) -> Run:
     if not fresh:
         recipe = run.recipe_to_continue(recipe)
     if launcher_environment.has_other_processes():

@@ -3,10 +3,12 @@
 import sys
 
 import pytest
+from filelock import FileLock, Timeout
 
 from orca_bench import recipe_file
-from orca_bench.errors import UserError
+from orca_bench.errors import Interrupted, UserError
 from orca_bench.mini import resolve_recipe
+from orca_bench.train import run_setup
 from orca_bench.train.run_folder import Run
 from orca_bench.train.train_recipe import UnreachableSource, describe_training, train_recipe, write_untrained_model
 
@@ -50,6 +52,24 @@ def test_what_this_machine_lacks_is_refused_before_encoding_and_leaves_the_run_w
     with pytest.raises(UserError, match=message):
         train_recipe(recipe.model_copy(update={"data": cannot_be_encoded, "train": train}), tmp_path, fresh=True)
     assert list(tmp_path.iterdir()) == [run.folder] and run.status == "finished"
+
+
+@pytest.mark.parametrize("end", [None, Interrupted("stopped"), RuntimeError("diverged")])
+def test_a_training_that_has_ended_gives_its_run_up_though_python_still_has_its_objects(
+    recipe, tmp_path, monkeypatch, end
+):
+    def launch_training(run, *_):
+        with pytest.raises(Timeout):
+            FileLock(run.folder / ".lock", timeout=0).acquire()
+        if end is not None:
+            raise end
+
+    monkeypatch.setattr(run_setup, "launch_training", launch_training)
+    with pytest.raises(UserError if end is None else type(end)) as failure:  # without a training there is no model
+        train_recipe(recipe, tmp_path)
+    frames = [entry.frame for entry in failure.traceback]
+    FileLock(tmp_path / recipe.name / ".lock", timeout=0).acquire()
+    assert any(isinstance(value, Run) for frame in frames for value in frame.f_locals.values())
 
 
 def test_the_untrained_model_is_the_one_that_training_starts_from(recipe, tmp_path):
