@@ -38,6 +38,9 @@ from orca_bench.serve.token_requests import (
 
 _logger = logging.getLogger(__name__)
 
+#: Models take turns: the precision of products is a setting of the whole process (`matrix_products`).
+_COMPUTING = threading.Lock()
+
 
 class BatchScheduler:
     """A model that answers requests; at most `max_open` are computed at once, and `max_waiting` more wait for a place.
@@ -56,7 +59,8 @@ class BatchScheduler:
         dtype: str = "auto",
         memory_share: float = 1.0,
     ):
-        self._engine = load_checked_engine(model_folder, dtype)
+        with _COMPUTING:
+            self._engine = load_checked_engine(model_folder, dtype)
         self.name, self.tokenizer, self.window = model_folder.name, model_folder.tokenizer, model_folder.window_tokens
         self.vocabulary_size = architecture.vocabulary_size(self._engine.model)
         self._max_open, self._max_waiting = max_open, max_waiting
@@ -170,7 +174,8 @@ class BatchScheduler:
                     self._open.append(sequence)
                     with self._ending_on_error([sequence]):
                         self._begin(sequence)
-                self._compute()
+                with _COMPUTING:
+                    self._compute()
                 self._end_requests()
         except Exception as error:  # a fault of this program: whoever waits must hear of it
             _logger.error("the thread of the model %s ends", self.name, exc_info=error)

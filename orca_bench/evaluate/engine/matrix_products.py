@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import functools
 import platform
+import threading
 from typing import Protocol
 
 import torch
 from torch.nn import functional
+
+#: Held while the precision of products, a setting of the whole process, is another one.
+_PRECISION_LOCK = threading.Lock()
 
 
 @functools.cache
@@ -118,9 +122,10 @@ class OneDnnProducts(TorchProducts):
         the whole process, which holds for this product and is then as it was.
         """
         settings = torch.backends.mkldnn.matmul
-        original_precision = settings.fp32_precision
-        settings.fp32_precision = "bf16"
-        try:
-            return self.linear(inputs, weight, bias)
-        finally:
-            settings.fp32_precision = original_precision
+        with _PRECISION_LOCK:
+            original_precision = settings.fp32_precision
+            settings.fp32_precision = "bf16"
+            try:
+                return self.linear(inputs, weight, bias)
+            finally:
+                settings.fp32_precision = original_precision
