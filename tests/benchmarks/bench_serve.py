@@ -234,7 +234,11 @@ def _program(model: Path, *words: str) -> Iterator[Complete]:
             yield lambda body: _post(port, body | {"model": name})
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # `transformers serve` with continuous batching may not end by itself
+                process.kill()
+                process.wait()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

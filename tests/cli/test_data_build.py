@@ -16,17 +16,6 @@ def key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
-@pytest.fixture
-def build(command):
-    """Runs `data build` on the small recipe in the command's folder, with a server's address."""
-
-    def run(server, *words, runner=command):
-        recipe = write_build_inputs(command.folder, base_url=server.base_url)
-        return runner("data", "build", recipe, "-o", "output=out", *words)
-
-    return run
-
-
 def test_records_have_their_texts_and_where_they_came_from(build, command):
     with running_teacher_server() as server:
         done = build(server)

@@ -4,20 +4,8 @@ import contextlib
 import json
 import sqlite3
 
-import pytest
 from data_recipes import DOLLY_ROWS, manifest_of, records_of, write_build_inputs
 from teacher_server import running_teacher_server
-
-
-@pytest.fixture
-def build(command):
-    """Runs `data build` on the small recipe in the command's folder, with a server's address."""
-
-    def run(server, *words):
-        recipe = write_build_inputs(command.folder, base_url=server.base_url)
-        return command("data", "build", recipe, "-o", "output=out", *words)
-
-    return run
 
 
 def test_records_that_somebody_has_changed_are_not_replaced(build, command):

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from data_recipes import SilentBuildDisplay, manifest_of, write_build_inputs
 from teacher_server import running_teacher_server
 from waiting import eventually
@@ -10,17 +9,6 @@ from waiting import eventually
 from orca_bench.data.build.build_plan import plan_build
 from orca_bench.data.build.data_recipe_file import read_data_recipe
 from orca_bench.data.build.ledger import open_ledger
-
-
-@pytest.fixture
-def build(command):
-    """Runs `data build` on the small recipe in the command's folder, with a server's address."""
-
-    def run(server, *words, runner=command):
-        recipe = write_build_inputs(command.folder, base_url=server.base_url)
-        return runner("data", "build", recipe, "-o", "output=out", *words)
-
-    return run
 
 
 def test_a_dry_run_sends_and_writes_nothing(build, command):

@@ -3,19 +3,8 @@
 import re
 
 import pytest
-from data_recipes import manifest_of, records_of, write_build_inputs
+from data_recipes import manifest_of, records_of
 from teacher_server import running_teacher_server
-
-
-@pytest.fixture
-def build(command):
-    """Runs `data build` on the small recipe in the command's folder, with a server's address."""
-
-    def run(server, *words):
-        recipe = write_build_inputs(command.folder, base_url=server.base_url)
-        return command("data", "build", recipe, "-o", "output=out", *words)
-
-    return run
 
 
 def test_the_card_says_sources_licences_teacher_and_counts(build, command):
