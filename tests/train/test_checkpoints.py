@@ -42,9 +42,11 @@ def new_engine():
         model = model.bfloat16() if precision == "bf16" else model
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
         config = deepspeed_config(recipe, is_converted)
-        config["zero_optimization"]["sub_group_size"] = (
-            10_000  # several parts, as models of more than 1e9 parameters have
-        )
+        config["zero_optimization"] |= {
+            "sub_group_size": 10_000,  # several parts, as models of more than 1e9 parameters have
+            # By default 2 GB of addresses an engine: with a dozen of them Linux refuses to fork this process.
+            "reduce_bucket_size": 100_000,
+        }
         return deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
 
     with pytest.MonkeyPatch.context() as patch:
