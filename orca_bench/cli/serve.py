@@ -58,7 +58,7 @@ KEY_VARIABLE = "ORCA_BENCH_API_KEY"
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="How many more may wait; the next ones are told to come again (429).",
+    help="How many more may wait; further ones get status 429.",
 )
 @click.option(
     "--cache-tokens",
@@ -96,8 +96,9 @@ def command(
     log-probability, as eval computes it. Requests are computed together, what several begin with is computed once, and the
     second turn of a conversation computes what is new.
 
-    The server is for this machine alone. With --host it is for others, who need a key: the environment variable
-    ORCA_BENCH_API_KEY, which clients send as their API key. Ctrl-C or SIGTERM: the open requests are answered, then it ends.
+    The server is for this machine alone. With --host 0.0.0.0 others can use it; they need a key unless --no-key: the
+    environment variable ORCA_BENCH_API_KEY, which clients send as their API key. Ctrl-C or SIGTERM: the open requests are
+    answered, then it ends.
 
     \b
       orca-bench serve mini
@@ -161,8 +162,8 @@ def command(
     model_server = ModelServer(served_models, records_folder)
     application = model_server.application(api_key, [host, *allowed_hosts])
     bound_port = listener.getsockname()[1]
-    shown_host = f"[{host}]" if ":" in host else host
-    progress_message(f"serving {', '.join(names)} at http://{shown_host}:{bound_port}/ (Ctrl-C ends)")
+    url_host = f"[{host}]" if ":" in host else host
+    progress_message(f"serving {', '.join(names)} at http://{url_host}:{bound_port}/ (Ctrl-C ends)")
     run_server(model_server, application, listener, progress_message)
 
 

@@ -170,8 +170,7 @@ class BatchScheduler:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                while (sequence := self._next_to_open()) is not None:
-                    self._open.append(sequence)
+                while (sequence := self._open_next()) is not None:
                     with self._ending_on_error([sequence]):
                         self._begin(sequence)
                 with _COMPUTING:
@@ -215,8 +214,8 @@ class BatchScheduler:
             _deliver_end(sequence)
         return has_work
 
-    def _next_to_open(self) -> RequestSequence | None:
-        """The next request of the queue that has a place and memory, and no other to wait for; it leaves the queue."""
+    def _open_next(self) -> RequestSequence | None:
+        """Open the next request of the queue that has a place and memory, and no other to wait for; None where there is none."""
         with self._changed:
             for sequence in self._waiting:
                 is_full = self._reserved_tokens() + sequence.cache.capacity > self._max_cache_tokens
@@ -224,6 +223,7 @@ class BatchScheduler:
                     return None
                 if not self._awaits_another(sequence):
                     self._waiting.remove(sequence)
+                    self._open.append(sequence)
                     return sequence
         return None
 

@@ -32,7 +32,13 @@ def test_a_port_that_is_taken_is_named(command, tiny_model):
         listener.listen()
         port = listener.getsockname()[1]
         line = command.refused("serve", tiny_model, "--port", port)
-    assert f"127.0.0.1:{port}: cannot listen there" in line and "--port names another port" in line
+    assert f"127.0.0.1:{port}: cannot listen there" in line and "--host and --port name another address" in line
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "no such host"])
+def test_a_host_that_cannot_be_listened_at_is_named(command, tiny_model, host):
+    line = command.refused("serve", tiny_model, "--host", host, "--port", 0, "--no-key")
+    assert f"{host}:0: cannot listen there" in line
 
 
 def test_the_help_shows_how_others_use_it(command):

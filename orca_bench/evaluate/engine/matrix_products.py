@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import functools
 import platform
-import threading
 from typing import Protocol
 
 import torch
 from torch.nn import functional
-
-#: Held while the precision of products, a setting of the whole process, is another one.
-_PRECISION_LOCK = threading.Lock()
 
 
 @functools.cache
@@ -119,13 +115,13 @@ class OneDnnProducts(TorchProducts):
         """The float32 product, multiplied in bfloat16 where the CPU has AMX; the bias stays as it is.
 
         oneDNN has products in bfloat16 with a float32 output for float32 inputs alone, and PyTorch allows them by a setting for
-        the whole process, which holds for this product and is then as it was.
+        the whole process, which holds for this product and is then as it was. Callers with several threads let one compute at
+        a time.
         """
         settings = torch.backends.mkldnn.matmul
-        with _PRECISION_LOCK:
-            original_precision = settings.fp32_precision
-            settings.fp32_precision = "bf16"
-            try:
-                return self.linear(inputs, weight, bias)
-            finally:
-                settings.fp32_precision = original_precision
+        original_precision = settings.fp32_precision
+        settings.fp32_precision = "bf16"
+        try:
+            return self.linear(inputs, weight, bias)
+        finally:
+            settings.fp32_precision = original_precision

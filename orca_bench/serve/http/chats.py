@@ -66,12 +66,12 @@ class Chat:
     async def events(self) -> AsyncGenerator[dict[str, Any], None]:
         """The answer as a stream."""
         header = AnswerHeader("chatcmpl", "chat.completion.chunk", self._model.name)
-        begun: set[int] = set()
+        indices_with_role: set[int] = set()
         async with contextlib.aclosing(self._batch.parts()) as parts:
             async for part in parts:
                 self._note_end(part)
-                delta: dict[str, Any] = {} if part.index in begun else {"role": "assistant", "content": ""}
-                begun.add(part.index)
+                delta: dict[str, Any] = {} if part.index in indices_with_role else {"role": "assistant", "content": ""}
+                indices_with_role.add(part.index)
                 if part.piece.text:
                     delta["content"] = part.piece.text
                 is_last = part.end is not None

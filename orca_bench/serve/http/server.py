@@ -42,9 +42,9 @@ def open_socket(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except OSError as error:
-        message = f"cannot listen there ({error.strerror or error})"
-        raise UserError(message, where=f"{host}:{port}", hint="--port names another port") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a name of a host
+        message = f"cannot listen there ({getattr(error, 'strerror', None) or error})"
+        raise UserError(message, where=f"{host}:{port}", hint="--host and --port name another address") from error
     return listener
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 
 import httpx
@@ -48,10 +49,13 @@ def test_a_client_that_goes_away_frees_its_place(server, steps, is_stream):
         next(lines)
         eventually(lambda: scheduler.statistics().open_requests == 3)
         if not is_stream:
-            with pytest.raises(httpx.TimeoutException):
-                server.client.post("/v1/completions", json=long_request(), timeout=0.5)
+            body = json.dumps(long_request()).encode()
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", server.client.base_url.port)) as connection:
+                connection.sendall(head.encode() + body)
+                eventually(lambda: steps.release() or scheduler.statistics().open_requests == 4)
     eventually(lambda: steps.release() or scheduler.statistics().open_requests == 0)
-    assert scheduler.statistics().new_tokens - before < 3000
+    assert scheduler.statistics().new_tokens - before < 1000  # fewer than one of the answers has
 
 
 def test_a_server_that_is_full_says_when_to_come_again(small_server, steps):
