@@ -68,8 +68,8 @@ class BatchScheduler:
         self._prefix_cache = PrefixCache()
         self._open: list[RequestSequence] = []  # changed by the model's thread alone
         self._waiting: deque[RequestSequence] = deque()
-        self._is_closing = self._cancels_all = False
-        self._changed = threading.Condition()  # held where the queue or the two flags are read or changed
+        self._is_closing = False
+        self._changed = threading.Condition()  # held where the queue or the flag is read or changed
         self._cache_tokens = 0  # the sum of what is reserved and what is cached, whenever both are up to date
         self._new_tokens = self._prompt_tokens = self._cached_prompt_tokens = self._steps = self._ended_count = 0
         self._compute_seconds = self._open_seconds = 0.0
@@ -126,18 +126,13 @@ class BatchScheduler:
             self._compute_seconds,
         )
 
-    def close(self, drain: bool) -> None:
-        """Take no more requests, and return when all have ended: computed to their ends with `drain`, else cancelled.
-
-        May be called again, also while another thread is in it, to cancel what is being drained.
-        """
+    def close(self) -> None:
+        """Take no more requests, cancel those that are open or wait, and return when all have ended. May be called again."""
         with self._changed:
             self._is_closing = True
-            self._cancels_all |= not drain
-            self._changed.notify()
-        if not drain:  # one that is computed by plain passes ends at its next token
-            for sequence in list(self._open):
+            for sequence in (*self._waiting, *self._open):
                 sequence.handle.cancel()
+            self._changed.notify()
         self._thread.join()
 
     def _check(self, request: TokenRequest) -> int:
@@ -204,9 +199,6 @@ class BatchScheduler:
         with self._changed:
             while not (self._waiting or self._open or self._is_closing):
                 self._changed.wait()
-            if self._cancels_all:
-                for sequence in (*self._waiting, *self._open):
-                    sequence.handle.cancel()
             cancelled = [sequence for sequence in self._waiting if sequence.handle.is_cancelled]
             self._waiting = deque(sequence for sequence in self._waiting if not sequence.handle.is_cancelled)
             has_work = bool(self._waiting or self._open or not self._is_closing)

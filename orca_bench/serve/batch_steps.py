@@ -6,7 +6,6 @@ Its own module because it computes; `batch_scheduler` decides for whom.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -147,8 +146,3 @@ def score_tokens(
         TokenScore(token_id, log_probability, tuple(top[:count]))
         for token_id, log_probability, top, count in zip(token_ids, log_probabilities, tops, top_counts, strict=True)
     ]
-
-
-def all_finite(scores: Sequence[TokenScore]) -> bool:
-    """Whether all log-probabilities are numbers."""
-    return all(math.isfinite(score.log_probability) for score in scores)

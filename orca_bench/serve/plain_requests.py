@@ -6,12 +6,13 @@ the passes of a batch but the request.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.token_choice import TokenChooser
-from orca_bench.serve.batch_steps import all_finite, score_tokens
+from orca_bench.serve.batch_steps import score_tokens
 from orca_bench.serve.request_sequence import NOT_FINITE, RequestSequence
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def compute_request(plain_passes: PlainPasses, sequence: RequestSequence) -> Non
     if request.scores_prompt and len(prompt_ids) > 1:
         logprobs = plain_passes.log_probabilities(prompt_ids[:-1])
         scores = score_tokens(logprobs, prompt_ids[1:], [request.top_count] * (len(prompt_ids) - 1))
-        if not all_finite(scores):
+        if not all(math.isfinite(score.log_probability) for score in scores):
             sequence.finish("cancelled", NOT_FINITE)
             return
         sequence.add_prompt_scores(scores)

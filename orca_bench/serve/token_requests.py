@@ -78,10 +78,11 @@ Event = PromptScores | TokenScore | RequestEnd
 
 @dataclass(frozen=True)
 class SchedulerStatistics:
-    """What a scheduler does now, and has done since it was started.
+    """Counts of a scheduler.
 
-    `open_requests` are computed now, `waiting_requests` are not yet; `cache_tokens` is the number of tokens for whose keys and
-    values memory is reserved. The others are totals; `compute_seconds` is the time that passed in `steps`.
+    Three are of now: the requests that are computed, those that wait, and the tokens for whose keys and values memory is
+    reserved. The others are sums since its start: new tokens, tokens of prompts and how many of these were not computed again,
+    passes through the model and the seconds that these took.
     """
 
     open_requests: int

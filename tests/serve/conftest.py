@@ -10,7 +10,7 @@ from orca_bench.serve.batch_scheduler import BatchScheduler
 def scheduler(tiny_model):
     scheduler = BatchScheduler(ModelFolder(str(tiny_model)))
     yield scheduler
-    scheduler.close(drain=False)
+    scheduler.close()
 
 
 @pytest.fixture
@@ -24,4 +24,4 @@ def open_scheduler(tiny_model):
 
     yield open_one
     for scheduler in schedulers:
-        scheduler.close(drain=False)
+        scheduler.close()

@@ -57,7 +57,7 @@ def test_a_fault_in_the_thread_of_the_model_ends_all_requests_and_takes_no_more(
     assert scheduler.statistics().cache_tokens == 0
     with pytest.raises(SchedulerClosed):
         submit(scheduler, [5], 1, GREEDY)
-    scheduler.close(drain=True)
+    scheduler.close()
 
 
 def test_a_request_that_has_ended_holds_no_memory_of_its_own(open_scheduler, monkeypatch):

@@ -54,10 +54,10 @@ class ModelServer:
         application = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, ApiError: _refusal})
         return Guard(application, api_key, host_names)
 
-    async def close(self, drain: bool) -> None:
-        """End the models: with `drain` when all their requests are done, else at once."""
+    async def close(self) -> None:
+        """End the models, with all requests that they still have."""
         for model in self._models.values():
-            await model.close(drain)
+            await model.close()
 
     def _model(self, name: str) -> ServedModel:
         """The model of a name; raises ApiError (404) where there is none."""

@@ -136,9 +136,9 @@ class ServedModel:
         """How many tokens have place in the context window after a prompt."""
         return self.window - len(token_ids)
 
-    async def close(self, drain: bool) -> None:
-        """End the scheduler: with `drain` when all its requests are done, else at once."""
-        await asyncio.to_thread(self.scheduler.close, drain)
+    async def close(self) -> None:
+        """End the scheduler, with all requests that it still has."""
+        await asyncio.to_thread(self.scheduler.close)
         self._encoder.shutdown(wait=False)
 
 

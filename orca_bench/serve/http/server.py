@@ -100,4 +100,4 @@ async def serve_until(
         await asyncio.sleep(_POLL_S)
     server.should_exit = True
     await serving
-    await model_server.close(drain=False)
+    await model_server.close()
