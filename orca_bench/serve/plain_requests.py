@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
-from orca_bench.evaluate.engine.token_choice import TokenChooser
 from orca_bench.serve.batch_steps import score_tokens
 from orca_bench.serve.request_sequence import NOT_FINITE, RequestSequence
 
@@ -35,11 +34,11 @@ def compute_request(plain_passes: PlainPasses, sequence: RequestSequence) -> Non
 
     # Where no token is wanted one is computed all the same: it ends the request.
     max_new_tokens = max(1, request.max_new_tokens)
-    plain_passes.generate_ids(prompt_ids, 0, is_finished, max_new_tokens, chooser=_EventChooser(sequence))
+    plain_passes.generate_ids(prompt_ids, 0, is_finished, max_new_tokens, _EventChooser(sequence))
 
 
-class _EventChooser(TokenChooser):
-    """Chooses each token as the request's sampling says, and adds it to the sequence, which delivers it."""
+class _EventChooser:
+    """A `TokenChooser` by the request's sampling, which adds each token to the sequence, and so delivers it."""
 
     needs_logits = False
 

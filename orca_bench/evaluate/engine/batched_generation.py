@@ -22,7 +22,7 @@ from orca_bench.evaluate.engine.draft_attention import DraftAttention
 from orca_bench.evaluate.engine.draft_tokens import DraftTokens
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
-from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
+from orca_bench.evaluate.engine.token_choice import RuleChooser, TokenChoice
 from orca_bench.evaluate.engine.tree_attention import StepAttention
 from orca_bench.evaluate.request_encoding import ScoredSequence
 
@@ -78,7 +78,7 @@ class Generation:
         self._slots = CacheSlots(
             slot_count, tokens_per_slot, attends_slot_by_slot=tree_forward.attention_method == "runs"
         )
-        self._token_choosers = {index: TokenChooser(rule, prompt_ids[index]) for index, rule in token_choices.items()}
+        self._token_choosers = {index: RuleChooser(rule, prompt_ids[index]) for index, rule in token_choices.items()}
         self._cached_path = CachedPath()
         self._open_sequences: list[_OpenSequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}

@@ -26,7 +26,7 @@ from transformers import (
 
 from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import IsFinished, NonFiniteLogit
-from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
+from orca_bench.evaluate.engine.token_choice import TokenChooser
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models import architecture
@@ -101,20 +101,15 @@ class PlainPasses:
         prompt_index: int,
         is_finished: IsFinished,
         max_new_tokens: int,
-        token_choice: TokenChoice | None = None,
         chooser: TokenChooser | None = None,
     ) -> list[int]:
-        """Continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
-
-        A `chooser` chooses the tokens in the place of the rule `token_choice`.
+        """Continuation ids of one prompt, at most `max_new_tokens`, greedy without a `chooser`; see `TreeEngine.generate_ids`.
 
         Raises NotFinite and UserError as `log_likelihoods`.
         """
         self._reset_rotary(len(prompt_ids) + max_new_tokens)
         generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
         with _explain_full_memory(len(prompt_ids) + max_new_tokens):
-            if token_choice is not None:
-                chooser = TokenChooser(token_choice, prompt_ids)
             return generate_continuation(
                 _TextRequest(prompt_index, list(prompt_ids), max_new_tokens, is_finished, chooser)
             )

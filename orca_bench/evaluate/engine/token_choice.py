@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,19 @@ class TokenChoice:
         return TokenChoice(**fields)
 
 
-class TokenChooser:
+class TokenChooser(Protocol):
     """Chooses the tokens of one text after another: `choose` is called once for each token, in order."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether log-probabilities in the place of logits would give another token."""
+
+    def choose(self, logits: torch.Tensor, continuation_ids: Sequence[int]) -> int:
+        """The id of the next token after the prompt and a continuation; `logits` is [vocabulary]."""
+
+
+class RuleChooser:
+    """A `TokenChooser` that follows a rule."""
 
     def __init__(self, rule: TokenChoice, prompt_ids: Sequence[int]):
         import torch
@@ -66,11 +77,11 @@ class TokenChooser:
 
     @property
     def needs_logits(self) -> bool:
-        """Whether log-probabilities in the place of logits would give another token: a penalty depends on the sign."""
+        """Whether there is a penalty on repetitions: it depends on the sign of the logits."""
         return self._rule.repetition_penalty != 1
 
     def choose(self, logits: torch.Tensor, continuation_ids: Sequence[int]) -> int:
-        """The id of the next token after the prompt and a continuation; `logits` is [vocabulary]."""
+        """The id of the next token by the rule."""
         import torch
 
         token_ids = torch.tensor([[*self._prompt_ids, *continuation_ids]])

@@ -26,7 +26,7 @@ from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
-from orca_bench.evaluate.engine.token_choice import TokenChoice
+from orca_bench.evaluate.engine.token_choice import RuleChooser, TokenChoice
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import (
     GeneratedText,
@@ -307,8 +307,9 @@ class TreeEngine:
                 self._halve_memory()
         for index, prompt in enumerate(prompts):
             if index not in answers_by_index:
+                chooser = RuleChooser(token_choices[index], prompt) if index in token_choices else None
                 answers_by_index[index] = self.plain_passes.generate_ids(
-                    prompt, index, is_complete, max_new_tokens, token_choices.get(index)
+                    prompt, index, is_complete, max_new_tokens, chooser
                 )
                 report_computed(1)
         return [answers_by_index[index] for index in range(len(prompts))]

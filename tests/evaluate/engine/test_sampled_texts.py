@@ -6,7 +6,7 @@ from architectures import tiny_model_of
 from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
+from orca_bench.evaluate.engine.token_choice import RuleChooser, TokenChoice
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 
 PROMPTS = [[1, 5, 9, 3], [1, 5, 9, 4, 8], [1, 5, 9, 3], [2, 2], [1, 5, 9, 3]]
@@ -25,7 +25,7 @@ def model(tiny_model):
 
 def one_by_one(model, prompt, rule, count):
     """The tokens that a chooser takes from the logits of the whole text, one pass each."""
-    chooser, ids = TokenChooser(rule, prompt), []
+    chooser, ids = RuleChooser(rule, prompt), []
     for _ in range(count):
         with torch.inference_mode():
             ids.append(chooser.choose(model(torch.tensor([prompt + ids])).logits[0, -1], ids))

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from orca_bench.evaluate.engine.token_choice import TokenChoice, TokenChooser
+from orca_bench.evaluate.engine.token_choice import RuleChooser, TokenChoice
 
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, -3.0])
 
 
 def shares(rule, draws=4000, logits=LOGITS, prompt=(0, 1)):
     """How often each token is drawn."""
-    chooser = TokenChooser(rule, prompt)
+    chooser = RuleChooser(rule, prompt)
     tokens = torch.tensor([chooser.choose(logits, []) for _ in range(draws)])
     return torch.bincount(tokens, minlength=len(logits)) / draws
 
@@ -42,7 +42,7 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(options):
 
 def test_without_temperature_the_likeliest_token_after_the_penalty_is_taken():
     rule = TokenChoice(repetition_penalty=3.0)
-    chooser = TokenChooser(rule, [0])
+    chooser = RuleChooser(rule, [0])
     assert chooser.choose(LOGITS, []) == 1  # 2.0 / 3 is below 1.5
     assert chooser.choose(LOGITS, [1]) == 2
     assert not rule.is_greedy and TokenChoice().is_greedy and not TokenChoice(temperature=0.1).is_greedy
@@ -50,7 +50,7 @@ def test_without_temperature_the_likeliest_token_after_the_penalty_is_taken():
 
 def test_a_seed_gives_the_same_tokens_and_rounding_does_not_move_them():
     rule = TokenChoice(temperature=1.0, seed=7)
-    first, again, rounded = (TokenChooser(rule, [5]) for _ in range(3))
+    first, again, rounded = (RuleChooser(rule, [5]) for _ in range(3))
     noise = torch.randn(6, generator=torch.Generator().manual_seed(0)) * 1e-6
     tokens = [first.choose(LOGITS, []) for _ in range(200)]
     assert tokens == [again.choose(LOGITS, []) for _ in range(200)]
