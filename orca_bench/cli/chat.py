@@ -201,11 +201,11 @@ class _Chat:
         self._input = argument
 
     def _save(self, argument: str) -> None:
-        from orca_bench.serve.conversation import append_record
+        from orca_bench.serve.record_file import RecordFile
 
         if not argument:
             raise UserError("which file gets the record?", where="/save", hint="/save FILE")
-        append_record(Path(argument), self._conversation.last_record(self._model_name))
+        RecordFile(Path(argument)).append(self._conversation.last_record(self._model_name))
         earlier_count = len(self._conversation.turns) - 1
         _show(
             f"saved: {argument}"

@@ -7,12 +7,11 @@ the oldest go. Its own module because text_generation.py answers one prompt and 
 from __future__ import annotations
 
 from collections import abc
-from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import catch_read_errors, catch_write_errors, json_line, make_writable_folder, parse_json_object
 from orca_bench.prompt import Turn
+from orca_bench.serve.record_file import turn_record
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.text_generation import Generator
 
@@ -75,31 +74,7 @@ class Conversation:
         self.turns.clear()
 
     def last_record(self, model_name: str) -> dict[str, Any]:
-        """The last turn as a record, whose `teacher` is the model; raises UserError where there is no turn.
-
-        `was_cut` says whether the answer was stopped, by its reader or at its greatest length.
-        """
+        """The last turn as a record (`turn_record`); raises UserError where there is no turn."""
         if not self.turns:
             raise UserError("there is no answer yet")
-        turn = self.turns[-1]
-        texts = {"system": self._system_of_last_turn, "instruction": turn.instruction, "input": turn.input or ""}
-        return texts | {"response": turn.response, "teacher": model_name, "was_cut": self._was_last_cut}
-
-
-def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add a record as a line to a file of records, which is made where it is absent.
-
-    Raises UserError for a file whose first line is no JSON object, which stays as it is, and where the disk does not take the
-    line.
-    """
-    make_writable_folder(path.parent)
-    separator = ""
-    if path.exists():
-        with catch_read_errors(path), open(path, "rb") as handle:
-            first_line = handle.readline()
-            last_byte = handle.read()[-1:] or first_line[-1:]
-        if first_line.strip():
-            parse_json_object(first_line.decode("utf-8", "replace"), f"{path}:1")
-        separator = "" if last_byte in (b"", b"\n") else "\n"
-    with catch_write_errors(path), open(path, "a", encoding="utf-8", newline="\n") as handle:
-        handle.write(separator + json_line(record))
+        return turn_record(self._system_of_last_turn, self.turns[-1], model_name, self._was_last_cut)

@@ -8,7 +8,8 @@ import pytest
 from orca_bench import prompt
 from orca_bench.errors import UserError
 from orca_bench.models.model_folder import ModelFolder
-from orca_bench.serve.conversation import Conversation, append_record
+from orca_bench.serve.conversation import Conversation
+from orca_bench.serve.record_file import RecordFile
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.text_generation import Generator
 from orca_bench.train.record_files import RecordReader
@@ -87,19 +88,10 @@ def test_a_turn_is_a_record_that_training_reads(conversation, tmp_path):
     list(conversation.answer("Where?", "a pond"))
     list(conversation.answer("Why?"))
     path = tmp_path / "records" / "mine.jsonl"
-    append_record(path, conversation.last_record("tiny"))
+    assert RecordFile(path).append(conversation.last_record("tiny")) == 1
     path.write_text(path.read_text().rstrip("\n"))  # as an editor may save it
-    append_record(path, conversation.last_record("tiny"))
+    assert RecordFile(path).append(conversation.last_record("tiny")) == 2
     records = list(RecordReader([str(path)]))
     assert [(record.system, record.instruction, record.input) for record in records] == [("Be brief.", "Why?", "")] * 2
     assert records[0].response == conversation.turns[-1].response
     assert {json.loads(line)["teacher"] for line in path.read_text().splitlines()} == {"tiny"}
-
-
-@pytest.mark.parametrize("content", [b"# My notes\n", b"\x1f\x8b\x08\x00", b"[1]\n"])
-def test_a_file_of_something_else_stays_as_it_is(conversation, tmp_path, content):
-    list(conversation.answer("Where?"))
-    (tmp_path / "notes").write_bytes(content)
-    with pytest.raises(UserError, match="notes:1"):
-        append_record(tmp_path / "notes", conversation.last_record("tiny"))
-    assert (tmp_path / "notes").read_bytes() == content

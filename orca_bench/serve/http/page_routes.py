@@ -18,11 +18,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from orca_bench.serve.conversation import append_record
+from orca_bench.errors import UserError
+from orca_bench.prompt import Turn
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.endpoint import Answer, JsonEndpoint
 from orca_bench.serve.http.requests import PromptBody, RecordBody, parse_body
 from orca_bench.serve.http.served_model import ServedModel
+from orca_bench.serve.record_file import RecordFile, turn_record
 from orca_bench.system_messages import SYSTEM_MESSAGES, system_id_of
 
 #: The file of records in the folder of --records.
@@ -37,8 +39,8 @@ class PageRoutes:
     def __init__(
         self, models: Sequence[ServedModel], find_model: Callable[[str], ServedModel], records_folder: Path | None
     ):
-        self._models, self._find_model, self._records_folder = models, find_model, records_folder
-        self._records_lock = asyncio.Lock()
+        self._models, self._find_model = models, find_model
+        self._record_file = None if records_folder is None else RecordFile(records_folder / RECORDS_FILE_NAME)
 
     def routes(self) -> list[Route]:
         """The routes of the page."""
@@ -76,7 +78,7 @@ class PageRoutes:
                 "models": models,
                 "system_messages": [{"id": number, "text": text} for number, text in SYSTEM_MESSAGES.items()],
                 "default_system_message": system if system_id is None else system_id,
-                "keeps_records": self._records_folder is not None,
+                "keeps_records": self._record_file is not None,
                 "defaults": {
                     "temperature": 0 if sampling.greedy else sampling.temperature,
                     "top_p": sampling.top_p,
@@ -107,20 +109,13 @@ class PageRoutes:
         }
 
     async def _keep_record(self, body: bytes) -> Answer:
-        if self._records_folder is None:
+        if self._record_file is None:
             raise ApiError(404, "this server keeps no records: --records DIR names a folder for them")
         request = await parse_body(RecordBody, body)
-        record = {
-            "system": request.system,
-            "instruction": request.instruction,
-            "input": request.input or "",
-            "response": request.response,
-            "teacher": self._find_model(request.model).name,
-            "was_cut": request.was_cut,
-        }
-        path = self._records_folder / RECORDS_FILE_NAME
-        async with self._records_lock:
-            await asyncio.to_thread(append_record, path, record)
-            with path.open("rb") as lines:
-                count = sum(1 for _ in lines)
+        turn = Turn(request.instruction, request.input, request.response)
+        record = turn_record(request.system, turn, self._find_model(request.model).name, request.was_cut)
+        try:
+            count = await asyncio.to_thread(self._record_file.append, record)
+        except UserError as error:  # the disk is full, or the file holds something else
+            raise ApiError(507, f"the record was not stored: {error}") from error
         return JSONResponse({"file": RECORDS_FILE_NAME, "count": count}, 201)

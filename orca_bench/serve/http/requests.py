@@ -177,7 +177,7 @@ NonBlankText = Annotated[str, AfterValidator(_not_blank)]
 
 
 class RecordBody(_Body):
-    """`POST /page/records`: one turn that is to become a record; `was_cut` as `Conversation.last_record` has it."""
+    """`POST /page/records`: one turn that is to become a record; `was_cut` as `turn_record` has it."""
 
     system: str
     instruction: NonBlankText

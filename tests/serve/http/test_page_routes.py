@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from file_sizes import no_room_for
 from model_servers import serving
 
 from orca_bench import prompt
@@ -54,6 +55,15 @@ def test_a_turn_that_is_kept_is_a_record(server):
         assert f"{field}: must not be blank" in server.refusal("/page/records", **(turn | {field: " \n"}))
     assert "model: should be a valid string" in server.refusal("/page/records", **(turn | {"model": 5}))
     assert "file: unknown field" in server.refusal("/page/records", **turn, file="../x")
+
+
+def test_a_record_that_the_disk_does_not_take_is_refused_with_the_reason(server):
+    turn = {"system": "S", "instruction": "Where?", "response": "Here. " * 20_000, "model": "model"}
+    assert server.post("/page/records", **turn).status_code == 201
+    with no_room_for(150_000):
+        message = server.refusal("/page/records", 507, **turn)
+    assert "the record was not stored" in message and "File too large" in message
+    assert server.post("/page/records", **turn).status_code == 201
 
 
 @pytest.fixture(scope="module")
