@@ -158,7 +158,7 @@ def command(
         scheduler = BatchScheduler(folder, max_open, max_waiting, cache_tokens, dtype, memory_share=1 / len(folders))
         if scheduler.note is not None:
             progress_message(f"{folder.name}: {scheduler.note}")
-        served_models.append(ServedModel(folder.name, scheduler, max_open, system_text, sampling))
+        served_models.append(ServedModel(scheduler, system_text, sampling))
     model_server = ModelServer(served_models, records_folder)
     application = model_server.application(api_key, [host, *allowed_hosts])
     bound_port = listener.getsockname()[1]

@@ -63,7 +63,7 @@ class BatchScheduler:
             self._engine = load_checked_engine(model_folder, dtype)
         self.name, self.tokenizer, self.window = model_folder.name, model_folder.tokenizer, model_folder.window_tokens
         self.vocabulary_size = architecture.vocabulary_size(self._engine.model)
-        self._max_open, self._max_waiting = max_open, max_waiting
+        self.max_open, self._max_waiting = max_open, max_waiting
         self._max_cache_tokens = max_cache_tokens or int(self._engine.max_cache_tokens * memory_share)
         self._prefix_cache = PrefixCache()
         self._open: list[RequestSequence] = []  # changed by the model's thread alone
@@ -107,7 +107,7 @@ class BatchScheduler:
         with self._changed:
             if self._is_closing:
                 raise SchedulerClosed("the server is shutting down")
-            if len(self._open) + len(self._waiting) >= self._max_open + self._max_waiting:
+            if len(self._open) + len(self._waiting) >= self.max_open + self._max_waiting:
                 raise QueueFull(self._seconds_until_room())
             self._waiting.append(sequence)
             self._changed.notify()
@@ -157,7 +157,7 @@ class BatchScheduler:
     def _seconds_until_room(self) -> int:
         """How long it may take until a request leaves the queue, by the mean time of those that have ended."""
         mean_open_seconds = self._open_seconds / self._ended_count if self._ended_count else 1.0
-        return max(1, math.ceil(mean_open_seconds * (len(self._waiting) + 1) / self._max_open))
+        return max(1, math.ceil(mean_open_seconds * (len(self._waiting) + 1) / self.max_open))
 
     # --- the model's thread ---------------------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class BatchScheduler:
         with self._changed:
             for sequence in self._waiting:
                 is_full = self._reserved_tokens() + sequence.cache.capacity > self._max_cache_tokens
-                if len(self._open) == self._max_open or is_full:
+                if len(self._open) == self.max_open or is_full:
                     return None
                 if not self._awaits_another(sequence):
                     self._waiting.remove(sequence)

@@ -64,8 +64,10 @@ def serving(
         folder.name: BatchScheduler(ModelFolder(str(folder)), max_open, max_waiting, dtype="float32")
         for folder in folders
     }
+    for name, scheduler in schedulers.items():
+        scheduler.name = name  # a folder "model" has the name of the folder that it is in
     sampling = Sampling(greedy=True, max_new_tokens=24)
-    models = [ServedModel(name, each, max_open, SYSTEM_MESSAGES[5], sampling) for name, each in schedulers.items()]
+    models = [ServedModel(scheduler, SYSTEM_MESSAGES[5], sampling) for scheduler in schedulers.values()]
     listener = open_socket("127.0.0.1", 0)
     running = RunningServer(f"http://127.0.0.1:{listener.getsockname()[1]}", schedulers)
     model_server = ModelServer(models, records_folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from orca_bench.serve.token_requests import QueueFull
+
 
 class ApiError(Exception):
     """A refusal. `parameter` names the field of the request that is wrong, `code` is OpenAI's word for the reason."""
@@ -26,11 +28,10 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.parameter, "code": self.code}}
 
 
-def too_many_requests(retry_after_s: float) -> ApiError:
-    """429: there is likely to be room in so many seconds."""
-    seconds = max(1, round(retry_after_s))
-    message = f"too many requests are waiting; try again in {seconds} s"
-    return ApiError(429, message, code="rate_limit_exceeded", headers={"Retry-After": str(seconds)})
+def too_many_requests(error: QueueFull) -> ApiError:
+    """429, with the seconds until there is likely to be room."""
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return ApiError(429, str(error), code="rate_limit_exceeded", headers=headers)
 
 
 def stopping() -> ApiError:

@@ -147,7 +147,7 @@ def _api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, QueueFull):
-        return too_many_requests(error.retry_after_s)
+        return too_many_requests(error)
     if isinstance(error, SchedulerClosed) or (isinstance(error, AnswerFailed) and error.is_closing):
         return stopping()
     if isinstance(error, UserError):

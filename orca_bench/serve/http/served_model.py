@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from orca_bench import prompt
 from orca_bench.errors import UserError
@@ -26,33 +27,41 @@ from orca_bench.serve.token_requests import TokenRequest
 #: a token counts once more for each of its likeliest tokens.
 MAX_REQUEST_TOKENS = 2**18
 
+_T = TypeVar("_T")
+
 
 class ServedModel:
-    """A scheduler under the `name` by which clients ask for it.
+    """A model for which clients ask by the name of its scheduler.
 
     `default_system` is the system message of chats that have none, `chat_sampling` what they do not say of the sampling.
     """
 
-    def __init__(
-        self, name: str, scheduler: BatchScheduler, max_open: int, default_system: str, chat_sampling: Sampling
-    ):
-        self.name, self.scheduler, self._max_open = name, scheduler, max_open
-        self.tokenizer, self.window = scheduler.tokenizer, scheduler.window
+    def __init__(self, scheduler: BatchScheduler, default_system: str, chat_sampling: Sampling):
+        self.scheduler = scheduler
+        self.name, self.tokenizer, self.window = scheduler.name, scheduler.tokenizer, scheduler.window
         self.default_system, self.chat_sampling = default_system, chat_sampling
         self.created, self.token_names = int(time.time()), TokenNames(scheduler.tokenizer)
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")  # long texts do not hold up the others
+        self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
     async def encode(self, text: str, with_bos: bool = True) -> list[int]:
         """The token ids of a text, after BOS where the model has one; raises ApiError where it cannot be encoded."""
         try:
-            token_ids = await asyncio.get_running_loop().run_in_executor(self._encoder, self.tokenizer.encode, text)
+            token_ids = await self._in_tokenizer_thread(self.tokenizer.encode, text)
         except UserError as error:
             raise ApiError(400, str(error), "prompt") from error
         return [*(self.tokenizer.prefix if with_bos else []), *token_ids]
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        return await self._in_tokenizer_thread(self.tokenizer.decode, token_ids)
+
     async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """The text that each token adds to those before it."""
-        return await asyncio.get_running_loop().run_in_executor(self._encoder, token_texts, self.tokenizer, token_ids)
+        return await self._in_tokenizer_thread(token_texts, self.tokenizer, token_ids)
+
+    async def _in_tokenizer_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """The result of a function: a long text does not hold up the other requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, function, *arguments)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The prompt of a chat, as `orca-bench chat` writes it; raises ApiError for messages in another order.
@@ -120,17 +129,16 @@ class ServedModel:
     def batch(self, body: SamplingBody, requests: Sequence[AnswerRequest]) -> AnswerBatch:
         """The answers to some requests, `body.n` to each, one after another; each has the next seed.
 
-        Raises ApiError where they are more than memory should hold.
+        Raises ApiError where they have more tokens than memory should hold.
         """
         count = body.n or 1
-        self.check_answer_count(body, len(requests))
         token_count = count * sum(_score_count(request.tokens) for request in requests)
         if token_count > MAX_REQUEST_TOKENS:
             message = f"{count} answers to each of {len(requests)} prompts, {token_count} tokens, are too many for one request"
             message = f"{message}; at most {MAX_REQUEST_TOKENS} tokens can be computed at once, the likeliest of each included"
             raise ApiError(400, message, "n")
-        repeated = [_with_seed(request, number) for request in requests for number in range(count)]
-        return AnswerBatch(self.scheduler, repeated, self._max_open)
+        requests_for_answers = [_with_seed(request, number) for request in requests for number in range(count)]
+        return AnswerBatch(self.scheduler, requests_for_answers, self.scheduler.max_open)
 
     def room_after(self, token_ids: Sequence[int]) -> int:
         """How many tokens have place in the context window after a prompt."""
@@ -139,7 +147,7 @@ class ServedModel:
     async def close(self) -> None:
         """End the scheduler, with all requests that it still has."""
         await asyncio.to_thread(self.scheduler.close)
-        self._encoder.shutdown(wait=False)
+        self._tokenizer_thread.shutdown(wait=False)
 
 
 def _score_count(request: TokenRequest) -> int:

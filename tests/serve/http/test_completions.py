@@ -68,6 +68,21 @@ def test_a_prompt_can_be_scored_without_a_new_token(client, tokenizer):
     assert completion.choices[0].finish_reason == "length" and completion.choices[0].text == CONTEXT
 
 
+def test_while_a_long_echoed_prompt_of_ids_is_decoded_others_are_answered(server, monkeypatch):
+    tokenizer, ids = server.schedulers["model"].tokenizer, [5] * 500
+    decode, statuses = tokenizer.decode, []
+
+    def decode_after_another_answer(token_ids):
+        if len(token_ids) == len(ids):
+            statuses.append(server.client.get("/health", timeout=60).status_code)
+        return decode(token_ids)
+
+    monkeypatch.setattr(tokenizer, "decode", decode_after_another_answer)
+    answer = server.post("/v1/completions", model="model", prompt=ids, echo=True, max_tokens=0)
+    assert answer.json()["choices"][0]["text"] == decode(ids)
+    assert statuses == [200]
+
+
 def test_lm_evals_own_client_scores_as_transformers_does(harness_model, tokenizer, plain_scores):
     texts = [
         (CONTEXT, " He has seven."),
