@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,8 @@ from orca_bench.errors import UserError
 
 _WAITING_BATCHES = 2  # for each worker
 
+_logger = logging.getLogger(__name__)
+
 _worker_checker: RowChecker | None = None
 
 
@@ -31,21 +34,21 @@ def checked_batches(
 ) -> Generator[BatchCheck, None, None]:
     """Check the batches in this many processes; a single batch, and all batches of one worker, are checked in this process.
 
+    So are all where no process can be started.
     Raises UserError where a worker ends before its work. An error or an interrupt ends all workers after their batch.
     """
     batch_iterator = iter(batches)
     first_batches = list(itertools.islice(batch_iterator, 2))
     all_batches = itertools.chain(first_batches, batch_iterator)
-    if worker_count == 1 or len(first_batches) < 2:
+    has_work_for_several = worker_count > 1 and len(first_batches) > 1
+    executor = _started_executor(checker, worker_count) if has_work_for_several else None
+    if executor is None:
         yield from map(checker.check, all_batches)
         return
-    # Forked workers share the index of the benchmarks' rows; macOS' own libraries do not survive a fork.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    executor = ProcessPoolExecutor(worker_count, context, _start_worker, (checker,))
     waiting: deque[Future[BatchCheck]] = deque()
     try:
         for batch in all_batches:
-            with _interrupts_later():  # the first call starts the workers
+            with _interrupts_later():  # a call may start a worker
                 waiting.append(executor.submit(_check_batch, batch))
             if len(waiting) > worker_count * _WAITING_BATCHES:
                 yield waiting.popleft().result()
@@ -59,6 +62,27 @@ def checked_batches(
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _started_executor(checker: RowChecker, worker_count: int) -> ProcessPoolExecutor | None:
+    """Workers that wait for batches; None where the system refuses to start them.
+
+    Linux does so where a process has reserved more memory than the machine has, used or not: a fork would reserve it again.
+    """
+    # Forked workers share the index of the benchmarks' rows; macOS' own libraries do not survive a fork.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    executor = ProcessPoolExecutor(worker_count, context, _start_worker, (checker,))
+    earlier_children = set(multiprocessing.active_children())
+    try:
+        with _interrupts_later():
+            executor.submit(os.getpid)  # the first call starts the workers
+    except OSError as error:
+        for worker in set(multiprocessing.active_children()) - earlier_children:
+            worker.kill()
+            worker.join()
+        _logger.warning("one process checks all records, since no other can be started: %s", error.strerror)
+        return None
+    return executor
 
 
 @contextlib.contextmanager
