@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from orca_bench.errors import one_line, spelling_hint
 from orca_bench.serve.http.api_error import ApiError
@@ -19,6 +28,7 @@ from orca_bench.serve.token_requests import MAX_TOP_TOKENS
 MAX_BODY_BYTES = 4 * 2**20
 MAX_CHOICES = 128
 _LONG_BODY_BYTES = 64 * 2**10  # from here on a body is parsed in a thread
+_LONGEST_NAME = 100  # characters of a field's name in a refusal
 _SEED_LIMIT = 2**63
 
 _Parsed = TypeVar("_Parsed", bound=BaseModel)
@@ -26,6 +36,15 @@ _Parsed = TypeVar("_Parsed", bound=BaseModel)
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_further_unknown_fields(cls, fields: Any) -> Any:
+        """The known fields and the first unknown one: pydantic makes an error of each, and a body may have 100,000."""
+        if not isinstance(fields, dict):
+            return fields
+        first_unknown = next((name for name in fields if name not in cls.model_fields), None)
+        return {name: value for name, value in fields.items() if name in cls.model_fields or name == first_unknown}
 
 
 def _only(neutral_value: Any) -> AfterValidator:
@@ -92,7 +111,7 @@ class SamplingBody(_Body):
     repetition_penalty: Annotated[float | None, _only(1)] = None
     repeat_penalty: Annotated[float | None, _only(1)] = None
     min_p: Annotated[float | None, _only(0)] = None
-    logit_bias: Annotated[dict[str, float] | None, _only({})] = None
+    logit_bias: Annotated[Any, _only({})] = None
 
     @property
     def has_usage_event(self) -> bool:
@@ -199,7 +218,7 @@ def _parse(body_type: type[_Parsed], body: bytes) -> _Parsed:
         return body_type.model_validate_json(body)
     except ValidationError as error:
         first_error = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    location, kind = [str(part) for part in first_error["loc"]], first_error["type"]
+    location, kind = [str(part)[:_LONGEST_NAME] for part in first_error["loc"]], first_error["type"]
     parameter = ".".join(location) or None
     message = first_error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "json_invalid":
@@ -209,7 +228,7 @@ def _parse(body_type: type[_Parsed], body: bytes) -> _Parsed:
         message = f"unknown field{f'; {hint}' if hint else ''}"
     elif kind == "missing":
         message = "is missing"
-    elif kind == "model_type" and not location:
-        message = "the body must be a JSON object"
+    elif kind == "model_type":
+        message = "must be a JSON object"
     message = one_line(message[:1].lower() + message[1:], 300)
-    raise ApiError(400, f"{parameter[:100]}: {message}" if parameter else message, parameter)
+    raise ApiError(400, f"{parameter}: {message}" if parameter else f"the body {message}", parameter)
