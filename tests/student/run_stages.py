@@ -3,6 +3,7 @@
     python tests/student/run_stages.py --list
     python tests/student/run_stages.py
     python tests/student/run_stages.py --stages records,check
+    python tests/student/run_stages.py --file results/smollm2-orca/one-gpu/stages.yaml --at-once 8 --deadline-seconds 300
 
 The list is results/smollm2-orca/stages.yaml. The commands run in the work folder, $ORCA_BENCH_RUNS or orca-bench/student in the
 user's cache folder. A stage is skipped where its outputs are there and were made by its commands from the inputs of today.
@@ -16,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -24,18 +24,10 @@ from typing import TextIO
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT), str(Path(__file__).resolve().parent)]
 
-from stage_list import CommandLine, Link, Stage, StageList, parse_command, read_stage_list
-from stage_state import (
-    Examination,
-    Standing,
-    examine,
-    move_aside,
-    only_runner,
-    read_state,
-    remove_if_equal,
-    write_end,
-    write_start,
-)
+from concurrent_stages import ConcurrentStages
+from stage_execution import exit_code_of, program_environment, program_words, run_if_not_done, time_text
+from stage_list import CommandLine, Link, Stage, StageList, read_stage_list
+from stage_state import Examination, examine, read_state
 
 from orca_bench.errors import UserError
 from orca_bench.files import cache_folder, make_writable_folder, open_text_replacement
@@ -49,12 +41,30 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="show all stages, and run none")
-    parser.add_argument("--stages", default="", metavar="NAME,…", help="run these only")
+    parser.add_argument(
+        "--stages", default="", metavar="NAME,…", help="run these only; eval-* is all whose names begin so"
+    )
     parser.add_argument("--file", type=Path, default=_DEFAULT_LIST, help="the list of stages")
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="run N stages at a time, what they print into logs/NAME.log"
+    )
+    parser.add_argument(
+        "--deadline-seconds", type=float, metavar="S", help="stop every stage after this time; the same call goes on"
+    )
+    parser.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="a text of the list, such as questions='--limit 2'",
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with it ignored
     try:
-        return run_or_list(options.file.absolute(), options.stages, options.list)
+        stage_list = read_stage_list(options.file.absolute(), texts_by_name(options.text))
+        if options.at_once < 1:
+            raise UserError(f"{options.at_once} stages at a time", where="--at-once", hint="1 or more")
+        return run_or_list(stage_list, options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,33 +76,32 @@ def main() -> int:
         return 0
 
 
-def run_or_list(list_path: Path, stage_names: str, is_list_only: bool) -> int:
+def texts_by_name(options: list[str]) -> dict[str, str]:
+    """The texts of options NAME=TEXT; raises UserError for one without a name."""
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"'{option}' has no '='", where="--text", hint="write NAME=TEXT")
+    return dict((name, text) for name, _, text in (option.partition("=") for option in options))
+
+
+def run_or_list(stage_list: StageList, options: argparse.Namespace) -> int:
     """Show where all stages stand, and run the chosen ones unless only the list is wanted; returns the exit code."""
-    stage_list = read_stage_list(list_path)
-    chosen = stage_list.select([name.strip() for name in stage_names.split(",") if name.strip()])
+    chosen = stage_list.select([name.strip() for name in options.stages.split(",") if name.strip()])
     enter_work_folder(stage_list)
     examinations = examine_all(stage_list)
-    if is_list_only:
+    if options.list:
         print_list(chosen, examinations)
         return 0
     print(f"work folder: {Path.cwd()}")
     to_run = [stage for stage in chosen if not examinations[stage.name].is_done]
     check_stages_before(to_run, stage_list, examinations)
     print_plan(chosen, examinations)
+    if options.at_once > 1 or options.deadline_seconds is not None:
+        stages = ConcurrentStages(stage_list, examinations, options.at_once, options.deadline_seconds)
+        return stages.run(chosen)
     for stage in chosen:
-        was_done = examinations[stage.name].is_done
-        with only_runner(stage):
-            examination = examine(stage, stage_list, examinations)  # an earlier stage may have changed what it needs
-            if examination.is_done:
-                if not was_done:  # the earlier stage wrote the same bytes again
-                    print(f"\n{stage.name}: done, its inputs are what they were")
-            elif examination.standing is Standing.WAITING:
-                raise UserError(
-                    f"stage {stage.name} cannot run: {examination.reason}", where="--stages", hint="add them"
-                )
-            elif exit_code := run_stage(stage, examination):
-                return exit_code
-        examinations[stage.name] = examine(stage, stage_list, examinations)
+        if exit_code := run_if_not_done(stage, stage_list, examinations, run_command):
+            return exit_code
     return 0
 
 
@@ -190,62 +199,19 @@ def rest_text(stages: list[Stage], examinations: dict[str, Examination]) -> str:
     return f"{len(stages) - len(to_run)} of {len(stages)} stages are done; {others_text}"
 
 
-def time_text(minutes: float) -> str:
-    """A time of some minutes, in words."""
-    if minutes < 1:
-        return "less than a minute"
-    if minutes < 1.5:
-        return "about a minute"
-    hours, rest = divmod(round(minutes), 60)
-    return f"about {hours} h {rest:02d} min" if hours else f"about {rest} minutes"
-
-
-def run_stage(stage: Stage, examination: Examination) -> int:
-    """Run a stage's commands; returns the exit code of the one that failed, or 0.
-
-    Raises UserError where an output is missing afterwards, and KeyboardInterrupt where the user stops it.
-    """
-    print(f"\n{stage.name}: {stage.does} ({time_text(stage.minutes)})", flush=True)
-    moved_path_by_path = {path: move_aside(path) for path in examination.paths_to_move if path.exists()}
-    for path, moved_path in moved_path_by_path.items():
-        print(f"{path} is now {moved_path} ({examination.reason})", flush=True)
-    if examination.standing is not Standing.UNFINISHED or read_state(stage) is None:
-        write_start(stage)
-    for output in stage.gives:
-        make_writable_folder(Path(output).parent)
-    start_s = time.monotonic()
-    for text in stage.commands:
-        command = parse_command(text, stage.name)
-        print(f"$ {command}", flush=True)
-        if exit_code := run_command(command):
-            print(
-                f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here", file=sys.stderr
-            )
-            return exit_code
-    for output in stage.gives:
-        if not Path(output).exists():
-            raise UserError(f"stage {stage.name} has not written it", where=output)
-    for path, moved_path in moved_path_by_path.items():
-        remove_if_equal(moved_path, path)
-    write_end(stage, time.monotonic() - start_s)
-    print(f"{stage.name}: done after {time_text((time.monotonic() - start_s) / 60)}", flush=True)
-    return 0
-
-
 def run_command(command: CommandLine) -> int:
     """Run one command to its end; returns its exit code.
 
     It has a process group of its own, and Ctrl-C or SIGTERM is passed on to it once each time: orca-bench's commands keep their
     work at the first one, and end at once at the second.
     """
-    program = [sys.executable, "-m", "orca_bench"] if command.words[0] == "orca-bench" else [sys.executable]
     try:
         with ExitStack() as stack:
             output = None
             if command.output_file is not None:
                 make_writable_folder(Path(command.output_file).parent)
                 output = stack.enter_context(open_text_replacement(Path(command.output_file)))
-            wait_for([*program, *command.words[1:]], output)
+            wait_for(program_words(command), output)
     except CommandFailure as failure:
         return failure.exit_code
     return 0
@@ -261,9 +227,7 @@ class CommandFailure(Exception):
 
 def wait_for(words: list[str], output: TextIO | None) -> None:
     """Run a program to its end, with its standard output in a file; raises CommandFailure for another exit code than 0."""
-    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(words, stdout=output, env=environment, process_group=0)
+    process = subprocess.Popen(words, stdout=output, env=program_environment(), process_group=0)
     handlers = {number: signal.signal(number, lambda number, _: pass_on(process, number)) for number in _SIGNALS}
     try:
         exit_code = process.wait()
@@ -271,7 +235,7 @@ def wait_for(words: list[str], output: TextIO | None) -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if exit_code:
-        raise CommandFailure(exit_code if exit_code > 0 else 128 - exit_code)
+        raise CommandFailure(exit_code_of(exit_code))
 
 
 def pass_on(process: subprocess.Popen[bytes], signal_number: int) -> None:

@@ -6,11 +6,15 @@ commands run. Its own module because what a file may say is a matter apart from 
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,10 +63,28 @@ class Stage(_FileModel):
     is_committed: bool = False
 
 
+class _StageTemplate(Stage):
+    """A stage as the file has it: with `for_each`, one stage for each combination of the values, which replace `{key}`."""
+
+    name: str
+    for_each: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+
+    def stages(self, texts: dict[str, str], path: Path) -> list[Stage]:
+        """The stages of all combinations, in order, each with the file's texts; one stage where there is no `for_each`."""
+        where = f"{path}: stage {self.name}"
+        for key in self.for_each.keys() & texts.keys():
+            raise UserError(f"for_each: {key} is a text too", where=where, hint="give it another name")
+        content = self.model_dump(exclude={"for_each"})
+        return [
+            _with_texts(content, texts | dict(zip(self.for_each, values, strict=True)), where)
+            for values in itertools.product(*self.for_each.values())
+        ]
+
+
 class _StageFile(_FileModel):
     texts: dict[str, str] = {}
     links: dict[str, Link] = {}
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[_StageTemplate], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -103,13 +125,16 @@ class StageList:
     links: dict[str, Link]
 
     def select(self, names: list[str]) -> list[Stage]:
-        """The stages of these names, in the order of the list; all where none is named. Raises UserError for unknown ones."""
+        """The stages of these names, in the order of the list; all where none is named.
+
+        In a name `*` stands for any characters. Raises UserError for a name that is no stage's.
+        """
         known_names = [stage.name for stage in self.stages]
         for name in names:
-            if name not in known_names:
+            if not fnmatch.filter(known_names, name):
                 hint = spelling_hint(name, known_names) or f"stages are {', '.join(known_names)}"
                 raise UserError(f"no stage is called '{name}'", where="--stages", hint=hint)
-        return [stage for stage in self.stages if not names or stage.name in names]
+        return [stage for stage in self.stages if not names or any(fnmatch.fnmatch(stage.name, name) for name in names)]
 
     def giver_of(self, path: str) -> Stage | None:
         """The stage that writes a path, or the innermost folder that it is in; None where the path is nobody's output."""
@@ -122,31 +147,41 @@ def is_within(path: str, folder: str) -> bool:
     return Path(path) == Path(folder) or Path(folder) in Path(path).parents
 
 
-def read_stage_list(path: Path) -> StageList:
-    """The stages of a file. Raises UserError, with the file and the stage, for what cannot be run in its order."""
+def read_stage_list(path: Path, replaced_texts: Mapping[str, str] = MappingProxyType({})) -> StageList:
+    """The stages of a file; `replaced_texts` stand for the file's texts of these names.
+
+    Raises UserError, with the file and the stage, for what cannot be run in its order, and for a name that is no text's.
+    """
     content, _ = yaml_files.read_yaml_file(path, "list of stages")
     try:
         file = _StageFile.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: {first['msg']}", where=path) from None
+        raise _content_error(error, path) from None
+    for name in replaced_texts.keys() - file.texts.keys():
+        hint = spelling_hint(name, file.texts) or f"texts are {', '.join(file.texts)}"
+        raise UserError(f"no text is called '{name}'", where=path, hint=hint)
     texts: dict[str, str] = {}
-    for name, text in file.texts.items():  # each may use those before it
+    for name, text in (file.texts | dict(replaced_texts)).items():  # each may use those before it
         texts[name] = _replaced(text, texts, f"{path}: texts.{name}")
-    stages = tuple(_with_texts(stage, texts, path) for stage in file.stages)
+    stages = tuple(stage for template in file.stages for stage in template.stages(texts, path))
     stage_list = StageList(stages, file.links)
     _check_order(stage_list, path)
     return stage_list
 
 
-def _with_texts(stage: Stage, texts: dict[str, str], path: Path) -> Stage:
-    """The stage with each `{name}` of its commands and paths replaced by the text of that name."""
-    where = f"{path}: stage {stage.name}"
-    lists = {"commands": stage.commands, "needs": stage.needs, "gives": stage.gives}
-    stage = stage.model_copy(
-        update={key: [_replaced(text, texts, where) for text in values] for key, values in lists.items()}
-    )
+def _content_error(error: ValidationError, where: Path | str) -> UserError:
+    first = error.errors(include_url=False)[0]
+    return UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=where)
+
+
+def _with_texts(content: dict[str, Any], texts: dict[str, str], where: str) -> Stage:
+    """The stage with each `{name}` of its name, commands and paths replaced by the text of that name."""
+    content = content | {key: _replaced(content[key], texts, where) for key in ("name", "does")}
+    content |= {key: [_replaced(text, texts, where) for text in content[key]] for key in ("commands", "needs", "gives")}
+    try:
+        stage = Stage.model_validate(content)
+    except ValidationError as error:
+        raise _content_error(error, where) from None
     for command in stage.commands:
         parse_command(command, where)
     return stage

@@ -212,6 +212,8 @@ def test_files_that_are_not_there_are_named_with_the_variable_that_names_them(jo
         ("gives: [b.txt]", "gives: [a.txt]", "a.txt is given by stage first too"),
         ("needs: [source.txt]", "needs: [b.txt]", "stage first: needs b.txt, which stage second gives"),
         ("minutes: 70", "minuets: 70", "stages.1."),
+        ("name: second", "name: second-{letter}", "no text is called 'letter'"),
+        ("name: second", "name: second\n    for_each: {ending: [a]}", "ending is a text too"),
     ],
 )
 def test_a_list_that_cannot_be_run_in_its_order_is_refused(job, old, new, message):
@@ -332,8 +334,9 @@ def test_a_link_that_leads_nowhere_is_made_again(job):
     assert job().returncode == 0 and job.programs() == ["a.txt", "b.txt"]
 
 
-def test_the_commands_of_the_projects_own_list_are_commands():
-    stage_list = read_stage_list(ROOT / "results" / "smollm2-orca" / "stages.yaml")
+@pytest.mark.parametrize("path", ["stages.yaml", "one-gpu/stages.yaml"])
+def test_the_commands_of_the_projects_own_lists_are_commands(path):
+    stage_list = read_stage_list(ROOT / "results" / "smollm2-orca" / path)
     for stage in stage_list.stages:
         for text in stage.commands:
             command = parse_command(text, stage.name)

@@ -1,0 +1,96 @@
+"""`run_stages.py --at-once`: stages that run together, go on without one that failed, and end at the deadline."""
+
+import signal
+import time
+
+from test_run_stages import job  # noqa: F401 -- the fixture
+from waiting import PATIENCE_S, eventually
+
+#: One stage first, three copies of what it gives, and one stage that needs two of the copies.
+STAGES = """
+texts: {program: copy.py}
+links:
+  source.txt: {holds: the source, variable: TEST_SOURCE, default: "~/no-such-file"}
+stages:
+  - name: first
+    does: copies the source
+    commands: ["python {program} source.txt first.txt"]
+    needs: [source.txt]
+    gives: [first.txt]
+    minutes: 1
+  - name: copy-{letter}
+    for_each: {letter: [a, b, c]}
+    does: makes copy {letter}
+    commands: ["python {program} first.txt {letter}.txt"]
+    needs: [first.txt]
+    gives: ["{letter}.txt"]
+    minutes: 1
+  - name: last
+    does: puts two copies together
+    commands: ["python {program} a.txt b.txt last.txt > last.log"]
+    needs: [a.txt, b.txt]
+    gives: [last.txt]
+    minutes: 1
+"""
+
+
+def test_stages_that_need_one_another_run_in_turn_and_the_others_together(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    job("--stages", "first")
+    job.programs()
+    (job.work / "wait").touch()
+    process = job.start("--at-once", "4")
+    eventually(lambda: len((job.work / "ran.txt").read_text().split()) == 3)
+    time.sleep(0.2)
+    assert sorted(job.programs()) == ["a.txt", "b.txt", "c.txt"], "all copies run, and what needs them does not"
+    (job.work / "wait").unlink()
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0 and "5 of 5 stages are done" in out, err
+    assert (job.work / "last.txt").read_text() == "ONE\nONE\n"
+    assert (job.work / "last.log").read_text() == "wrote last.txt\n"
+    assert "wrote a.txt" in (job.work / "logs" / "copy-a.log").read_text()
+
+
+def test_a_stage_that_fails_holds_up_only_those_that_need_it(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    (job.work / "fail-b.txt").touch()
+    failed = job("--at-once", "2")
+    assert failed.returncode == 1 and "not done: copy-b, last; the same call goes on" in failed.stderr
+    assert "copy-b: failed (exit code 1); the end of logs/copy-b.log:" in failed.stdout
+    assert "last: not run, it needs copy-b" in failed.stdout
+    assert (job.work / "a.txt").exists() and (job.work / "c.txt").exists()
+    (job.work / "fail-b.txt").unlink()
+    job.programs()
+    assert job("--at-once", "2").returncode == 0 and job.programs() == ["b.txt", "last.txt"]
+
+
+def test_at_the_deadline_what_is_done_stays_and_the_rest_is_stopped(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    job("--stages", "first,copy-a")
+    (job.work / "wait").touch()
+    stopped = job("--at-once", "2", "--deadline-seconds", "2")
+    assert stopped.returncode == 130 and "2 of 5 stages are done" in stopped.stdout
+    assert "not done: copy-b, copy-c, last" in stopped.stderr
+    (job.work / "wait").unlink()
+    job.programs()
+    assert job().returncode == 0 and job.programs() == ["b.txt", "c.txt", "last.txt"]
+
+
+def test_an_interrupted_run_stops_its_stages(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    (job.work / "wait").touch()
+    process = job.start("--at-once", "2")
+    eventually(lambda: (job.work / "ran.txt").exists())
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130 and "not done: first, copy-a, copy-b, copy-c, last" in err
+
+
+def test_stages_are_chosen_by_a_pattern_and_texts_replaced(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    assert job("--stages", "first,copy-*").returncode == 0
+    assert sorted(job.programs()) == ["a.txt", "b.txt", "c.txt", "first.txt"]
+    assert "$ python other.py a.txt b.txt last.txt" in job("--list", "--text", "program=other.py").stdout
+    assert "no text is called 'programme'; did you mean 'program'?" in job.refused("--text", "programme=other.py")
+    assert "'program' has no '='" in job.refused("--text", "program")
+    assert "0 stages at a time" in job.refused("--at-once", "0")
