@@ -10,6 +10,7 @@ import real_model
 from browsers import chromium_program, open_browser
 from command_line import Command
 from tiny_llamas import make_model
+from waiting import PATIENCE_S
 
 from recipes import RECIPE
 
@@ -296,6 +297,7 @@ def open_tab(browser):
 
     def open_address(address, own_address, ready="html[data-ready]", **context_options):
         context = browser.new_context(**context_options)
+        context.set_default_timeout(1000 * PATIENCE_S)
         contexts.append(context)
         tab, log = context.new_page(), []
         own_addresses = (own_address, "data:", "blob:")

@@ -64,7 +64,7 @@ def test_the_length_table_has_the_mean_of_all_lengths(task):
     assert np.sum(length_table(examples)) / 256 == pytest.approx(examples.lengths.mean(), rel=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_contenders_start_from_the_same_loss_and_count_the_same_tokens(task):
     contenders = [
         Contender("padded", "fp32", micro_batch=4),
@@ -85,7 +85,7 @@ def test_contenders_start_from_the_same_loss_and_count_the_same_tokens(task):
     assert measurements[3]["computed_tokens"] == first["computed_tokens"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("sampling", ["random", "group_by_length", "batch_rebalance"])
 def test_the_trainer_trains_the_same_examples_in_every_order(task, sampling):
     measurement = measure(Contender("trainer", "bf16", micro_batch=4, sampling=sampling), task)

@@ -39,15 +39,14 @@ class RunningServer:
         assert response.status_code == status, response.text
         return response.json()["error"]["message"]
 
+    def request_count(self, model_name: str) -> int:
+        """How many requests of a model are computed or wait."""
+        statistics = self.schedulers[model_name].statistics()
+        return statistics.open_requests + statistics.waiting_requests
+
     def wait_until_free(self) -> None:
         """Wait until no request of any model is computed or waits."""
-        for scheduler in self.schedulers.values():
-            eventually(lambda scheduler=scheduler: sum(_requests_in(scheduler)) == 0)
-
-
-def _requests_in(scheduler: BatchScheduler) -> tuple[int, int]:
-    statistics = scheduler.statistics()
-    return statistics.open_requests, statistics.waiting_requests
+        eventually(lambda: not any(self.request_count(name) for name in self.schedulers))
 
 
 @contextlib.contextmanager

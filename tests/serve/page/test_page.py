@@ -106,13 +106,14 @@ def test_stop_ends_the_answer_and_its_text_stays(page, server):
         """Compute nothing before the page has asked, and after 60 tokens nothing until the answer is stopped."""
         events.append(event)
         if len(events) == 1:
-            eventually(lambda: scheduler.statistics().waiting_requests)
+            eventually(lambda: server.request_count("model") > 1)
         if len(events) == 60:
             is_stopped.wait(PATIENCE_S)
 
     scheduler.submit(TokenRequest([5], 60, Sampling(greedy=True)), hold_the_steps)
     try:
         tab.keyboard.press("Enter")
+        tab.wait_for_selector("#stop:visible")
         tab.wait_for_selector(".answer .token >> nth=4")
         tab.keyboard.press("Escape")
         wait_for_end(tab)
