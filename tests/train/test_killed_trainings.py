@@ -77,7 +77,9 @@ def test_killed_at_random_instants_it_ends_with_the_weights_and_metrics_of_the_u
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [3, pytest.param(2, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 0])
+@pytest.mark.parametrize(
+    "zero_stage", [3, pytest.param(2, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 0]
+)
 def test_two_processes_then_one_then_two_have_the_losses_of_two(folder, zero_stage):
     text = (folder / "r.yaml").read_text(encoding="utf-8")
     (folder / "split.yaml").write_text(text + f"  zero_stage: {zero_stage}\n", encoding="utf-8")
