@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo lint test test-all test-long fuzz bench gate gate-real breaks student docs real-model setup clean
+.PHONY: demo lint test test-all test-long fuzz bench bench-gpu gate gate-real breaks student docs real-model setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -47,6 +47,9 @@ bench: real-model
 	$(BIN)/python tests/benchmarks/bench_data_check.py
 	$(BIN)/python tests/benchmarks/bench_data_build.py
 endif
+
+bench-gpu: setup  ## on a machine with one GPU, SECONDS=500 at most: checks, then evaluation and training; writes build/gpu/
+	$(BIN)/python tests/benchmarks/bench_gpu.py --budget-seconds $(or $(SECONDS),500) --out build/gpu
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines

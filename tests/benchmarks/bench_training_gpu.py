@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,21 +68,35 @@ def _options(words: list[str] | None) -> argparse.Namespace:
 
 
 def run(shape_names: list[str], budget_seconds: float, out_folder: Path) -> None:
-    """Run the attempts in order until the budget is spent."""
+    """Check the attention and run the attempts on these shapes, in order, until the budget is spent."""
+    start = time.monotonic()
+    left_out: list[str] = []
+    checks = attention_checks(left_out)
+    run_attempts(attempts(shape_names), budget_seconds - (time.monotonic() - start), out_folder, checks, left_out)
+
+
+def run_attempts(
+    attempt_list: list[Attempt],
+    budget_seconds: float,
+    out_folder: Path,
+    checks: Sequence[dict[str, Any]] = (),
+    left_out_before: Sequence[str] = (),
+    device: str = "cuda",
+) -> None:
+    """Run attempts in order until the budget is spent; `checks` and `left_out_before` go into the record too."""
     start = time.monotonic()
     out_folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
-    left_out: list[str] = []
-    checks = attention_checks(left_out)
+    left_out = list(left_out_before)
     with tempfile.TemporaryDirectory() as folder:
-        for attempt in attempts(shape_names):
+        for attempt in attempt_list:
             name = f"{attempt.shape_name}, {attempt.contender.name}, batch {attempt.contender.batch}"
             left_s = budget_seconds - (time.monotonic() - start)
             if left_s < _expected_seconds(attempt.shape_name, attempt.contender):
                 left_out.append(f"{name}: {left_s:.0f} s were left")
                 continue
             attempt_start = time.monotonic()
-            measurement, problem = _measure(attempt, Path(folder), left_s)
+            measurement, problem = _measure(attempt, Path(folder), left_s, device)
             seconds = time.monotonic() - attempt_start
             if measurement is None:
                 left_out.append(f"{name}: {problem}")
@@ -121,10 +136,10 @@ def attempts(shape_names: list[str]) -> list[Attempt]:
 
 def _expected_seconds(shape_name: str, contender: Contender) -> float:
     """How long a whole process takes at least; most of it is start-up, and orca-bench draws its weights on the CPU."""
-    return {"1b": 35.0, "3b": 75.0}[shape_name] * (1.0 if contender.program == "orca" else 0.6)
+    return {"tiny": 2.0, "1b": 35.0, "3b": 75.0}[shape_name] * (1.0 if contender.program == "orca" else 0.6)
 
 
-def _measure(attempt: Attempt, folder: Path, timeout_s: float) -> tuple[dict[str, Any] | None, str]:
+def _measure(attempt: Attempt, folder: Path, timeout_s: float, device: str) -> tuple[dict[str, Any] | None, str]:
     """(measurement, "") or (None, why there is none)."""
     contender = attempt.contender
     examples_of_step = contender.batch * (_DENSE_EXAMPLES_PER_ROW if contender.packing == "dense" else 1)
@@ -138,7 +153,7 @@ def _measure(attempt: Attempt, folder: Path, timeout_s: float) -> tuple[dict[str
         _WARMUP_STEPS,
         _TIMED_STEPS,
         threads=1,
-        device="cuda",
+        device=device,
     )
     try:
         specification = {"contender": asdict(contender), "task": asdict(task)}
@@ -160,7 +175,7 @@ def attention_checks(left_out: list[str]) -> list[dict[str, Any]]:
     return result["checks"]
 
 
-def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict[str, Any]]) -> list[str]:
+def record(entries: list[dict[str, Any]], left_out: list[str], checks: Sequence[dict[str, Any]]) -> list[str]:
     """The record as Markdown."""
     import torch
     import transformers

@@ -1,9 +1,10 @@
 """Attention in a prefix tree, and in sequences that each grow by a token: to which of the computed keys each query attends.
 
 `TreeAttention` is the pattern of one batch of the tree: each token attends to the cached path and, of the batch, to its own
-ancestors, of which a layer may use only the nearest (a sliding window). There are two ways to compute the same: `runs` attends
+ancestors, of which a layer may use only the nearest (a sliding window). There are three ways to compute the same: `runs` attends
 span by span, each to just its own ancestors, and is the faster on CPUs; `mask` gives one kernel a boolean mask, for
-GPUs, where launching many kernels should cost more than the mask wastes (not measured). `StepAttention` is the pattern of one
+GPUs, where launching many kernels should cost more than the mask wastes (not measured); `lengths` gives one kernel all spans as
+sequences of unequal lengths, on GPUs in half precision, and is `mask` elsewhere. `StepAttention` is the pattern of one
 step of generation. Its own module because it knows keys and values and neither models nor requests.
 """
 
@@ -18,8 +19,9 @@ from orca_bench.evaluate.engine import product_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, masked_attention
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
+from orca_bench.evaluate.engine.variable_length_attention import GatheredSpans
 
-ATTENTION_METHODS = ("runs", "mask")
+ATTENTION_METHODS = ("runs", "mask", "lengths")
 _QUERY_BLOCK_TOKENS = 256  # tokens of a span that attend together under a mask
 
 
@@ -53,6 +55,7 @@ class TreeAttention(AttentionPattern):
         self._device, self._dtype = device, dtype
         self._masks_by_window: dict[int | None, torch.Tensor] = {}
         self._spans_by_window: dict[int | None, list[_SpanAttention]] = {}
+        self._gathered_spans = GatheredSpans(batch, device) if attention_method == "lengths" else None
 
     def fill_slots(self, slots: CacheSlots, slot_paths: Sequence[tuple[int, Sequence[int]]]) -> None:
         """Have the keys and values of sequences, (slot, indices of its path), written into slots during the pass."""
@@ -72,7 +75,9 @@ class TreeAttention(AttentionPattern):
             key = torch.cat([self.cached_path.keys_by_layer[layer_index], key], dim=2)
             value = torch.cat([self.cached_path.values_by_layer[layer_index], value], dim=2)
         self._copy_to_caches(layer_index, key, value)
-        if self.attention_method == "mask":
+        if self._gathered_spans is not None and self._gathered_spans.can_attend(query, value, options):
+            return self._gathered_spans.attend(query, key, value, options)
+        if self.attention_method != "runs":
             return masked_attention(
                 query, key, value, options, self._mask_of_window(options.window_tokens).to(key.device)
             )

@@ -139,11 +139,14 @@ class TreeEngine:
             index for index, sequence in enumerate(sequences) if self._fits_tree(len(sequence.token_ids) - 1)
         ]
         while remaining_indices := [index for index in tree_indices if index not in answers_by_index]:
+            memory_is_full = False
             try:
                 for completed_answers_by_index, token_count in self._answers_by_batch(sequences, remaining_indices):
                     answers_by_index |= completed_answers_by_index
                     report_computed(token_count)
             except torch.OutOfMemoryError:
+                memory_is_full = True
+            if memory_is_full:  # not while the error's traceback holds the tensors of the batch
                 self._halve_memory()
         plain_indices = [index for index in range(len(sequences)) if index not in answers_by_index]
         answers_by_index |= self._answers_by_plain_passes(sequences, plain_indices, report_computed)

@@ -8,6 +8,7 @@ else touches the model while it is computed in a tree.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import TreeAttention
 
-_HEAD_POSITIONS_AT_ONCE = 256  # that go through the output head at once: bounds [positions, vocabulary] in memory
+#: How many go through the output head at once: bounds [positions, vocabulary] in memory.
+_HEAD_POSITIONS_AT_ONCE_BY_DEVICE = {"cpu": 256, "cuda": 1024}
 
 
 def _raise_not_run(**_: Any) -> None:
@@ -122,28 +124,31 @@ class TreeForward:
         `hidden_states` is [tokens, hidden size], `preceding_indices` and `target_ids` are int64 [targets]; each distinct index
         is computed once.
         """
-        distinct_preceding_indices, positions_among_distinct = torch.unique(preceding_indices, return_inverse=True)
-        logprobs = torch.empty(len(preceding_indices), dtype=torch.float64)
-        greedy_flags = torch.empty(len(preceding_indices), dtype=torch.bool)
-        for chunk_start in range(0, len(distinct_preceding_indices), _HEAD_POSITIONS_AT_ONCE):
-            chunk_hidden_indices = distinct_preceding_indices[chunk_start : chunk_start + _HEAD_POSITIONS_AT_ONCE].to(
-                hidden_states.device
-            )
-            logits = self.logits(hidden_states[chunk_hidden_indices]).float()
-            chunk_targets = (
-                (
-                    (positions_among_distinct >= chunk_start)
-                    & (positions_among_distinct < chunk_start + _HEAD_POSITIONS_AT_ONCE)
-                )
-                .nonzero()
-                .squeeze(1)
-            )
-            chunk_positions = (positions_among_distinct[chunk_targets] - chunk_start).to(logits.device)
-            chunk_target_ids = target_ids[chunk_targets].to(logits.device)
+        distinct_indices, positions_among_distinct = torch.unique(preceding_indices, return_inverse=True)
+        # In the order of their indices the targets of each chunk stand together. What is copied to a GPU or from it waits until
+        # the GPU has done all before, so everything is copied once.
+        sorted_positions, order = torch.sort(positions_among_distinct, stable=True)
+        device = hidden_states.device
+        chunk_size = _HEAD_POSITIONS_AT_ONCE_BY_DEVICE.get(device.type, _HEAD_POSITIONS_AT_ONCE_BY_DEVICE["cpu"])
+        chunk_starts = torch.arange(0, len(distinct_indices) + chunk_size, chunk_size)
+        target_bounds = torch.searchsorted(sorted_positions, chunk_starts).tolist()
+        device_indices, device_positions, device_targets = (
+            tensor.to(device) for tensor in (distinct_indices, sorted_positions, target_ids[order])
+        )
+        logprob_chunks, greedy_chunks = [], []
+        for chunk_number, (target_start, target_end) in enumerate(itertools.pairwise(target_bounds)):
+            chunk_start = chunk_number * chunk_size
+            logits = self.logits(hidden_states[device_indices[chunk_start : chunk_start + chunk_size]]).float()
+            chunk_positions = (device_positions[target_start:target_end] - chunk_start).to(logits.device)
+            chunk_target_ids = device_targets[target_start:target_end].to(logits.device)
             target_logits = logits[chunk_positions, chunk_target_ids]
             largest_logits, greedy_ids = logits.max(dim=-1)
             # As `logsumexp`, but in place: a copy of the logits takes longer than what is done with it.
             log_sums = logits.sub_(largest_logits[:, None]).exp_().sum(dim=-1).log_() + largest_logits
-            logprobs[chunk_targets] = (target_logits - log_sums[chunk_positions]).double().cpu()
-            greedy_flags[chunk_targets] = (greedy_ids[chunk_positions] == chunk_target_ids).cpu()
+            logprob_chunks.append((target_logits - log_sums[chunk_positions]).double())
+            greedy_chunks.append(greedy_ids[chunk_positions] == chunk_target_ids)
+        logprobs = torch.empty(len(preceding_indices), dtype=torch.float64)
+        greedy_flags = torch.empty(len(preceding_indices), dtype=torch.bool)
+        if logprob_chunks:
+            logprobs[order], greedy_flags[order] = torch.cat(logprob_chunks).cpu(), torch.cat(greedy_chunks).cpu()
         return logprobs, greedy_flags

@@ -9,7 +9,7 @@ from architectures import tiny_model_of
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from orca_bench import library_settings
-from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention
+from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention, variable_length_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, UnfitForTree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.request_encoding import ScoredSequence
@@ -86,6 +86,59 @@ def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, bud
     engine.choose_path()
     assert engine.computation_path == "tree" and engine.tree_forward.layout.window_tokens_by_mask == (7,)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
+
+
+def attend_each_sequence(query, key, value, query_starts, key_starts, max_query, max_key, score_scaling, window_tokens):
+    """What the kernel for unequal lengths is called for, on a CPU and without it."""
+    outputs = []
+    for number in range(len(query_starts) - 1):
+        queries, keys, values = (
+            states[starts[number] : starts[number + 1]].transpose(0, 1)
+            for states, starts in ((query, query_starts), (key, key_starts), (value, key_starts))
+        )
+        assert queries.shape[1] <= max_query and keys.shape[1] <= max_key
+        depths = torch.arange(keys.shape[1])
+        distances = depths[-queries.shape[1] :, None] - depths
+        visible = (distances >= 0) & (distances < (window_tokens or len(depths)))
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=visible, scale=score_scaling
+        )
+        outputs.append(attended.transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("budget", [5, 2048])
+def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monkeypatch):
+    model = model_with_large_weights(
+        MistralForCausalLM, MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=6, sliding_window=window)
+    )
+    calls = []
+
+    def call_kernel(*arguments):
+        calls.append(arguments)
+        return attend_each_sequence(*arguments)
+
+    monkeypatch.setattr(variable_length_attention, "call_kernel", call_kernel)
+    monkeypatch.setattr(
+        variable_length_attention.GatheredSpans, "can_attend", lambda *_: not torch.is_grad_enabled()
+    )  # no GPU here
+    engine = TreeEngine(model, budget, "lengths", 100_000)
+    engine.choose_path()
+    assert engine.computation_path == "tree"
+    assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
+    assert calls and all(query.shape[-1] == 8 for query, *_ in calls)  # padded from 6
+    monkeypatch.setattr(variable_length_attention, "call_kernel", lambda query, *_: query)
+    assert architectures.differences(engine, *architectures.questions(90, longest=70)) is not None
+
+
+def test_a_batch_whose_spans_share_much_is_not_copied_for_each_of_them():
+    shared_ids = list(range(40))
+    requests = [ScoredSequence([*shared_ids, token_id, token_id], 41) for token_id in range(50, 80)]
+    (batch,) = prefix_tree.tree_batches(requests, 1000)
+    spans = variable_length_attention.GatheredSpans(batch, torch.device("cpu"))
+    assert spans.copies_of_keys == pytest.approx((41 + 29 * 41) / 70)
+    assert spans.copies_of_keys > variable_length_attention.MAX_COPIES_OF_KEYS
 
 
 def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
