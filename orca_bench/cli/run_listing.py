@@ -70,7 +70,7 @@ def to_json(listed_run: ListedRun) -> dict[str, Any]:
         "bytes": run.byte_count,
         "bytes_by_part": run.bytes_by_part,
         "model": None if run.model_folder is None else str(run.model_folder),
-        "results": [_result_json(each) for each in listed_run.results],
+        "results": [_result_json(result_file) for result_file in listed_run.results],
     }
 
 

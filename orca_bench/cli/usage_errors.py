@@ -54,5 +54,7 @@ def _format_hint(error: click.ClickException, context: click.Context | None) -> 
         return None
     form = error.option_name.lstrip("-")
     format_types = [parameter.type for parameter in context.command.params if "--format" in parameter.opts]
-    has_format = any(form in each.choices for each in format_types if isinstance(each, click.Choice))
+    has_format = any(
+        form in format_type.choices for format_type in format_types if isinstance(format_type, click.Choice)
+    )
     return f"did you mean --format {form}?" if has_format else None

@@ -167,7 +167,9 @@ def _verify_results(
         with counting("verifying") as progress:
             findings = verification.verify(result, benchmarks_folder, not no_rescore, progress, data_report)
         matches = all(finding.matches is not False for finding in findings)
-        entries = [{"what": each.check_name, "matches": each.matches, "detail": each.detail} for each in findings]
+        entries = [
+            {"what": finding.check_name, "matches": finding.matches, "detail": finding.detail} for finding in findings
+        ]
         contents.append({"result": str(result), "matches": matches, "findings": entries})
         if output_format == "terminal":
             if len(results) > 1:
@@ -186,7 +188,9 @@ def _print_findings(findings: Sequence[Finding], matches: bool, verbose: bool, n
 
     from orca_bench.cli.console import console
 
-    for matched, line in [(each.matches, _finding_line(each)) for each in findings] if verbose else _summary(findings):
+    for matched, line in (
+        [(finding.matches, _finding_line(finding)) for finding in findings] if verbose else _summary(findings)
+    ):
         sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[matched]
         console.print(Text(f"{sign} ", style=style) + Text(line))
     if no_rescore:
@@ -219,7 +223,7 @@ def _summary(findings: Sequence[Finding]) -> Iterator[tuple[bool | None, str]]:
         matching = [finding for finding in heading_findings if finding.matches]
         if matching and all(finding.matches is not False for finding in heading_findings):
             names = ", ".join(finding.check_name.removeprefix(f"{heading}: ") for finding in matching)
-            value = next((each.detail for each in matching if each.check_name == f"{heading}: value"), "")
+            value = next((finding.detail for finding in matching if finding.check_name == f"{heading}: value"), "")
             yield True, f"{heading}: {f'{value}; ' if value else ''}{names} match"
         for finding in heading_findings:
             if not finding.matches:

@@ -49,8 +49,11 @@ def check_same_tokens(reference: ModelFolder, model: ModelFolder) -> None:
         )
     texts = probe_texts(_PROBE_COUNT)
     ids_by_model = [
-        [("BOS and EOS", [each.bos_id, each.eos_id]), *zip(texts, each.encode_batch(texts), strict=True)]
-        for each in (tokenizer, reference_tokenizer)
+        [
+            ("BOS and EOS", [compared_tokenizer.bos_id, compared_tokenizer.eos_id]),
+            *zip(texts, compared_tokenizer.encode_batch(texts), strict=True),
+        ]
+        for compared_tokenizer in (tokenizer, reference_tokenizer)
     ]
     for (text, ids), (_, reference_ids) in zip(*ids_by_model, strict=True):
         if ids != reference_ids:
@@ -167,7 +170,7 @@ def _plain_passes(engines: Sequence[TreeEngine], sequences: Sequence[ScoredSeque
             ]
         yield _ComputedPass(
             len(sequence.token_ids) - 1,
-            [each.__getitem__ for each in log_probabilities],  # logits up to a constant
+            [tensor.__getitem__ for tensor in log_probabilities],  # logits up to a constant
             target_ids,
             np.full(len(target_ids), sequence_index, dtype=np.int64),
         )

@@ -157,7 +157,10 @@ def _table(results: Sequence[Result], headings: Sequence[str]) -> str:
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         averages = [result.averages.get(name) for result in results]
         if any(average is not None and average.value is not None for average in averages):
-            texts = ["–" if each is None else format_score(each.value, each.stderr, each.interval) for each in averages]
+            texts = [
+                "–" if average is None else format_score(average.value, average.stderr, average.interval)
+                for average in averages
+            ]
             blank_cells = [""] * (4 if has_chance else 3)
             rows.append([f"**{title}**", *(f"**{text}**" for text in texts), *blank_cells])
     columns = ["Task", *headings, *(["Guessing"] if has_chance else []), "Questions", "Shots", "Metric"]

@@ -205,11 +205,15 @@ def _overlap_notes(result_files: Sequence[ResultFile], leaves_out_overlap: bool)
             )
         ]
     check_says_overlap(result_files)
-    notes = [note for each in result_files for note in uncovered_notes(each.label, each.result)]
+    notes = [note for result_file in result_files for note in uncovered_notes(result_file.label, result_file.result)]
     return notes + [
-        Note("does not say which of its questions are in its training records", "warning", (NotedNumber(each.label),))
-        for each in result_files
-        if not says_overlap(each.result)
+        Note(
+            "does not say which of its questions are in its training records",
+            "warning",
+            (NotedNumber(result_file.label),),
+        )
+        for result_file in result_files
+        if not says_overlap(result_file.result)
     ]
 
 

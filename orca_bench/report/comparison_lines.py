@@ -270,7 +270,10 @@ def _paired_questions(
     row_hashes = [file.result.evaluation_row_hash(task) for file in (base, other)]
     if row_hashes[0] == row_hashes[1] and row_hashes[0] is not None:
         return base_questions, other_questions
-    by_document = [_questions_by_document(list(each.values())) for each in (base_questions, other_questions)]
+    by_document = [
+        _questions_by_document(list(questions_by_key.values()))
+        for questions_by_key in (base_questions, other_questions)
+    ]
     if by_document[0] is not None and by_document[1] is not None:
         return by_document[0], by_document[1]
     if base.result.protocol.is_of_log != other.result.protocol.is_of_log:

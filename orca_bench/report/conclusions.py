@@ -273,7 +273,11 @@ def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
         no_interval_text = "too few to conclude from" if tasks[0].n == 1 else "no interval is known"
         return f"{result_file.label} scores {score_text} ({setting_text}, {count_text}): {no_interval_text}."
     mean_name, mean = next(
-        ((AVERAGE_TITLE_BY_NAME[name], each) for name, each in result.averages.items() if each.value is not None),
+        (
+            (AVERAGE_TITLE_BY_NAME[name], average)
+            for name, average in result.averages.items()
+            if average.value is not None
+        ),
         ("", None),
     )
     mean_text = (

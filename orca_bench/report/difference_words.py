@@ -20,7 +20,7 @@ def difference_text(line: ComparisonLine) -> str:
     assert difference is not None
     if line.unit:
         value, low, high = (
-            format_in_unit(each, line.unit, True) for each in (difference.value, difference.low, difference.high)
+            format_in_unit(number, line.unit, True) for number in (difference.value, difference.low, difference.high)
         )
         return f"{value} {line.unit}, 95 % interval {low} to {high}"
     return f"{100 * difference.value:+.1f} points, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"

@@ -141,7 +141,7 @@ def _rows(report: DivergenceReport) -> list[tuple[str, list[str]]]:
         row("KL divergence, largest", _nats_texts(Estimate(s.largest_kl, None) for s in summaries)),
         row("same top token, %", (_share_text(s.same_top_share) for s in summaries)),
         row("Δ log-probability, right token", _nats_texts((s.log_probability_change for s in summaries), signed=True)),
-        ("perplexity", [_decimal_text(each, 4 - _exponent(each.value)) for each in perplexities]),
+        ("perplexity", [_decimal_text(perplexity, 4 - _exponent(perplexity.value)) for perplexity in perplexities]),
         row("perplexity ratio", (_decimal_text(s.perplexity_ratio, _RATIO_DECIMALS) for s in summaries)),
     ]
 
@@ -241,10 +241,10 @@ def _nats_texts(estimates: Iterable[Estimate], signed: bool = False) -> list[str
     """Values in nats with their standard errors, all in one notation: scientific where one of them is small."""
     estimates = list(estimates)
     is_scientific = any(
-        0 < abs(each.value) < _NATS_BELOW_WHICH_SCIENTIFIC and (each.stderr or 0) < _NATS_BELOW_WHICH_SCIENTIFIC
-        for each in estimates
+        0 < abs(estimate.value) < _NATS_BELOW_WHICH_SCIENTIFIC and (estimate.stderr or 0) < _NATS_BELOW_WHICH_SCIENTIFIC
+        for estimate in estimates
     )
-    return [_nats_text(each, is_scientific, "+" if signed else "") for each in estimates]
+    return [_nats_text(estimate, is_scientific, "+" if signed else "") for estimate in estimates]
 
 
 def _nats_text(estimate: Estimate, is_scientific: bool, sign: str) -> str:

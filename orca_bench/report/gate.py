@@ -166,7 +166,7 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     if obstacles:
         return report([], obstacles)
     comparisons = _compare_tasks(result, baselines, compared_tasks, rules)
-    change_by_task = {each.name: change_text(each) for each in log_probabilities if each.changed_questions}
+    change_by_task = {change.name: change_text(change) for change in log_probabilities if change.changed_questions}
     verdicts = [
         _verdict(
             task,

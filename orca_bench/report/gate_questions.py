@@ -97,7 +97,7 @@ def _gold_text(question: Question) -> str:
     if not isinstance(gold, Sequence) or isinstance(gold, str):
         return _answer_text(gold)
     # One of several right choices, or one of several right lists of spans.
-    return " or ".join(dict.fromkeys(_answer_text(each) for each in gold)) or "none"
+    return " or ".join(dict.fromkeys(_answer_text(gold_answer) for gold_answer in gold)) or "none"
 
 
 def _answer_text(answer: Any) -> str:

@@ -100,7 +100,7 @@ def page_pieces(
         page_results,
         questions,
         [lookups[index] for index in order],
-        [each.style.css_color for group in groups for each in group.styled_results],
+        [styled_result.style.css_color for group in groups for styled_result in group.styled_results],
         progress,
     )
     # The script stands before the chunks, so that the page answers while the rest of a large file is still being read.

@@ -112,7 +112,9 @@ def limit_text(result_files: Sequence[ResultFile]) -> str:
 
 def setting_text(value: object, max_length: int) -> str:
     """A value of a protocol's description in one line of at most `max_length` characters, in closed quotes where it is a text."""
-    value_text = ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+    value_text = (
+        ", ".join(f"{name} {entry}" for name, entry in value.items()) if isinstance(value, dict) else str(value)
+    )
     text = printable_text(" ".join(value_text.split()))
     if len(text) > max_length:
         text = f"{text[: max_length - 1].rstrip()}…"

@@ -63,7 +63,11 @@ def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
         alternatives = [f"./{text} for what is here"] if is_another(path, run_folder) else []
         alternatives += [f"{result_path} for that result" for result_path in run_result_paths]
         return NamedResults(text, paths, run_folder, ambiguity_note(text, f"the run {run_folder}", alternatives))
-    alternatives = [f"{each} for the run's result" for each in run_result_paths if is_another(path, each)]
+    alternatives = [
+        f"{run_result_path} for the run's result"
+        for run_result_path in run_result_paths
+        if is_another(path, run_result_path)
+    ]
     path_note = ambiguity_note(text, "what is here", alternatives)
     if path.is_dir():
         if paths := _results_below(path):

@@ -31,7 +31,9 @@ def sample_examples(
     are from, where all lose their whole response.
     """
     place = (where, "use shorter ones")
-    examples, _ = _sample_until(records, tokenizer, max_length, lambda each: each.lengths.cumsum(), token_count, place)
+    examples, _ = _sample_until(
+        records, tokenizer, max_length, lambda encoded: encoded.lengths.cumsum(), token_count, place
+    )
     return examples
 
 
@@ -51,7 +53,12 @@ def sample_responses(
     """
     place = (where, hint)
     return _sample_until(
-        records, tokenizer, max_length, lambda each: each.trained_token_counts.cumsum(), response_token_count, place
+        records,
+        tokenizer,
+        max_length,
+        lambda encoded: encoded.trained_token_counts.cumsum(),
+        response_token_count,
+        place,
     )
 
 

@@ -241,7 +241,11 @@ def _weighting(entry: HarnessEntry, metric_name: str) -> str | None:
     if entry.group is None:
         return None
     aggregations = entry.group.aggregate_metric_list or []
-    weights = [each.weight_by_size for each in aggregations if each.metric == metric_name.partition(",")[0]]
+    weights = [
+        aggregation.weight_by_size
+        for aggregation in aggregations
+        if aggregation.metric == metric_name.partition(",")[0]
+    ]
     return "questions" if not weights or weights[-1] else "parts"
 
 

@@ -119,6 +119,6 @@ def _with_standard_errors(results: Mapping[str, Any], samples: Sequence[Mapping[
             continue
         name = metric.removesuffix("_stderr")
         values = [sample.get(name) for sample in samples if sample["filter"] == filter_name]
-        if len(values) > 1 and all(isinstance(each, int | float) for each in values):
+        if len(values) > 1 and all(isinstance(value, int | float) for value in values):
             filled[key] = mean_stderr(values)
     return filled

@@ -75,8 +75,8 @@ def _models_html(groups: Sequence[PageGroup]) -> str:
     """The models with their colours; of many only how many there are, because the table has their names."""
     names: dict[str, None] = {}
     for group in groups:
-        for each in group.styled_results:
-            names[model_name(each.result_file.label, each.style)] = None
+        for styled_result in group.styled_results:
+            names[model_name(styled_result.result_file.label, styled_result.style)] = None
     if len(names) > FEW_RESULTS:
         return str(len(names))
     return '<span class="models">' + " ".join(f"<span>{name}</span>" for name in names) + "</span>"

@@ -62,13 +62,13 @@ class PageGroup:
     @property
     def limit_text(self) -> str:
         """The limits of questions of each task, with the results that have them where not all do; empty without limits."""
-        limited_results = [each for each in self.results if each.result.question_limit]
-        limits = {each.result.question_limit for each in self.results}
+        limited_results = [result_file for result_file in self.results if result_file.result.question_limit]
+        limits = {result_file.result.question_limit for result_file in self.results}
         if not limited_results or len(limits) == 1:
             return limit_text(self.results)
         if len(limited_results) > FEW_RESULTS:
             return f"{limit_text(limited_results)}, of {len(limited_results)} of the results"
-        return "; ".join(f"{each.label}: {limit_text([each])}" for each in limited_results)
+        return "; ".join(f"{result_file.label}: {limit_text([result_file])}" for result_file in limited_results)
 
     @property
     def part(self) -> Part:
@@ -76,10 +76,12 @@ class PageGroup:
 
         Of two results that with the lower mean stands first, as in the sentence of what was found.
         """
-        styled_results = [each for each in self.styled_results if has_drawable_task(each.result)]
+        styled_results = [
+            styled_result for styled_result in self.styled_results if has_drawable_task(styled_result.result)
+        ]
         if len(styled_results) == 2:
-            lower, _ = lower_and_higher([each.result_file for each in styled_results])
-            styled_results.sort(key=lambda each: each.result_file is not lower)
+            lower, _ = lower_and_higher([styled_result.result_file for styled_result in styled_results])
+            styled_results.sort(key=lambda styled_result: styled_result.result_file is not lower)
         return Part(self.suite_name, self.protocol_name, tuple(styled_results))
 
 

@@ -30,7 +30,11 @@ def group_notes(group: PageGroup, reported_scores: ReportedScores | None) -> lis
     """The notes of a group, warnings first; what holds for all its results is about no single one."""
     is_comparable = group.results[0].result.suite.comparable
     has_reported = reported_scores is not None and is_comparable
-    notes = [note for each in group.results for note in result_notes(each.label, each.result, has_reported)]
+    notes = [
+        note
+        for result_file in group.results
+        for note in result_notes(result_file.label, result_file.result, has_reported)
+    ]
     if reported_scores is not None and is_comparable:
         measured_tasks = {name for result_file in group.results for name in result_file.result.tasks}
         notes += [

@@ -202,7 +202,9 @@ def _answer_entry(question: PageQuestion) -> dict[str, Any]:
     own_questions = [own_question for own_question in question.by_result if own_question is not None]
     golds = [own_question.gold for own_question in own_questions]
     has_one_gold = all(gold == golds[0] for gold in golds)
-    entry: dict[str, Any] = {"results": [_result_entry(each, has_one_gold) for each in question.by_result]}
+    entry: dict[str, Any] = {
+        "results": [_result_entry(own_question, has_one_gold) for own_question in question.by_result]
+    }
     if has_one_gold:
         entry["gold"] = golds[0]
     clusters = dict.fromkeys(own_question.cluster for own_question in own_questions if own_question.cluster)

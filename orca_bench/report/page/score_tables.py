@@ -50,8 +50,10 @@ def _task_table(group: PageGroup, lines: Sequence[PageLine], comparison: Compari
     headings = ['<th scope="col" role="columnheader">Task</th>']
     if has_reported:
         headings.append('<th scope="col" role="columnheader" class="number">Reported</th>')
-    for each in group.styled_results:
-        headings.append(f'<th scope="col" role="columnheader">{model_name(each.result_file.label, each.style)}</th>')
+    for styled_result in group.styled_results:
+        headings.append(
+            f'<th scope="col" role="columnheader">{model_name(styled_result.result_file.label, styled_result.style)}</th>'
+        )
     has_verdict = any(line.verdict is not None for line in lines)
     if comparison is not None:
         labels = (
@@ -99,10 +101,12 @@ def _task_row(
     if has_reported:
         text = "–" if line.reported is None else f"{line.reported:.2f}"
         cells.append(f'<td role="cell" class="number reported"><span class="card-label">Reported</span>{text}</td>')
-    for each, score in zip(group.styled_results, line.scores, strict=True):
-        badge = badges.get(NotedNumber(each.result_file.label, line.name), "")
-        name = f'<span class="card-label">{model_name(each.result_file.label, each.style)}</span>'
-        cells.append(f'<td role="cell" class="score">{name}{_score(score, each.style, line.chance, badge)}</td>')
+    for styled_result, score in zip(group.styled_results, line.scores, strict=True):
+        badge = badges.get(NotedNumber(styled_result.result_file.label, line.name), "")
+        name = f'<span class="card-label">{model_name(styled_result.result_file.label, styled_result.style)}</span>'
+        cells.append(
+            f'<td role="cell" class="score">{name}{_score(score, styled_result.style, line.chance, badge)}</td>'
+        )
     if has_verdict:
         cells.append(_verdict_cell(line.verdict))
     return f'<tr role="row">{"".join(cells)}</tr>\n'
@@ -147,8 +151,8 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
     numbers = ""
     if verdict.value is not None:
         value, error = (
-            format_in_unit(each, verdict.unit, signed)
-            for each, signed in ((verdict.value / 100, True), ((verdict.stderr or 0.0) / 100, False))
+            format_in_unit(number, verdict.unit, signed)
+            for number, signed in ((verdict.value / 100, True), ((verdict.stderr or 0.0) / 100, False))
         )
         error_text = f" ± {error}" if verdict.stderr else ""
         numbers = f"{value}{error_text} {verdict.unit or 'points'}".replace("-", "−")
@@ -169,15 +173,17 @@ def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) ->
         _sort_heading(line.title, "mean" if line.is_mean else "task", line.details) for line in ordered_lines
     ]
     rows = []
-    for index, each in enumerate(group.styled_results):
-        label = each.result_file.label
-        cells = [f'<th scope="row" title="{escape_html(label)}">{model_name(label, each.style)}</th>']
+    for index, styled_result in enumerate(group.styled_results):
+        label = styled_result.result_file.label
+        cells = [f'<th scope="row" title="{escape_html(label)}">{model_name(label, styled_result.style)}</th>']
         for line in ordered_lines:
             score = line.scores[index]
             badge = badges.get(NotedNumber(label, line.name), "")
             number = "" if score is None else f' data-number="{score.value:.6f}"'
             css_class = "score mean" if line.is_mean else "score"
-            cells.append(f'<td class="{css_class}"{number}>{_score(score, each.style, line.chance, badge)}</td>')
+            cells.append(
+                f'<td class="{css_class}"{number}>{_score(score, styled_result.style, line.chance, badge)}</td>'
+            )
         rows.append(f"<tr>{''.join(cells)}</tr>\n")
     if any(line.reported is not None for line in lines):
         reported_cells = "".join(

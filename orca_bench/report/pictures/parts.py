@@ -50,7 +50,9 @@ class Part:
     @property
     def tasks(self) -> list[TaskFacts]:
         """The tasks that at least one result has, in the suite's order, others after them; those in percent alone."""
-        return [task for task in tasks_of(each.result for each in self.styled_results) if not task.unit]
+        return [
+            task for task in tasks_of(styled_result.result for styled_result in self.styled_results) if not task.unit
+        ]
 
     @property
     def models_text(self) -> str:

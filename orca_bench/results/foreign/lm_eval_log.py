@@ -156,15 +156,17 @@ def _logged_task(
     if not metrics:
         return None
     samples = [samples_by_task.get(name) for name in part_names or (task_name,)]
-    questions = [question for each in samples if each is not None for question in each.questions]
+    questions = [
+        question for task_samples in samples if task_samples is not None for question in task_samples.questions
+    ]
     sample_count = sum(_sample_count(content, name) for name in part_names or (task_name,))
-    warnings = [note for each in samples if each is not None for note in each.notes]
+    warnings = [note for task_samples in samples if task_samples is not None for note in task_samples.notes]
     if questions and sample_count and len(questions) != sample_count:
         warnings.append(f"the log has samples of {len(questions):,} of {sample_count:,} documents")
     shots = content["n-shot"].get(task_name)
     version = content.get("versions", {}).get(task_name)
     fields: dict[str, Any] = {"shots": shots} if isinstance(shots, int) else {}
-    request_hashes = [None if each is None else each.requests_sha256 for each in samples]
+    request_hashes = [None if task_samples is None else task_samples.requests_sha256 for task_samples in samples]
     if questions and None not in request_hashes:
         fields["requests_sha256"] = request_hashes[0] if not part_names else sha256_of_json(request_hashes)
     main_metric = _suite_metric(task_name, metrics) or preferred_metric(metrics, questions)
@@ -203,7 +205,11 @@ def _logged_metric(
     stderr = results.get(f"{metric}_stderr,{filter_name}")
     higher_is_better = (content.get("higher_is_better", {}).get(task_name) or {}).get(metric)
     listed = next(
-        (each for each in config.get("metric_list") or [] if isinstance(each, dict) and each.get("metric") == metric),
+        (
+            metric_entry
+            for metric_entry in config.get("metric_list") or []
+            if isinstance(metric_entry, dict) and metric_entry.get("metric") == metric
+        ),
         {},
     )
     aggregation = listed.get("aggregation") or _DEFAULT_AGGREGATION_BY_METRIC.get(metric)

@@ -31,7 +31,9 @@ def logs_below(folder: Path) -> tuple[Path, ...]:
         for path in folder.rglob(pattern)
         if inspect_files.is_inspect_file(path)
     }
-    inspect_places = [place for each in inspect_folders for place in inspect_files.inspect_places_in(each)]
+    inspect_places = [
+        place for inspect_folder in inspect_folders for place in inspect_files.inspect_places_in(inspect_folder)
+    ]
     return tuple(sorted([*lm_eval_folders, *inspect_places]))
 
 
