@@ -26,6 +26,8 @@ from orca_bench.serve.token_requests import QueueFull, SchedulerClosed
 #: Seconds until a client is given up that sends its body slowly, or takes no more of its answer.
 BODY_TIMEOUT_S = 60.0
 SEND_TIMEOUT_S = 60.0
+#: A client must take so much of a long answer in `SEND_TIMEOUT_S`.
+_PIECE_BYTES = 2**20
 
 #: What a handler answers: an object, an object with its status, or a stream of objects.
 Answer = dict[str, Any] | JSONResponse | AsyncGenerator[dict[str, Any], None]
@@ -122,9 +124,12 @@ async def _send_events(first_event: dict[str, Any], events: AsyncGenerator[dict[
 
 
 async def _send_response(response: JSONResponse, send: Send) -> None:
-    """Send a whole answer; uvicorn waits for a slow client before a message, hence the empty one at the end."""
+    """Send a whole answer in pieces; uvicorn waits for a slow client before a message, hence the empty one at the end."""
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    await _send_in_time({"type": "http.response.body", "body": response.body, "more_body": True}, send)
+    body = bytes(response.body)
+    for start in range(0, len(body), _PIECE_BYTES):
+        piece = body[start : start + _PIECE_BYTES]
+        await _send_in_time({"type": "http.response.body", "body": piece, "more_body": True}, send)
     await _send_in_time({"type": "http.response.body", "body": b""}, send)
 
 

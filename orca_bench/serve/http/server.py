@@ -11,19 +11,50 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orca_bench.errors import UserError
 from orca_bench.serve.http.app import ModelServer
 from orca_bench.serve.http.guard import Guard
 
 _POLL_S = 0.05
-# Seconds until a connection is closed that has no further request after an answer, or that has not taken its answer at the end. A
-# connection on which no request ever came is not closed before the end.
+# Seconds until a connection is closed that has no further request after an answer, or that has not taken its answer at the end.
 _CONNECTION_TIMEOUT_S = 5
+# Seconds between two looks at a connection: what waits at both for a request, or for its client to take the rest, is ended.
+_CHECK_INTERVAL_S = 30.0
 _BACKLOG = 1024
+
+
+class _Connection(H11Protocol):
+    """A connection that ends where its client sends no whole request, or takes no rest of what was sent before it was closed.
+
+    uvicorn (0.54) waits for the first request for ever, and `transport.close()` for a client that takes nothing.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._plan_check()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._next_check.cancel()
+        super().connection_lost(exc)
+
+    def _plan_check(self) -> None:
+        self._next_check = self.loop.call_later(_CHECK_INTERVAL_S, self._check, self.cycle, self.transport.is_closing())
+
+    def _check(self, earlier_cycle: object, was_closing: bool) -> None:
+        has_no_request = self.cycle is None or self.cycle.response_complete
+        if was_closing or (has_no_request and self.cycle is earlier_cycle):
+            # With a reset: otherwise the system keeps what it has taken for the client.
+            no_lingering = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+            self.transport.abort()
+        else:
+            self._plan_check()
 
 
 class _Server(uvicorn.Server):
@@ -80,7 +111,7 @@ async def serve_until(
     config = uvicorn.Config(
         application,
         loop="asyncio",
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_level="warning",

@@ -1,5 +1,8 @@
 """Clients that go away, more requests than places, and a server that is to stop."""
 
+import asyncio
+import contextlib
+import errno
 import json
 import re
 import socket
@@ -8,9 +11,12 @@ import threading
 import httpx
 import pytest
 from model_servers import serving
+from starlette.responses import JSONResponse
 from waiting import PATIENCE_S, eventually
 
 from orca_bench.serve import batch_scheduler
+from orca_bench.serve.http import endpoint
+from orca_bench.serve.http import server as http_server
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,50 @@ def test_a_server_that_is_full_says_when_to_come_again(small_server, steps):
             assert refusal.json()["error"]["code"] == "rate_limit_exceeded"
     steps.release(2000)
     small_server.wait_until_free()
+
+
+@pytest.fixture
+def impatient_server(tiny_model, monkeypatch):
+    """A server that gives up slow clients within a second or so."""
+    monkeypatch.setattr(endpoint, "SEND_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http_server, "_CHECK_INTERVAL_S", 0.3)
+    with serving(tiny_model) as running:
+        yield running
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_a_client_that_takes_nothing_loses_its_connection_and_the_memory_of_its_answer(impatient_server, is_stream):
+    # Some 8 MB, more than the kernel takes for the client.
+    request = {"prompt": [5] * 300, "echo": True, "logprobs": 20, "max_tokens": 0, "n": 40, "stream": is_stream}
+    body = json.dumps(request | {"model": "model"}).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", impatient_server.port))
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        error_number = eventually(lambda: connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        assert error_number == errno.ECONNRESET
+
+
+def test_a_client_that_sends_no_whole_request_loses_its_connection(impatient_server):
+    with socket.create_connection(("127.0.0.1", impatient_server.port)) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127")
+        connection.settimeout(PATIENCE_S)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+
+def test_a_client_may_take_long_for_an_answer_as_long_as_it_takes_something(monkeypatch):
+    monkeypatch.setattr(endpoint, "SEND_TIMEOUT_S", 0.5)
+    response, messages = JSONResponse("x" * 5 * 2**20), []
+
+    async def send_slowly(message):
+        await asyncio.sleep(0.2)  # six pieces take longer than one may
+        messages.append(message)
+
+    asyncio.run(endpoint._send_response(response, send_slowly))
+    assert b"".join(message.get("body", b"") for message in messages) == response.body
+    assert not messages[-1].get("more_body")
 
 
 def test_one_request_may_have_more_prompts_than_places(small_server):
