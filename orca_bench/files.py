@@ -12,6 +12,7 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import lzma
 import os
@@ -38,6 +39,13 @@ _WRITE_HINT_BY_ERRNO = {
 #: Endings of compressed files that are read and not written.
 _UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
+_write_numbers = itertools.count()
+
+
+def _writer_name() -> str:
+    """A part of a temporary name that no other write has, of this process or another: its threads may write the same file."""
+    return f"{os.getpid()}-{next(_write_numbers)}"
+
 
 @contextlib.contextmanager
 def catch_write_errors(file_or_folder: str | Path) -> Iterator[None]:
@@ -58,7 +66,7 @@ def make_writable_folder(folder: Path) -> Path:
     """Create `folder` with its parents and prove that a file can be written in it; raises UserError where not."""
     with catch_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_probe_path = folder / f".writable-{os.getpid()}"
+        write_probe_path = folder / f".writable-{_writer_name()}"
         write_probe_path.write_bytes(b"")
         write_probe_path.unlink()
     return folder
@@ -103,7 +111,7 @@ def path_replacement(path: Path) -> Iterator[Path]:
     Raises UserError where the disk does not take its place; what writes the file catches its own errors.
     """
     path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
-    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary_path = path.with_name(f".{path.name}.{_writer_name()}.tmp")
     try:
         yield temporary_path
         with catch_write_errors(path):
@@ -122,8 +130,9 @@ def open_folder_replacement(path: Path) -> Iterator[Path]:
     Raises UserError where the disk does not take it.
     """
     path = path.resolve() if path.is_symlink() else path
+    writer_name = _writer_name()
     temporary_folder, previous_folder = (
-        path.with_name(f".{path.name}.{os.getpid()}.{suffix}") for suffix in ("tmp", "old.tmp")
+        path.with_name(f".{path.name}.{writer_name}.{suffix}") for suffix in ("tmp", "old.tmp")
     )
     try:
         with catch_write_errors(path):

@@ -5,12 +5,20 @@ import signal
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.files import cache_folder, open_binary_replacement, open_folder_replacement, remove_temporary_files
+from orca_bench.files import (
+    cache_folder,
+    make_writable_folder,
+    open_binary_replacement,
+    open_folder_replacement,
+    remove_temporary_files,
+    write_text,
+)
 
 
 def fill(folder, text):
@@ -42,6 +50,19 @@ def test_a_folder_that_fails_leaves_the_earlier_one(tmp_path):
         raise OSError(28, "No space left on device")
     assert content(tmp_path / "model") == "first"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_threads_may_prepare_a_folder_and_write_a_file_at_the_same_time(tmp_path):
+    texts = [str(number) * 200_000 for number in range(8)]
+
+    def write(text):
+        for _ in range(20):
+            write_text(make_writable_folder(tmp_path / "runs") / "file", text)
+
+    with ThreadPoolExecutor(len(texts)) as threads:
+        list(threads.map(write, texts))
+    assert (tmp_path / "runs" / "file").read_text() in texts
+    assert [entry.name for entry in (tmp_path / "runs").iterdir()] == ["file"]
 
 
 def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole_and_the_rest_is_cleared(tmp_path):
