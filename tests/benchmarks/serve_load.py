@@ -1,0 +1,378 @@
+"""Load `orca-bench serve` with many clients at a time, some of which go away, and check every answer: serve-load.md.
+
+    python tests/benchmarks/serve_load.py                        # a model of 15M parameters with random weights; ten minutes
+    python tests/benchmarks/serve_load.py --minutes 30           # with a soak of half an hour
+    python tests/benchmarks/serve_load.py --model FOLDER --requests 12 --clients 4 --leavers 10 --slow-seconds 2 --overload 8
+
+The requests are completions and chats, streamed or not, echoed with log-probabilities, with several answers, greedy or with a
+seed. Each is answered alone first; whatever else is computed beside it, the answer must be the same. The exit code is 1 where
+something is not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+import httpx
+from bench_evaluation import SHAPES, make_model_of_size
+from bench_records import conditions, load_sentence, write_record
+from serve_process import ServerProcess, serve_process
+from serve_requests import (
+    COMPLETIONS,
+    Choice,
+    MixedRequest,
+    Refused,
+    SlowReader,
+    difference,
+    leave,
+    mixed_requests,
+    random_text,
+    send,
+)
+
+_MAX_DIFFERENCE = 1e-4  # nats
+_WAVE = 25  # clients that go away together
+_SOAK_CLIENTS = 24
+#: Until then a client that takes too little has no connection any more: 60 s (`SEND_TIMEOUT_S` of
+#: orca_bench/serve/http/endpoint.py), and two looks at a connection that is being closed (http/server.py).
+_SLOW_READER_END_S = 130
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="15m", choices=[*SHAPES, "135m"])
+    parser.add_argument("--model", type=Path, help="serve this model folder; --size only names it")
+    parser.add_argument(
+        "--tokenizer", type=Path, default=ROOT.parent / "shared" / "data" / "tokenizer" / "tokenizer.model"
+    )
+    parser.add_argument("--requests", type=int, default=120, help="different requests, each also answered alone")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is sent by how many clients at a time")
+    parser.add_argument("--clients", default="16,64", help="clients at a time")
+    parser.add_argument("--max-tokens", type=int, default=48, help="the most of an answer")
+    parser.add_argument("--leavers", type=int, default=500, help="clients that go away")
+    parser.add_argument("--overload", type=int, default=120, help="requests that come at once")
+    parser.add_argument("--slow-seconds", type=float, default=150, help="how long slow readers read")
+    parser.add_argument("--minutes", type=float, default=0, help="of the soak")
+    parser.add_argument("--cache-tokens", type=int, default=16_384, help="--cache-tokens of the server")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "serve-load.md")
+    options = parser.parse_args()
+    load_before, began = os.getloadavg()[0], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or make_model_of_size(Path(folder) / options.size, options.size, options.tokenizer)
+        words = (
+            "--dtype",
+            "float32",
+            "--max-open",
+            "16",
+            "--max-waiting",
+            "64",
+            "--cache-tokens",
+            str(options.cache_tokens),
+        )
+        with serve_process(model.resolve(), *words) as server:
+            load = Load(options, server)
+            try:
+                asyncio.run(load.run())
+            except KeyboardInterrupt:  # the phases before it are recorded
+                load.faults.append("stopped by Ctrl-C")
+    write_record(
+        options.out,
+        [
+            f"# `orca-bench serve` under load, {options.size}",
+            "",
+            f"{conditions()}; {(time.monotonic() - began) / 60:.0f} minutes. {load_sentence(load_before)} The clients run on the "
+            f"same machine. The server computes 16 requests at a time, lets 64 wait, and has keys and values of "
+            f"{options.cache_tokens:,} tokens.",
+            "",
+            *load.lines,
+        ],
+    )
+    for fault in load.faults:
+        print(f"fault: {fault}")
+    sys.exit(bool(load.faults))
+
+
+class Load:
+    """The phases of the run; `lines` are the record, `faults` what was not as it should be."""
+
+    def __init__(self, options: argparse.Namespace, server: ServerProcess):
+        self._options, self._server, self._generator = options, server, random.Random(1)
+        self.lines: list[str] = []
+        self.faults: list[str] = []
+        self._requests = mixed_requests(self._generator, options.requests, server.model_name, options.max_tokens)
+        self._expected: list[list[Choice]] = []
+        self._largest_difference = 0.0
+        self._is_stopping, self._refused_count, self._retry_count = False, 0, 0
+
+    async def run(self) -> None:
+        """All phases, one after another; the last one ends the server."""
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=self._server.url, timeout=600, limits=limits) as client:
+            self._client = client
+            await self._answer_alone()
+            for clients in map(int, self._options.clients.split(",")):
+                await self._answer_together(clients)
+            await self._let_clients_leave()
+            await self._overload()
+            await self._read_slowly()
+            if self._options.minutes:
+                await self._soak()
+            await self._stop()
+
+    def _note(self, line: str) -> None:
+        self.lines += [f"- {line}"]
+        print(line, flush=True)
+
+    def _check(self, is_so: bool, fault: str) -> None:
+        if not is_so:
+            self.faults.append(fault)
+
+    async def _answer_alone(self) -> None:
+        started = time.monotonic()
+        for request in self._requests:
+            self._expected.append(await send(self._client, request))
+        kinds = collections.Counter(request.path.rpartition("/v1/")[2] for request in self._requests)
+        streams = sum(request.is_stream for request in self._requests)
+        seconds = time.monotonic() - started
+        self._note(
+            f"**Alone**: {len(self._requests)} different requests, {', '.join(f'{n} {kind}' for kind, n in kinds.items())}, "
+            f"{streams} of them streamed, one after another in {seconds:.0f} s; memory {self._server.memory_mib():.0f} MiB."
+        )
+
+    async def _send_checked(self, index: int) -> float:
+        """Send a request, again where it gets 429, and compare its answer; returns the seconds it took."""
+        started = time.monotonic()
+        try:
+            choices = await send(self._client, self._requests[index])
+        except (Refused, RuntimeError, httpx.HTTPError) as error:
+            status = error.response.status_code if isinstance(error, Refused) else None
+            if isinstance(error, Refused) and status == 429 and "Retry-After" in error.response.headers:
+                self._retry_count += 1
+                await asyncio.sleep(int(error.response.headers["Retry-After"]))
+                return time.monotonic() - started + await self._send_checked(index)
+            if status == 503 and self._is_stopping:
+                self._refused_count += 1
+                return time.monotonic() - started
+            self.faults.append(f"request {index}: {type(error).__name__} {error}")
+            return time.monotonic() - started
+        fault, largest = difference(self._expected[index], choices)
+        self._largest_difference = max(self._largest_difference, largest)
+        self._check(fault is None, f"request {index} ({self._requests[index].body}): {fault}")
+        self._check(largest <= _MAX_DIFFERENCE, f"request {index}: log-probabilities differ by {largest:.1e}")
+        return time.monotonic() - started
+
+    async def _send_together(self, indices: Sequence[int], clients: int) -> list[float]:
+        """Send requests, so many at a time; returns the seconds of each."""
+        places = asyncio.Semaphore(clients)
+
+        async def send_one(index: int) -> float:
+            async with places:
+                return await self._send_checked(index)
+
+        return await asyncio.gather(*(send_one(index) for index in indices))
+
+    async def _answer_together(self, clients: int) -> None:
+        indices = [index for index in range(len(self._requests)) for _ in range(self._options.rounds)]
+        self._generator.shuffle(indices)
+        fault_count, started = len(self.faults), time.monotonic()
+        self._largest_difference, self._retry_count = 0.0, 0
+        seconds = sorted(await self._send_together(indices, clients))
+        took = time.monotonic() - started
+        self._note(
+            f"**{clients} clients**: {len(indices)} answers in {took:.0f} s, {len(self.faults) - fault_count} of them other than "
+            f"alone; the largest difference of a log-probability is {self._largest_difference:.1e} nats. An answer takes "
+            f"{seconds[len(seconds) // 2]:.1f} s (median), at most {seconds[-1]:.1f} s; {self._retry_count} times a request got "
+            f"429, since its answers found no place, and was sent again. Memory {self._server.memory_mib():.0f} MiB."
+        )
+
+    async def _let_clients_leave(self) -> None:
+        window_tokens = self._client_window()
+        ways: collections.Counter[str] = collections.Counter()
+        steps, seconds, memory, cache = [], [], [self._server.memory_mib()], []
+        files_before = self._server.open_file_count()
+        for first in range(0, self._options.leavers, _WAVE):
+            count = min(_WAVE, self._options.leavers - first)
+            fields = {"max_tokens": window_tokens // 2, "stop": ["no such text"]}
+            requests = [
+                MixedRequest(request.path, request.body | fields | {"n": self._generator.randint(1, 3)})
+                for request in self._generator.choices(self._requests, k=count)
+                if isinstance(request.body.get("prompt", ""), str)
+            ]
+            requests += [self._long_request() for _ in range(count - len(requests))]
+            ways.update(
+                await asyncio.gather(
+                    *(leave(self._server.port, each, self._generator, longest_s=1.5) for each in requests)
+                )
+            )
+            wave_seconds, wave_steps = await asyncio.to_thread(self._server.wait_until_free)
+            steps.append(wave_steps)
+            seconds.append(wave_seconds)
+            memory.append(self._server.memory_mib())
+            cache.append(self._server.metrics()["cache_tokens"])
+            self._check(self._server.client.get("/health").status_code == 200, "/health does not answer")
+        seconds_alone = await self._send_together(range(len(self._requests)), 16)
+        files = self._server.open_file_count() - files_before
+        self._check(max(cache) <= self._options.cache_tokens, f"{max(cache)} tokens in the cache")
+        self._note(
+            f"**Clients that go away**: {sum(ways.values())}, "
+            f"{', '.join(f'{n} {way}' for way, n in ways.most_common())}, in waves of {_WAVE} with long "
+            f"requests. After each wave no request was open or waited after {max(steps)} steps of the model and "
+            f"{max(seconds):.2f} s at most (median {sorted(steps)[len(steps) // 2]} and "
+            f"{sorted(seconds)[len(seconds) // 2]:.2f} s). Keys and values of {max(cache):,.0f} tokens at most were kept then; "
+            f"memory in MiB after each: {', '.join(f'{each:.0f}' for each in memory)}. {files} more files are open. All "
+            f"{len(seconds_alone)} requests were answered as before."
+        )
+
+    def _client_window(self) -> int:
+        window: int = self._server.client.get("/v1/models").json()["data"][0]["max_model_len"]
+        return window
+
+    def _long_request(self, **fields: object) -> MixedRequest:
+        body = {
+            "model": self._server.model_name,
+            "prompt": random_text(self._generator, 20),
+            "temperature": 0.5,
+            "seed": 1,
+        }
+        return MixedRequest(COMPLETIONS, body | {"max_tokens": self._client_window() // 2, "stream": True} | fields)
+
+    async def _overload(self) -> None:
+        statuses: collections.Counter[int] = collections.Counter()
+        retry_seconds: list[int] = []
+
+        async def send_one() -> None:
+            try:
+                choices = await send(self._client, self._long_request(max_tokens=64))
+                self._check(choices[0].finish_reason is not None, "an answer under overload has no end")
+                statuses[200] += 1
+            except Refused as error:
+                statuses[error.response.status_code] += 1
+                retry_seconds.append(int(error.response.headers.get("Retry-After", -1)))
+
+        await asyncio.gather(*(send_one() for _ in range(self._options.overload)))
+        self._check(set(statuses) <= {200, 429}, f"statuses under overload: {statuses}")
+        self._check(all(each >= 1 for each in retry_seconds), f"Retry-After: {retry_seconds}")
+        self._check(
+            statuses[200] >= min(80, self._options.overload), f"only {statuses[200]} were answered under overload"
+        )
+        between = f", Retry-After {min(retry_seconds)} to {max(retry_seconds)} s" if retry_seconds else ""
+        self._note(
+            f"**Overload**: {self._options.overload} requests at once: {statuses[200]} answered, {statuses[429]} refused with "
+            f"429{between}."
+        )
+
+    async def _read_slowly(self) -> None:
+        window = self._client_window()
+        prompt = random_text(self._generator, window // 2)
+        token_count = self._server.client.post("/tokenize", json={"prompt": prompt}).json()["count"]
+        # As many scores as a request may have (`MAX_REQUEST_TOKENS`): more bytes than the kernel takes for a client.
+        echo = {"prompt": prompt, "echo": True, "logprobs": 20, "max_tokens": 0, "stream": False}
+        echo |= {"n": min(128, 2**18 // (21 * token_count))}
+        readers = [
+            SlowReader(self._server.port, self._long_request(**fields))
+            for fields in ({}, {"logprobs": 20, "n": 4}, echo, echo | {"stream": True})
+        ]
+        memory = [self._server.memory_mib()]
+        slow = [asyncio.create_task(reader.read(self._options.slow_seconds)) for reader in readers]
+        started, answers = time.monotonic(), 0
+        while answers == 0 or not all(task.done() for task in slow):
+            answers += len(await self._send_together(self._generator.choices(range(len(self._requests)), k=16), 8))
+            memory.append(self._server.memory_mib())
+        await asyncio.gather(*slow)
+        closed = sum(reader.is_closed for reader in readers)
+        for reader in readers:
+            reader.close()
+        seconds, _ = await asyncio.to_thread(self._server.wait_until_free)
+        if self._options.slow_seconds > _SLOW_READER_END_S:
+            self._check(
+                all(reader.is_closed for reader in readers[2:]), "the readers of long answers have their connections"
+            )
+        self._note(
+            f"**{len(readers)} readers of a byte a second**, of two long streams and {echo['n']} echoes each of a prompt of "
+            f"{token_count} tokens with 20 likeliest ones, whole and as a stream, for {time.monotonic() - started:.0f} s: "
+            f"{answers} answers to others meanwhile; "
+            f"the server closed {closed} of their connections; they had "
+            f"{', '.join(str(reader.byte_count) for reader in readers)} bytes. Memory in MiB: "
+            f"{memory[0]:.0f} before, {max(memory):.0f} at most, {self._server.memory_mib():.0f} after."
+        )
+
+    async def _soak(self) -> None:
+        """Clients that send one request after another, and now and then go away, for some minutes."""
+        end = time.monotonic() + 60 * self._options.minutes
+        fault_count, seconds, leaver_count, memory = len(self.faults), [], 0, [self._server.memory_mib()]
+        files_before = self._server.open_file_count()
+
+        async def be_client(number: int) -> None:
+            nonlocal leaver_count
+            generator = random.Random(number)
+            while time.monotonic() < end:
+                if generator.random() < 0.1:
+                    await leave(self._server.port, self._long_request(), generator, longest_s=2)
+                    leaver_count += 1
+                else:
+                    seconds.append(await self._send_checked(generator.randrange(len(self._requests))))
+
+        async def watch() -> None:
+            while time.monotonic() < end:
+                await asyncio.sleep(min(10.0, 6 * self._options.minutes))
+                memory.append(self._server.memory_mib())
+                self._check((await self._client.get("/health")).status_code == 200, "/health does not answer")
+
+        before = self._server.metrics()
+        await asyncio.gather(watch(), *(be_client(number) for number in range(_SOAK_CLIENTS)))
+        await asyncio.to_thread(self._server.wait_until_free)
+        after = self._server.metrics()
+        tenths = [memory[(len(memory) - 1) * tenth // 10] for tenth in range(11)]
+        seconds.sort()
+        self._note(
+            f"**Soak**: {self._options.minutes:g} minutes with {_SOAK_CLIENTS} clients: {len(seconds):,} answers, "
+            f"{len(self.faults) - fault_count} of them other than alone, {leaver_count:,} clients that went away, "
+            f"{after['new_tokens_total'] - before['new_tokens_total']:,.0f} new tokens in "
+            f"{after['steps_total'] - before['steps_total']:,.0f} steps. An answer takes {seconds[len(seconds) // 2]:.1f} s "
+            f"(median), at most {seconds[-1]:.1f} s. Memory in MiB at every tenth of the time: "
+            f"{', '.join(f'{each:.0f}' for each in tenths)}. {self._server.open_file_count() - files_before} more files are open."
+        )
+
+    async def _stop(self) -> None:
+        """SIGTERM while requests are open and wait: they are answered, as alone."""
+        indices = self._generator.choices(range(len(self._requests)), k=32)
+        fault_count = len(self.faults)
+        # Connections of their own: one that was used before may be closed just when it is used again.
+        async with httpx.AsyncClient(base_url=self._server.url, timeout=600) as client:
+            self._client = client
+            answers = asyncio.create_task(self._send_together(indices, len(indices)))
+            while (metrics := await asyncio.to_thread(self._server.metrics))["requests_open"] + metrics[
+                "requests_waiting"
+            ] == 0:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            self._is_stopping = True
+            started = time.monotonic()
+            exit_code = await asyncio.to_thread(self._server.stop)
+            took = time.monotonic() - started
+            await answers
+        log = self._server.log
+        self._check(exit_code == 0, f"exit code {exit_code} after SIGTERM")
+        self._check("Traceback" not in log and "failed" not in log, f"the server wrote: {log[-600:]}")
+        self._note(
+            f"**SIGTERM** with {len(indices)} requests under way: exit code {exit_code} after {took:.1f} s, "
+            f"{self._refused_count} of them came after it and got 503, {len(self.faults) - fault_count} were answered otherwise "
+            "than alone."
+        )
+        self.lines.append("")
+
+
+if __name__ == "__main__":
+    main()
