@@ -333,7 +333,9 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
         return f"{setting}, {labels_text} share the highest {mean_title}; none of them is shown to be best."
     opening = f"{setting}, {best_file.label} has the highest {mean_title}"
     if not undecided_labels:
-        return f"{opening}, and is shown to be better than each of the others."
+        is_by_mean = all(any(line.is_average for line in comparison.lines) for comparison in comparisons)
+        where_text = "" if is_by_mean else " on some tasks, and worse on none"
+        return f"{opening}, and is shown to be better than each of the others{where_text}."
     if not beaten_labels and len(result_files) > 2:
         return f"{opening}, but is not shown to be better than any of the others."
     rest_text = (

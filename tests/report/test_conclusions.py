@@ -185,6 +185,14 @@ def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_show
     assert several.startswith("Worse than good on some tasks and better on none: ")
 
 
+def test_without_a_mean_of_all_seven_better_is_said_of_some_tasks_and_not_of_the_mean(tmp_path):
+    rates = {"a": 0.9, "b": 0.1, "c": 0.2}
+    results = [random_result(tmp_path, name, rate, tasks=["drop", "gsm8k"]) for name, rate in rates.items()]
+    assert scores_sentence(results).endswith(
+        "a has the highest mean of 2 tasks, and is shown to be better than each of the others on some tasks, and worse on none."
+    )
+
+
 def test_several_comparisons_are_told_of_a_model_whose_name_has_braces():
     lines = [line("hellaswag", 5, 7)]
     comparisons = correct_together([Comparison("m{v2}", other, lines) for other in ("m{1}", "{}")])

@@ -1,8 +1,9 @@
 """Chosen stages in, each run as soon as those that it needs are done, several at a time; out, which of them are done.
 
-What the commands print is in logs/NAME.log. A stage that fails holds up only the stages that need it. At the deadline all
-commands are stopped as by Ctrl-C, which keeps their work, and those that go on some seconds later are ended. Its own module
-because one stage after the other has the terminal to itself, as run_stages.py runs them.
+What the commands print is in logs/NAME.log. A stage that fails holds up only the stages that need it. At the deadline, and
+before an error leaves this module, all commands are stopped as by Ctrl-C, which keeps their work, and those that go on some
+seconds later are ended. Its own module because one stage after the other has the terminal to itself, as run_stages.py runs
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stage_list import CommandLine, Stage, StageList
 from stage_state import Examination
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_writable_folder, open_text_replacement
+from orca_bench.files import catch_write_errors, make_writable_folder, open_text_replacement
 
 _LOG_FOLDER = Path("logs")
 _SHOWN_LOG_LINES = 12  # of a stage that failed
@@ -49,17 +50,21 @@ class ConcurrentStages:
         self._failed_names: set[str] = set()
 
     def run(self, chosen: list[Stage]) -> int:
-        """Run what is not done; returns 0 where all chosen stages are done at the end, 130 after a stop, else 1."""
-        was_stopped = False
+        """Run what is not done; returns 0 where all chosen stages are done at the end, 130 after a stop, else 1.
+
+        Raises UserError where no log can be written. No command runs any more when this returns or raises.
+        """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with ThreadPoolExecutor(self._max_running) as threads:
+        make_writable_folder(_LOG_FOLDER)
+        was_stopped = True
+        with ThreadPoolExecutor(self._max_running) as threads:  # waits for its threads, and so for their commands
             try:
                 was_stopped = not self._run_all(chosen, threads)
             except KeyboardInterrupt:
-                was_stopped = True
-            if was_stopped:
-                self._report("stopping all commands")
-                self._processes.stop()
+                pass
+            finally:
+                if was_stopped:
+                    self._stop_commands()
         missing_names = [stage.name for stage in chosen if not self._examinations[stage.name].is_done]
         self._report(f"{len(chosen) - len(missing_names)} of {len(chosen)} stages are done")
         if missing_names:
@@ -96,8 +101,9 @@ class ConcurrentStages:
 
     def _run_stage(self, stage: Stage) -> int:
         """Run a stage in this thread, with a log of its own; returns the exit code of the command that failed, or 0."""
-        make_writable_folder(_LOG_FOLDER)
-        with _log_path(stage).open("a", encoding="utf-8") as log:
+        with contextlib.ExitStack() as stack:
+            with catch_write_errors(_log_path(stage)):
+                log = stack.enter_context(_log_path(stage).open("a", encoding="utf-8"))
 
             def report(text: str) -> None:
                 print(text, file=log, flush=True)
@@ -116,14 +122,25 @@ class ConcurrentStages:
         try:
             exit_code = future.result()
             problem = f"exit code {exit_code}" if exit_code else ""
-        except UserError as error:
+        except (UserError, OSError) as error:
             problem = str(error)
         if not problem:
             self._report(f"{stage.name}: done")
             return
         self._failed_names.add(stage.name)
-        lines = _log_path(stage).read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN_LOG_LINES:]
-        self._report("\n  ".join([f"{stage.name}: failed ({problem}); the end of {_log_path(stage)}:", *lines]))
+        try:
+            log_lines = _log_path(stage).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:  # a stage may fail before its log is there
+            self._report(f"{stage.name}: failed ({problem}); no log: {error.strerror}")
+            return
+        heading = f"{stage.name}: failed ({problem}); the end of {_log_path(stage)}:"
+        self._report("\n  ".join([heading, *log_lines[-_SHOWN_LOG_LINES:]]))
+
+    def _stop_commands(self) -> None:
+        try:
+            self._report("stopping all commands")
+        finally:  # the reader of the report may be gone
+            self._processes.stop()
 
     def _rest_s(self) -> float | None:
         """The seconds that are left; None without a deadline."""
@@ -182,19 +199,25 @@ class _Processes:
                 self._running.discard(process)
 
     def stop(self) -> None:
-        """Stop all commands as Ctrl-C does; those that go on for too long are ended with all that they started."""
+        """Stop all commands as Ctrl-C does; those that go on for too long are ended with all that they started.
+
+        An interruption of the waiting, such as a second Ctrl-C, ends them at once.
+        """
         with self._lock:
             self._is_stopped = True
             running = list(self._running)
         for process in running:
             process.send_signal(signal.SIGINT)
         end_s = time.monotonic() + _STOP_S
-        for process in running:
-            try:
-                process.wait(max(0.0, end_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        try:
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, end_s - time.monotonic()))
+        finally:
+            for process in running:
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _CommandFailure(Exception):

@@ -86,6 +86,64 @@ def test_an_interrupted_run_stops_its_stages(job):  # noqa: F811
     assert process.returncode == 130 and "not done: first, copy-a, copy-b, copy-c, last" in err
 
 
+def test_a_stage_without_a_log_fails_alone_and_the_deadline_holds_for_the_others(job):  # noqa: F811
+    job.list_file.write_text(STAGES)
+    job("--stages", "first")
+    (job.work / "logs").mkdir()
+    (job.work / "logs" / "copy-b.log").symlink_to("no-such-folder/copy-b.log")
+    (job.work / "wait").touch()
+    stopped = job("--at-once", "4", "--deadline-seconds", "2")
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr, stopped.stderr
+    assert "copy-b: failed (logs/copy-b.log: cannot write: No such file or directory" in stopped.stdout
+    assert "; no log: No such file or directory" in stopped.stdout
+    assert "last: not run, it needs copy-b" in stopped.stdout and "1 of 5 stages are done" in stopped.stdout
+
+
+#: Says that it runs, and then how it was stopped; with any argument the first Ctrl-C does nothing.
+STUBBORN_PROGRAM = """
+import pathlib, signal, sys, time
+if sys.argv[1:]: signal.signal(signal.SIGINT, lambda *_: pathlib.Path("ignored").touch())
+pathlib.Path("running").touch()
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    pathlib.Path("stopped").touch()
+"""
+TWO_STAGES = """
+links:
+  source.txt: {holds: the source, variable: TEST_SOURCE, default: "~/no-such-file"}
+stages:
+  - {name: short, does: it, commands: [python copy.py source.txt a.txt], needs: [source.txt], gives: [a.txt], minutes: 1}
+  - {name: long, does: it, commands: [python stubborn.py], needs: [source.txt], gives: [b.txt], minutes: 1}
+"""
+
+
+def test_an_error_while_commands_run_stops_them_first(job):  # noqa: F811
+    job.list_file.write_text(TWO_STAGES)
+    (job.work / "stubborn.py").write_text(STUBBORN_PROGRAM)
+    (job.work / "wait").touch()
+    process = job.start("--at-once", "2")
+    eventually(lambda: (job.work / "running").exists() and (job.work / "ran.txt").exists())
+    process.stdout.close()  # the next report cannot be written
+    (job.work / "wait").unlink()
+    assert process.wait(PATIENCE_S) == 0 and "Traceback" not in process.stderr.read()
+    assert (job.work / "stopped").exists() and (job.work / "a.txt").exists()
+
+
+def test_a_second_interruption_ends_commands_that_go_on(job):  # noqa: F811
+    job.list_file.write_text(TWO_STAGES.replace("stubborn.py]", "stubborn.py on]"))
+    (job.work / "stubborn.py").write_text(STUBBORN_PROGRAM)
+    process = job.start("--at-once", "2")
+    eventually(lambda: (job.work / "running").exists() and (job.work / "a.txt").exists())
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: (job.work / "ignored").exists())
+    start_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130 and "Traceback" not in err, err
+    assert time.monotonic() - start_s < 12, "the commands have 15 s after the first interruption"
+
+
 def test_stages_are_chosen_by_a_pattern_and_texts_replaced(job):  # noqa: F811
     job.list_file.write_text(STAGES)
     assert job("--stages", "first,copy-*").returncode == 0
