@@ -61,7 +61,6 @@ def measure_tree_attention(recorder: Recorder) -> None:
             "mask of floats, made once for all layers": lambda case=case: _masked(case, is_float=True),
             "runs": lambda case=case: _by_spans(case),
             "lengths": lambda case=case: _by_lengths(case),
-            "lengths, a copy for each key head alone": lambda case=case: _by_lengths_of_key_heads(case),
         }
         for way_name, prepare in ways.items():
             recorder.measure(
@@ -213,44 +212,13 @@ def _by_spans(case: TreeCase) -> Callable[[], Any]:
 
 
 def _by_lengths(case: TreeCase) -> Callable[[], Any]:
-    """The engine's: each span is a sequence whose keys are its ancestors and itself, copied anew for every layer and head."""
+    """The engine's: each span is a sequence whose keys are its ancestors and itself, copied anew for every layer."""
     from orca_bench.evaluate.engine.attention_interface import AttentionOptions
     from orca_bench.evaluate.engine.variable_length_attention import GatheredSpans
 
     spans = GatheredSpans(case.batch, case.query.device)
     print(f"{case.name}: {spans.copies_of_keys:.1f} copies of a key", flush=True)
     return lambda: spans.attend(case.query, case.key, case.value, AttentionOptions())
-
-
-def _by_lengths_of_key_heads(case: TreeCase) -> Callable[[], Any]:
-    """The same without a copy for each head of those that share keys, where this PyTorch has that."""
-    import inspect
-
-    from torch.nn.attention.varlen import varlen_attn
-
-    from orca_bench.evaluate.engine.variable_length_attention import GatheredSpans
-
-    spans = GatheredSpans(case.batch, case.query.device)
-    options = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
-
-    def attend() -> Any:
-        key, value = (
-            states[0].transpose(0, 1).index_select(0, spans._key_indices) for states in (case.key, case.value)
-        )
-        output = varlen_attn(
-            case.query[0].transpose(0, 1).contiguous(),
-            key,
-            value,
-            spans._query_starts,
-            spans._key_starts,
-            spans._max_query_length,
-            spans._max_key_length,
-            window_size=(-1, 0),
-            **options,
-        )
-        return output.transpose(0, 1)[None]
-
-    return attend
 
 
 def _flexible(case: TreeCase) -> Callable[[], Any]:

@@ -45,7 +45,7 @@ def profile_engine(recorder: Recorder) -> None:
             lambda count=count, prompts=prompts: profile(
                 recorder,
                 f"generation-{count}",
-                lambda: engines["mask"].generate_ids(prompts, lambda index, ids: False, 16),
+                lambda: engines["lengths"].generate_ids(prompts, lambda index, ids: False, 16),
             ),
         )
 

@@ -48,14 +48,14 @@ def _measure_model(
     engine_answers, engine_texts = _Answers(), []
     recorder.measure(
         f"log-likelihoods {shape_name} engine",
-        lambda: evaluation.score_by_engine("mask", sequences_by_task, engine_answers),
+        lambda: evaluation.score_by_engine("lengths", sequences_by_task, engine_answers),
     )
     recorder.measure(
         f"texts {shape_name} engine", lambda: evaluation.generate_by_engine(prompts, new_tokens, engine_texts)
     )
     recorder.measure(
-        f"log-likelihoods {shape_name} engine, lengths",
-        lambda: evaluation.score_by_engine("lengths", sequences_by_task, engine_answers),
+        f"log-likelihoods {shape_name} engine, mask",
+        lambda: evaluation.score_by_engine("mask", sequences_by_task, engine_answers),
     )
     for batch_size in batch_sizes:
         recorder.measure(
@@ -107,7 +107,7 @@ class _Evaluation:
     def score_by_engine(
         self, attention_method: str, sequences_by_task: dict[str, list[Any]], answers: _Answers
     ) -> list[dict[str, Any]]:
-        """The prefix tree of each task; the answers of `mask`, the engine's own choice, are those to compare with."""
+        """The prefix tree of each task; the answers of `lengths`, the engine's own choice on a GPU, are those to compare with."""
         from orca_bench.evaluate.engine import prefix_tree
 
         engine = self._checked_engine(attention_method)
@@ -117,7 +117,7 @@ class _Evaluation:
         def score(sequences: list[Any]) -> list[float]:
             return [answer.log_probability for answer in engine.log_likelihoods(sequences)]
 
-        is_default = attention_method == "mask"
+        is_default = attention_method == "lengths"
         contender = "engine" if is_default else f"engine, attention by {attention_method}"
         return self._score_tasks(
             contender, sequences_by_task, score, answers, prefix_tree.count_distinct_tokens, keeps_answers=is_default
@@ -289,7 +289,7 @@ class _Evaluation:
         synchronize(self.device)
         return result, time.perf_counter() - start
 
-    def _checked_engine(self, attention_method: str = "mask") -> Any:
+    def _checked_engine(self, attention_method: str = "lengths") -> Any:
         from orca_bench.evaluate.engine.tree_engine import TreeEngine
 
         if attention_method not in self._engines:

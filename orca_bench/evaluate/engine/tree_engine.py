@@ -27,6 +27,7 @@ from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.token_choice import RuleChooser, TokenChoice
+from orca_bench.evaluate.engine.tree_attention import default_attention_method
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import (
     GeneratedText,
@@ -64,7 +65,7 @@ class TreeEngine:
     ):
         self.model = model.eval()
         self.device = _input_device(model)
-        self.attention_method = attention_method or ("runs" if self.device.type == "cpu" else "mask")
+        self.attention_method = attention_method or default_attention_method(self.device, model.dtype)
         self.plain_passes = PlainPasses(model, self.device)
         self.computation_path = "tree"
         self.plain_path_reason: str | None = None
@@ -331,6 +332,11 @@ class TreeEngine:
             except (UserError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever a model raises that was not made for this
+                if self.attention_method == "lengths":
+                    # Its kernel may not serve this model or this device. A mask serves all.
+                    self.attention_method = self.tree_forward.attention_method = "mask"
+                    self.choose_path()
+                    return
                 self._leave_tree(error)
         if self.max_tree_tokens is not None:
             self.plain_passes.check_and_choose_cache(self._tolerance_nats)

@@ -7,13 +7,18 @@ spans share. Its own module because the kernel is one of CUDA in half precision,
 
 from __future__ import annotations
 
+import functools
+import inspect
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 
-#: The most keys that are copied, over the keys that there are: more would take more memory than a mask.
+#: The most keys that are copied, over the keys that there are. Beyond it a mask is used, which takes less memory.
 MAX_COPIES_OF_KEYS = 16
 _HEAD_SIZE_MULTIPLE = 8  # of PyTorch's kernel
 
@@ -22,24 +27,16 @@ class GatheredSpans:
     """The spans of one batch on a device: which keys each of them gets. `copies_of_keys` is the mean over all keys."""
 
     def __init__(self, batch: TreeBatch, device: torch.device):
-        key_indices: list[int] = []
-        query_lengths, key_lengths = [], []
-        for span in batch.token_spans:
-            own_indices = range(len(batch.cached_indices) + span.start, len(batch.cached_indices) + span.end)
-            key_indices += span.ancestor_indices
-            key_indices += own_indices
-            query_lengths.append(len(own_indices))
-            key_lengths.append(len(span.ancestor_indices) + len(own_indices))
+        key_indices, query_lengths, key_lengths = span_keys(batch)
         self.copies_of_keys = len(key_indices) / (len(batch.cached_indices) + len(batch.token_ids))
-        self._key_indices = torch.tensor(key_indices, device=device)
+        self._key_indices = torch.from_numpy(key_indices).to(device)
         self._query_starts, self._key_starts = (_starts(lengths, device) for lengths in (query_lengths, key_lengths))
         self._max_query_length, self._max_key_length = max(query_lengths), max(key_lengths)
 
     def can_attend(self, query: torch.Tensor, value: torch.Tensor, options: AttentionOptions) -> bool:
         """Whether the kernel computes what a layer asks for; shapes as in `attend`."""
         return (
-            query.is_cuda
-            and query.dtype in (torch.bfloat16, torch.float16)
+            has_kernel(query.device, query.dtype)
             and query.shape[-1] == value.shape[-1] <= 256
             and options.softcap is None
             and options.sinks is None
@@ -58,10 +55,10 @@ class GatheredSpans:
         if missing_size := -head_size % _HEAD_SIZE_MULTIPLE:  # zeros change no product
             query, key, value = (torch.nn.functional.pad(states, (0, missing_size)) for states in (query, key, value))
         key_indices = self._key_indices.to(key.device)
-        keys, values = (
-            states[0].transpose(0, 1).index_select(0, key_indices).repeat_interleave(heads_per_key_head, dim=1)
-            for states in (key, value)
-        )
+        keys, values = (states[0].transpose(0, 1).index_select(0, key_indices) for states in (key, value))
+        if keys.requires_grad:
+            # The self-check asks for gradients, and on a GPU those of the kernel were tried with equal numbers of heads only.
+            keys, values = (states.repeat_interleave(heads_per_key_head, dim=1) for states in (keys, values))
         output = call_kernel(
             query[0].transpose(0, 1).contiguous(),
             keys,
@@ -74,6 +71,39 @@ class GatheredSpans:
             options.window_tokens,
         )
         return output.transpose(0, 1)[None, ..., :head_size]
+
+
+def span_keys(batch: TreeBatch) -> tuple[npt.NDArray[np.int64], list[int], list[int]]:
+    """The indices of the keys of each span, one span after another, and of each span how many queries and keys it has."""
+    query_lengths = [span.end - span.start for span in batch.token_spans]
+    key_lengths = [len(span.ancestor_indices) + span.end - span.start for span in batch.token_spans]
+    # A batch is walked depth first: the ancestors of a span are the beginning of the path that ends with the span before it.
+    path_indices: npt.NDArray[np.int64] = np.arange(max(len(batch.cached_indices), *key_lengths), dtype=np.int64)
+    key_indices_by_span = []
+    for span, key_length in zip(batch.token_spans, key_lengths, strict=True):
+        own_indices = np.arange(len(batch.cached_indices) + span.start, len(batch.cached_indices) + span.end)
+        path_indices[len(span.ancestor_indices) : key_length] = own_indices
+        key_indices_by_span.append(path_indices[:key_length].copy())
+    return np.concatenate(key_indices_by_span), query_lengths, key_lengths
+
+
+@functools.cache
+def has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernel runs on a device in a type: PyTorch has it for CUDA from compute capability 8.0, in half precision."""
+    return (
+        device.type == "cuda"
+        and torch.version.hip is None
+        and dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
+@functools.cache
+def _grouped_heads_options() -> dict[str, Any]:
+    """What lets the kernel have fewer heads of keys than of queries: newer releases want to be told, PyTorch 2.11 takes them."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
 def call_kernel(
@@ -89,7 +119,7 @@ def call_kernel(
 ) -> torch.Tensor:
     """[query tokens, heads, head size] of queries of that shape, where those of each sequence are the last of its keys.
 
-    key, value: [key tokens, heads, head size]; query_starts, key_starts: int32 [sequences + 1], where each begins and ends.
+    key, value: [key tokens, key heads, head size]; query_starts, key_starts: int32 [sequences + 1], where each begins and ends.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -104,6 +134,7 @@ def call_kernel(
         max_key_length,
         scale=score_scaling,
         window_size=(tokens_before, 0),
+        **_grouped_heads_options(),
     )
     assert not isinstance(output, tuple)
     return output

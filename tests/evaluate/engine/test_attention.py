@@ -101,7 +101,7 @@ def attend_each_sequence(query, key, value, query_starts, key_starts, max_query,
         distances = depths[-queries.shape[1] :, None] - depths
         visible = (distances >= 0) & (distances < (window_tokens or len(depths)))
         attended = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=visible, scale=score_scaling
+            queries, keys, values, attn_mask=visible, scale=score_scaling, enable_gqa=True
         )
         outputs.append(attended.transpose(0, 1))
     return torch.cat(outputs)
@@ -127,9 +127,68 @@ def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monk
     engine.choose_path()
     assert engine.computation_path == "tree"
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
+    assert engine.attention_method == "lengths"
     assert calls and all(query.shape[-1] == 8 for query, *_ in calls)  # padded from 6
+    assert {key.shape[1] for _, key, *_ in calls} == {2}  # no copy for each of the four heads
     monkeypatch.setattr(variable_length_attention, "call_kernel", lambda query, *_: query)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is not None
+
+
+def test_where_the_kernel_for_unequal_lengths_fails_the_tree_is_computed_by_mask(monkeypatch):
+    model = model_with_large_weights(LlamaForCausalLM, LlamaConfig(**SHAPE))
+    monkeypatch.setattr(variable_length_attention, "has_kernel", lambda *_: True)  # it is not on CPUs, and raises
+    engine = TreeEngine(model, 40, "lengths", 400)
+    with pytest.raises(NotImplementedError):
+        engine.check_tree()
+    engine.choose_path()
+    assert (engine.computation_path, engine.attention_method) == ("tree", "mask")
+    assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
+
+
+@pytest.mark.parametrize(
+    ("device_name", "dtype", "capability", "method"),
+    [
+        ("cpu", torch.bfloat16, None, "runs"),
+        ("cuda:0", torch.bfloat16, (9, 0), "lengths"),
+        ("cuda:1", torch.float16, (8, 0), "lengths"),
+        ("cuda:2", torch.float32, (9, 0), "mask"),
+        ("cuda:3", torch.float16, (7, 5), "mask"),
+        ("mps", torch.float16, None, "mask"),
+    ],
+)
+def test_a_gpu_with_the_kernel_attends_by_lengths_in_half_precision(
+    device_name, dtype, capability, method, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(
+        variable_length_attention, "has_kernel", variable_length_attention.has_kernel.__wrapped__
+    )  # without its cache
+    assert tree_attention.default_attention_method(torch.device(device_name), dtype) == method
+
+
+def plain_span_keys(batch):
+    """As `span_keys`, from the definition: a span's ancestors, then itself."""
+    cached_count = len(batch.cached_indices)
+    keys_by_span = [
+        [*span.ancestor_indices, *range(cached_count + span.start, cached_count + span.end)]
+        for span in batch.token_spans
+    ]
+    query_lengths = [span.end - span.start for span in batch.token_spans]
+    return sum(keys_by_span, []), query_lengths, [len(keys) for keys in keys_by_span]
+
+
+@pytest.mark.parametrize("budget", [1, 2, 7, 40, 1000])
+@pytest.mark.parametrize("max_ended_paths", [None, 3])
+def test_the_keys_of_all_spans_are_their_ancestors_and_themselves(budget, max_ended_paths):
+    generator = random.Random(budget)
+    requests = [
+        ScoredSequence([generator.randrange(3) for _ in range(generator.randrange(2, 12))], 1) for _ in range(60)
+    ]
+    batches = [*prefix_tree.tree_batches(requests, budget, max_ended_paths)]
+    assert any(batch.cached_indices for batch in batches) == (budget < 1000 or max_ended_paths is not None)
+    for batch in batches:
+        key_indices, query_lengths, key_lengths = variable_length_attention.span_keys(batch)
+        assert (key_indices.tolist(), query_lengths, key_lengths) == plain_span_keys(batch)
 
 
 def test_a_batch_whose_spans_share_much_is_not_copied_for_each_of_them():
