@@ -16,6 +16,7 @@ import itertools
 import json
 import lzma
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,29 +28,33 @@ from orca_bench.errors import UserError, Where, WriteError
 #: How a Git LFS pointer begins: the content of a file that was cloned without git-lfs.
 LFS_POINTER_PREFIX = b"version https://git-lfs"
 
-
 #: What to do about an error of the operating system while a file is written, by its number.
 _WRITE_HINT_BY_ERRNO = {
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "a part of this path is a file: choose another folder",
     errno.EEXIST: "a part of this path is a file: choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or choose another folder"),
 }
 
 #: Endings of compressed files that are read and not written.
 _UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
+_PROCESS_TOKEN = secrets.token_hex(4)  # processes of two containers or machines may have the same process id
 _write_numbers = itertools.count()
 
 
 def _writer_name() -> str:
-    """A part of a temporary name that no other write has, of this process or another: its threads may write the same file."""
-    return f"{os.getpid()}-{next(_write_numbers)}"
+    """A part of a temporary name that no other write has, of a thread of this process or of another process.
+
+    A forked process has the token and the numbers of its parent, but another process id.
+    """
+    return f"{os.getpid()}-{_PROCESS_TOKEN}-{next(_write_numbers)}"
 
 
 @contextlib.contextmanager
 def catch_write_errors(file_or_folder: str | Path) -> Iterator[None]:
-    """Turn what the operating system raises while files are written (disk full, no permission) into a WriteError."""
+    """Turn what is raised while files are written (disk full, no permission, a NUL character in the path) into a WriteError."""
     try:
         yield
     except BrokenPipeError:  # the program that reads the pipe has ended: no error of this one
@@ -60,6 +65,10 @@ def catch_write_errors(file_or_folder: str | Path) -> Iterator[None]:
             where=error.filename or file_or_folder,
             hint=_WRITE_HINT_BY_ERRNO.get(error.errno or 0, "choose another folder"),
         ) from error
+    except ValueError as error:
+        if "\0" not in str(file_or_folder):
+            raise
+        raise WriteError("cannot write: a NUL character in the path", where=file_or_folder) from error
 
 
 def make_writable_folder(folder: Path) -> Path:
@@ -118,7 +127,7 @@ def path_replacement(path: Path) -> Iterator[Path]:
             _flush_to_disk(temporary_path)
             os.replace(temporary_path, path)
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL character in the path
             temporary_path.unlink(missing_ok=True)
 
 

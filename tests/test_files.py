@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, WriteError
 from orca_bench.files import (
     cache_folder,
+    catch_write_errors,
     make_writable_folder,
     open_binary_replacement,
     open_folder_replacement,
@@ -81,6 +82,29 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole_and_the_rest_is_cl
     assert len(list(tmp_path.iterdir())) == 2
     remove_temporary_files(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_with_the_same_id_write_a_file_under_different_names(tmp_path):
+    """As those of two containers with one folder may have."""
+    script = """
+        import os
+        from pathlib import Path
+        os.getpid = lambda: 7
+        from orca_bench.files import path_replacement
+        with path_replacement(Path("file")) as path:
+            path.write_text("")
+            print(path.name)
+    """.replace("\n        ", "\n")
+    words = [sys.executable, "-c", script]
+    names = {subprocess.check_output(words, cwd=tmp_path, env=os.environ, text=True) for _ in range(2)}
+    assert len(names) == 2
+
+
+def test_a_nul_character_in_a_path_is_an_error_of_the_user_and_other_value_errors_stay(tmp_path):
+    with pytest.raises(WriteError, match="cannot write: a NUL character in the path"):
+        write_text(tmp_path / "a\0b", "text")
+    with pytest.raises(ValueError, match="of a library"), catch_write_errors(tmp_path):
+        raise ValueError("of a library")
 
 
 def test_a_link_to_a_folder_elsewhere_stays_one(tmp_path):

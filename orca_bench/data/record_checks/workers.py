@@ -41,7 +41,7 @@ def checked_batches(
     first_batches = list(itertools.islice(batch_iterator, 2))
     all_batches = itertools.chain(first_batches, batch_iterator)
     has_work_for_several = worker_count > 1 and len(first_batches) > 1
-    executor = _started_executor(checker, worker_count) if has_work_for_several else None
+    executor = _start_executor(checker, worker_count) if has_work_for_several else None
     if executor is None:
         yield from map(checker.check, all_batches)
         return
@@ -64,10 +64,11 @@ def checked_batches(
         executor.shutdown(cancel_futures=True)
 
 
-def _started_executor(checker: RowChecker, worker_count: int) -> ProcessPoolExecutor | None:
-    """Workers that wait for batches; None where the system refuses to start them.
+def _start_executor(checker: RowChecker, worker_count: int) -> ProcessPoolExecutor | None:
+    """Start worker processes that check batches and return their executor; None where the system refuses a process or thread.
 
-    Linux does so where a process has reserved more memory than the machine has, used or not: a fork would reserve it again.
+    Linux refuses a fork of a process that has reserved more memory than the machine has, used or not: the fork would reserve it
+    again. An interrupt in the meantime ends the workers before it is raised.
     """
     # Forked workers share the index of the benchmarks' rows; macOS' own libraries do not survive a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -76,12 +77,15 @@ def _started_executor(checker: RowChecker, worker_count: int) -> ProcessPoolExec
     try:
         with _interrupts_later():
             executor.submit(os.getpid)  # the first call starts the workers
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # Python raises RuntimeError where the executor's thread is refused
         for worker in set(multiprocessing.active_children()) - earlier_children:
             worker.kill()
             worker.join()
-        _logger.warning("one process checks all records, since no other can be started: %s", error.strerror)
+        _logger.warning("one process checks all records, since no other can be started: %s", error)
         return None
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
     return executor
 
 

@@ -5,6 +5,8 @@ import errno
 import mmap
 import multiprocessing
 import os
+import signal
+import threading
 
 import pytest
 from planted_records import planted_records, write_lines
@@ -68,3 +70,30 @@ def test_where_the_second_worker_is_not_started_the_first_one_is_ended(records_f
     assert multiprocessing.active_children() == earlier_children
     with pytest.raises(ProcessLookupError):
         os.kill(process_ids[0], 0)
+
+
+def test_where_the_thread_of_the_workers_is_not_started_they_are_ended(records_file, monkeypatch, caplog):
+    expected = report_of(records_file, worker_count=1)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    earlier_children = multiprocessing.active_children()
+    assert report_of(records_file, worker_count=2) == expected
+    assert multiprocessing.active_children() == earlier_children
+    assert "can't start new thread" in caplog.text
+
+
+def test_an_interrupt_while_the_workers_are_started_ends_them_before_it_is_raised(records_file, monkeypatch):
+    fork = os.fork
+
+    def fork_at_interrupt():
+        signal.raise_signal(signal.SIGINT)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", fork_at_interrupt)
+    earlier_children = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        report_of(records_file, worker_count=2)
+    assert multiprocessing.active_children() == earlier_children, interrupt  # whose traceback holds the executor
