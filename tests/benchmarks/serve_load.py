@@ -45,8 +45,8 @@ from serve_requests import (
 _MAX_DIFFERENCE = 1e-4  # nats
 _WAVE = 25  # clients that go away together
 _SOAK_CLIENTS = 24
-#: Until then a client that takes too little has no connection any more: 60 s (`SEND_TIMEOUT_S` of
-#: orca_bench/serve/http/endpoint.py), and two looks at a connection that is being closed (http/server.py).
+#: Until then a client that takes nothing has no connection any more: two looks of orca_bench/serve/http/server.py, and some
+#: time, since the kernel takes its bytes only now and then.
 _SLOW_READER_END_S = 130
 
 

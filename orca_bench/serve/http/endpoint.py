@@ -1,8 +1,8 @@
 """One POST request in, its answer out: a bounded body is read, work is done while the client is there, the answer is sent.
 
 A handler turns a body into an object or into a stream of objects, which are sent as JSON or as server-sent events. Where the
-client goes away, or takes nothing for a while, the handler is cancelled, and with it what it computes. Its own module because the
-rules of HTTP are the same for all handlers.
+client goes away, the handler is cancelled, and with it what it computes. Its own module because the rules of HTTP are the same
+for all handlers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.serve.answer_batch import AnswerFailed
@@ -23,11 +23,8 @@ from orca_bench.serve.http.api_error import ApiError, stopping, too_many_request
 from orca_bench.serve.http.requests import MAX_BODY_BYTES
 from orca_bench.serve.token_requests import QueueFull, SchedulerClosed
 
-#: Seconds until a client is given up that sends its body slowly, or takes no more of its answer.
+#: Seconds until a client is given up that sends its body slowly.
 BODY_TIMEOUT_S = 60.0
-SEND_TIMEOUT_S = 60.0
-#: A client must take so much of a long answer in `SEND_TIMEOUT_S`.
-_PIECE_BYTES = 2**20
 
 #: What a handler answers: an object, an object with its status, or a stream of objects.
 Answer = dict[str, Any] | JSONResponse | AsyncGenerator[dict[str, Any], None]
@@ -116,35 +113,20 @@ async def _send_events(first_event: dict[str, Any], events: AsyncGenerator[dict[
         async for event in events:
             await _send_event(json.dumps(event, ensure_ascii=False), send)
         await _send_event("[DONE]", send)
-    except TimeoutError:
-        return  # the client takes nothing: nobody reads a last word
     except Exception as error:
         await _send_event(json.dumps(_api_error(error).to_json(), ensure_ascii=False), send)
-    await _send_in_time({"type": "http.response.body", "body": b""}, send)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send_response(response: JSONResponse, send: Send) -> None:
-    """Send a whole answer in pieces; uvicorn waits for a slow client before a message, hence the empty one at the end."""
+    """Send a whole answer; uvicorn waits for a slow client before a message, hence the empty one at the end."""
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    body = bytes(response.body)
-    for start in range(0, len(body), _PIECE_BYTES):
-        piece = body[start : start + _PIECE_BYTES]
-        await _send_in_time({"type": "http.response.body", "body": piece, "more_body": True}, send)
-    await _send_in_time({"type": "http.response.body", "body": b""}, send)
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send_event(data: str, send: Send) -> None:
-    message: Message = {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
-    await _send_in_time(message, send)
-
-
-async def _send_in_time(message: Message, send: Send) -> None:
-    """Send a message; raises TimeoutError where the client takes nothing.
-
-    Not by `asyncio.wait_for`, which in Python 3.11 forgets that a task is cancelled where the message was sent just then.
-    """
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await send(message)
+    await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
 
 
 def _api_error(error: Exception) -> ApiError:

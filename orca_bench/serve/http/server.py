@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,31 +25,51 @@ from orca_bench.serve.http.guard import Guard
 _POLL_S = 0.05
 # Seconds until a connection is closed that has no further request after an answer, or that has not taken its answer at the end.
 _CONNECTION_TIMEOUT_S = 5
-# Seconds between two looks at a connection: what waits at both for a request, or for its client to take the rest, is ended.
+# Seconds between two looks at a connection: where its client has done nothing that it has to do, it is closed.
 _CHECK_INTERVAL_S = 30.0
 _BACKLOG = 1024
 
 
-class _Connection(H11Protocol):
-    """A connection that ends where its client sends no whole request, or takes no rest of what was sent before it was closed.
+@dataclass(frozen=True)
+class _ClientState:
+    """What a connection waits for: a request after the one of `cycle`, or that its client takes `untaken_bytes` of an answer."""
 
-    uvicorn (0.54) waits for the first request for ever, and `transport.close()` for a client that takes nothing.
+    cycle: object
+    awaits_request: bool
+    untaken_bytes: int
+
+
+class ClientConnection(H11Protocol):
+    """A connection that is closed where its client sends no whole request, or takes nothing of an answer.
+
+    uvicorn (0.54) waits for a first request for ever, and so does `transport.close()` for a client that takes nothing.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to look at the connection."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._plan_check()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Look at it no more."""
         self._next_check.cancel()
         super().connection_lost(exc)
 
-    def _plan_check(self) -> None:
-        self._next_check = self.loop.call_later(_CHECK_INTERVAL_S, self._check, self.cycle, self.transport.is_closing())
+    def client_state(self) -> _ClientState:
+        """What the connection waits for now."""
+        awaits_request = self.cycle is None or self.cycle.response_complete
+        return _ClientState(self.cycle, awaits_request, self.transport.get_write_buffer_size())
 
-    def _check(self, earlier_cycle: object, was_closing: bool) -> None:
-        has_no_request = self.cycle is None or self.cycle.response_complete
-        if was_closing or (has_no_request and self.cycle is earlier_cycle):
+    def has_idle_client_since(self, earlier: _ClientState) -> bool:
+        """Whether the client has to do something, and has done nothing since an earlier look."""
+        state = self.client_state()
+        return state == earlier and (state.awaits_request or state.untaken_bytes > 0)
+
+    def _plan_check(self) -> None:
+        self._next_check = self.loop.call_later(_CHECK_INTERVAL_S, self._check, self.client_state())
+
+    def _check(self, earlier: _ClientState) -> None:
+        if self.has_idle_client_since(earlier):
             # With a reset: otherwise the system keeps what it has taken for the client.
             no_lingering = struct.pack("ii", 1, 0)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
@@ -111,7 +132,7 @@ async def serve_until(
     config = uvicorn.Config(
         application,
         loop="asyncio",
-        http=_Connection,
+        http=ClientConnection,
         ws="none",
         lifespan="off",
         log_level="warning",
