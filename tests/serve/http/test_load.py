@@ -156,14 +156,14 @@ def test_a_client_may_be_slow_as_long_as_it_takes_something(tiny_model, connecti
         eventually(lambda: connection.client_state().untaken_bytes)
         server.wait_until_free()
         assert not connection.has_idle_client_since(while_computing)
-        taken = bytearray()
+        content = bytearray()
         while (before := connection.client_state()).untaken_bytes:
             while connection.client_state() == before:
-                taken += client.recv(2**16)
+                content += client.recv(2**16)
             assert not connection.has_idle_client_since(before)
         while part := client.recv(2**16):
-            taken += part
-        assert taken.startswith(b"HTTP/1.1 200 OK") and len(taken) > 5_000_000
+            content += part
+        assert content.startswith(b"HTTP/1.1 200 OK") and len(content) > 5_000_000
 
 
 def test_a_client_that_sends_many_requests_and_takes_no_answer_is_idle(tiny_model, connections):
