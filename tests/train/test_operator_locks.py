@@ -49,7 +49,7 @@ def test_a_lock_that_its_owner_removes_is_no_longer_waited_for(tmp_path, monkeyp
     assert remove_abandoned_locks(tmp_path, 10_000) == [] and lock.exists() == is_made_again
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_removes_the_lock_of_a_killed_one_and_compiles_anew(tmp_path, mini, command):
     folder = tmp_path / "extensions"
     lock = folder / "cpu_adam" / "lock"  # as torch leaves it where its process is killed while it compiles

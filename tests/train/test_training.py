@@ -165,7 +165,7 @@ def test_training_compiles_nothing_and_leaves_no_shared_memory(orca, folder, tmp
     assert not shared_memory_files
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_optimizer_states_in_main_memory_give_nearly_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=offload", "-o", "train.offload=cpu")
     assert done.returncode == 0, done.stderr + (folder / "runs/offload/train.log").read_text()
