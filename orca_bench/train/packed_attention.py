@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.models.attention_options import unknown_option
+from orca_bench.models.variable_length_kernel import attend_sequences, has_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 PACKED_ATTENTION = "orca_bench_packed"
 
 _LENGTH_OPTION_NAMES = frozenset({"cu_seq_lens_k", "max_length_k"})
-_HEAD_SIZE_MULTIPLE = 8  # of PyTorch's kernel for variable lengths; open_llama_3b's heads have 100
 
 
 class PackedLengthsMissing(Exception):
@@ -76,8 +76,6 @@ def packed_attention(
     Raises PackedLengthsMissing where the model does not pass the lengths on, and NotImplementedError for attention that is
     changed in another way than by a sliding window.
     """
-    import torch
-
     if sequence_lengths is None or cu_seq_lens_q is None or max_length_q is None:
         raise PackedLengthsMissing(type(module).__name__)
     if dropout:
@@ -91,7 +89,7 @@ def packed_attention(
     if query.shape[1] != key.shape[1]:
         copies = query.shape[1] // key.shape[1]
         key, value = (states.repeat_interleave(copies, dim=1) for states in (key, value))
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if has_kernel(query.device, query.dtype):
         return _attend_in_one_kernel(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
     return _attend_one_by_one(query, key, value, scaling, sliding_window, sequence_lengths), None
 
@@ -105,28 +103,11 @@ def _attend_in_one_kernel(
     cu_seq_lens: torch.Tensor,
     longest: int,
 ) -> torch.Tensor:
-    """All examples in PyTorch's kernel for variable lengths (FlashAttention): [1, tokens, heads, head size]."""
-    import torch
-    from torch.nn.attention.varlen import varlen_attn
-
-    head_size = query.shape[-1]
-    if missing_size := -head_size % _HEAD_SIZE_MULTIPLE:  # zeros change no product
-        query, key, value = (torch.nn.functional.pad(states, (0, missing_size)) for states in (query, key, value))
+    """All examples in one call of PyTorch's kernel: [1, tokens, heads, head size]."""
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
-    tokens_before = -1 if sliding_window is None else sliding_window - 1
-    attended = varlen_attn(
-        query,
-        key,
-        value,
-        cu_seq_lens,
-        cu_seq_lens,
-        longest,
-        longest,
-        scale=head_size**-0.5 if scaling is None else scaling,
-        window_size=(tokens_before, 0),
-    )
-    assert not isinstance(attended, tuple)
-    return attended[None, ..., :head_size]
+    return attend_sequences(query, key, value, cu_seq_lens, cu_seq_lens, longest, longest, scaling, sliding_window)[
+        None
+    ]
 
 
 def _attend_one_by_one(

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import torch
 
-from orca_bench.evaluate.engine import product_attention, variable_length_attention
+from orca_bench.evaluate.engine import product_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, masked_attention
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
 from orca_bench.evaluate.engine.variable_length_attention import GatheredSpans
+from orca_bench.models import variable_length_kernel
 
 ATTENTION_METHODS = ("runs", "mask", "lengths")
 _QUERY_BLOCK_TOKENS = 256  # tokens of a span that attend together under a mask
@@ -29,7 +30,7 @@ def default_attention_method(device: torch.device, dtype: torch.dtype) -> str:
     """The fastest of ATTENTION_METHODS on a device, for a model of a type; see the module."""
     if device.type == "cpu":
         return "runs"
-    return "lengths" if variable_length_attention.has_kernel(device, dtype) else "mask"
+    return "lengths" if variable_length_kernel.has_kernel(device, dtype) else "mask"
 
 
 class TreeAttention(AttentionPattern):

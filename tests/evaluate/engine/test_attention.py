@@ -7,12 +7,14 @@ import pytest
 import torch
 from architectures import tiny_model_of
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from variable_length_stand_in import attend_each_sequence
 
 from orca_bench import library_settings
 from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention, variable_length_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, UnfitForTree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.models import variable_length_kernel
 
 SHAPE = dict(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
 
@@ -88,25 +90,6 @@ def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, bud
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
 
 
-def attend_each_sequence(query, key, value, query_starts, key_starts, max_query, max_key, score_scaling, window_tokens):
-    """What the kernel for unequal lengths is called for, on a CPU and without it."""
-    outputs = []
-    for number in range(len(query_starts) - 1):
-        queries, keys, values = (
-            states[starts[number] : starts[number + 1]].transpose(0, 1)
-            for states, starts in ((query, query_starts), (key, key_starts), (value, key_starts))
-        )
-        assert queries.shape[1] <= max_query and keys.shape[1] <= max_key
-        depths = torch.arange(keys.shape[1])
-        distances = depths[-queries.shape[1] :, None] - depths
-        visible = (distances >= 0) & (distances < (window_tokens or len(depths)))
-        attended = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=visible, scale=score_scaling, enable_gqa=True
-        )
-        outputs.append(attended.transpose(0, 1))
-    return torch.cat(outputs)
-
-
 @pytest.mark.parametrize("window", [None, 7])
 @pytest.mark.parametrize("budget", [5, 2048])
 def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monkeypatch):
@@ -115,11 +98,12 @@ def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monk
     )
     calls = []
 
-    def call_kernel(*arguments):
+    def note_call(*arguments, **options):
         calls.append(arguments)
-        return attend_each_sequence(*arguments)
+        return attend_each_sequence(*arguments, **options)
 
-    monkeypatch.setattr(variable_length_attention, "call_kernel", call_kernel)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", note_call)
+    monkeypatch.setattr(variable_length_kernel, "_grouped_heads_options", lambda: {"enable_gqa": True})
     monkeypatch.setattr(
         variable_length_attention.GatheredSpans, "can_attend", lambda *_: not torch.is_grad_enabled()
     )  # no GPU here
@@ -130,7 +114,7 @@ def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monk
     assert engine.attention_method == "lengths"
     assert calls and all(query.shape[-1] == 8 for query, *_ in calls)  # padded from 6
     assert {key.shape[1] for _, key, *_ in calls} == {2}  # no copy for each of the four heads
-    monkeypatch.setattr(variable_length_attention, "call_kernel", lambda query, *_: query)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda query, *_, **__: query)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is not None
 
 
@@ -160,21 +144,19 @@ def test_a_gpu_with_the_kernel_attends_by_lengths_in_half_precision(
     device_name, dtype, capability, method, monkeypatch
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(
-        variable_length_attention, "has_kernel", variable_length_attention.has_kernel.__wrapped__
-    )  # without its cache
+    without_cache = variable_length_kernel.has_kernel.__wrapped__
+    monkeypatch.setattr(variable_length_kernel, "has_kernel", without_cache)
     assert tree_attention.default_attention_method(torch.device(device_name), dtype) == method
 
 
-def plain_span_keys(batch):
-    """As `span_keys`, from the definition: a span's ancestors, then itself."""
+def plain_span_key_indices(batch):
+    """As `span_key_indices`, from the definition: a span's ancestors, then itself."""
     cached_count = len(batch.cached_indices)
     keys_by_span = [
         [*span.ancestor_indices, *range(cached_count + span.start, cached_count + span.end)]
         for span in batch.token_spans
     ]
-    query_lengths = [span.end - span.start for span in batch.token_spans]
-    return sum(keys_by_span, []), query_lengths, [len(keys) for keys in keys_by_span]
+    return sum(keys_by_span, [])
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 40, 1000])
@@ -187,8 +169,7 @@ def test_the_keys_of_all_spans_are_their_ancestors_and_themselves(budget, max_en
     batches = [*prefix_tree.tree_batches(requests, budget, max_ended_paths)]
     assert any(batch.cached_indices for batch in batches) == (budget < 1000 or max_ended_paths is not None)
     for batch in batches:
-        key_indices, query_lengths, key_lengths = variable_length_attention.span_keys(batch)
-        assert (key_indices.tolist(), query_lengths, key_lengths) == plain_span_keys(batch)
+        assert variable_length_attention.span_key_indices(batch).tolist() == plain_span_key_indices(batch)
 
 
 def test_a_batch_whose_spans_share_much_is_not_copied_for_each_of_them():
