@@ -106,7 +106,7 @@ def _load_local_engine(
     if note := auto_dtype.auto_dtype_note(model_folder, dtype_name):
         show_message(f"{model_name}: {note}")
     engine = tree_engine.load_checked_engine(model_folder, dtype_name, config.device_map)
-    if note := engine.plain_path_note:
+    if note := engine.path_note:
         show_message(f"{model_name}: {note}")
     computation_fields = {
         "attention": engine.attention_method,

@@ -15,6 +15,7 @@ from orca_bench.models import architecture, weights
 from orca_bench.models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -66,6 +67,15 @@ def load_on_cpu(folder: str | Path, dtype: str) -> PreTrainedModel:
     with weights.catch_loading_errors(folder):
         config = architecture.load_config(folder)
         return AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype).eval()
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
+    import torch
+
+    embeddings = model.get_input_embeddings()
+    device = embeddings.weight.device
+    return torch.device(embeddings._hf_hook.execution_device) if device.type == "meta" else device
 
 
 def _target_device(has_gpu: bool) -> str:

@@ -70,7 +70,7 @@ def attend_sequences(
 
 @functools.cache
 def _grouped_heads_options() -> dict[str, Any]:
-    """What lets the kernel have fewer heads of keys than of queries: newer releases want to be told, PyTorch 2.11 takes them."""
+    """What lets there be fewer heads of keys than of queries: PyTorch 2.13 has an option for it, 2.11 takes them without one."""
     from torch.nn.attention.varlen import varlen_attn
 
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

@@ -333,9 +333,9 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
         return f"{setting}, {labels_text} share the highest {mean_title}; none of them is shown to be best."
     opening = f"{setting}, {best_file.label} has the highest {mean_title}"
     if not undecided_labels:
-        is_by_mean = all(any(line.is_average for line in comparison.lines) for comparison in comparisons)
-        where_text = "" if is_by_mean else " on some tasks, and worse on none"
-        return f"{opening}, and is shown to be better than each of the others{where_text}."
+        is_of_one_score = all(len(comparison.lines) == 1 or _averages(comparison) for comparison in comparisons)
+        better_text = "better" if is_of_one_score else "better on some tasks and worse on none"
+        return f"{opening}, and is shown to be {better_text} than each of the others."
     if not beaten_labels and len(result_files) > 2:
         return f"{opening}, but is not shown to be better than any of the others."
     rest_text = (
@@ -353,8 +353,13 @@ def _is_same_mean(one: ResultFile, other: ResultFile) -> bool:
 
 def _is_worse_over_all(comparison: Comparison) -> bool:
     """Whether the other result is worse than the base in the mean, or, without a mean, on some tasks and better on none."""
-    averages = [line for line in comparison.lines if line.is_average]
+    averages = _averages(comparison)
     return any(line.verdict == "worse" for line in averages) if averages else _overall_verdict(comparison)[0] == "worse"
+
+
+def _averages(comparison: Comparison) -> list[ComparisonLine]:
+    """The means among the lines of a comparison."""
+    return [line for line in comparison.lines if line.is_average]
 
 
 def _several_settings_sentence(groups: Sequence[Sequence[ResultFile]]) -> str:

@@ -83,8 +83,8 @@ class BatchScheduler:
 
     @property
     def note(self) -> str | None:
-        """A sentence for the user where requests are computed one at a time."""
-        return self._engine.plain_path_note
+        """A sentence for the user where not everything is computed in the fastest way."""
+        return self._engine.path_note
 
     @property
     def is_working(self) -> bool:

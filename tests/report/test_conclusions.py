@@ -189,7 +189,12 @@ def test_without_a_mean_of_all_seven_better_is_said_of_some_tasks_and_not_of_the
     rates = {"a": 0.9, "b": 0.1, "c": 0.2}
     results = [random_result(tmp_path, name, rate, tasks=["drop", "gsm8k"]) for name, rate in rates.items()]
     assert scores_sentence(results).endswith(
-        "a has the highest mean of 2 tasks, and is shown to be better than each of the others on some tasks, and worse on none."
+        "a has the highest mean of 2 tasks, and is shown to be better on some tasks and worse on none than each of the others."
+    )
+    (tmp_path / "one").mkdir()
+    of_one_task = [random_result(tmp_path / "one", name, rate, tasks=["drop"]) for name, rate in rates.items()]
+    assert scores_sentence(of_one_task).endswith(
+        "a has the highest score on DROP, and is shown to be better than each of the others."
     )
 
 

@@ -74,19 +74,25 @@ def _start_executor(checker: RowChecker, worker_count: int) -> ProcessPoolExecut
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     executor = ProcessPoolExecutor(worker_count, context, _start_worker, (checker,))
     earlier_children = set(multiprocessing.active_children())
+    has_workers = False
     try:
         with _interrupts_later():
-            executor.submit(os.getpid)  # the first call starts the workers
-    except (OSError, RuntimeError) as error:  # Python raises RuntimeError where the executor's thread is refused
-        for worker in set(multiprocessing.active_children()) - earlier_children:
-            worker.kill()
-            worker.join()
-        _logger.warning("one process checks all records, since no other can be started: %s", error)
-        return None
+            try:
+                executor.submit(os.getpid)  # the first call starts the workers
+                has_workers = True
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # Python raises RuntimeError where the executor's thread is refused
+                for worker in set(multiprocessing.active_children()) - earlier_children:
+                    worker.kill()
+                    worker.join()
+                _logger.warning("one process checks all records, since no other can be started: %s", error)
     except BaseException:
-        executor.shutdown(cancel_futures=True)
+        if has_workers:
+            executor.shutdown(cancel_futures=True)
         raise
-    return executor
+    return executor if has_workers else None
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from orca_bench.errors import NotFinite, UserError
+from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine import auto_dtype, memory_budget, prefix_tree, self_check
 from orca_bench.evaluate.engine.attention_interface import UnfitForTree
 from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished, NonFiniteLogit
@@ -38,7 +38,7 @@ from orca_bench.evaluate.engine_interface import (
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
 from orca_bench.models.model_folder import ModelFolder
-from orca_bench.models.model_loading import load_model
+from orca_bench.models.model_loading import input_device, load_model
 
 _MIN_HALVED_BATCH_TOKENS = 32  # a batch that is smaller than this is given up
 _TOLERANCE_NATS_BY_DTYPE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check_tree`
@@ -64,11 +64,12 @@ class TreeEngine:
         max_cache_tokens: int | None = None,
     ):
         self.model = model.eval()
-        self.device = _input_device(model)
+        self.device = input_device(model)
         self.attention_method = attention_method or default_attention_method(self.device, model.dtype)
         self.plain_passes = PlainPasses(model, self.device)
         self.computation_path = "tree"
         self.plain_path_reason: str | None = None
+        self._kernel_problem: str | None = None
         self.max_tree_tokens: int | None = None
         # Without a tree neither is used.
         self.max_batch_tokens, self.max_cache_tokens = max_batch_tokens or 0, max_cache_tokens or 0
@@ -111,13 +112,15 @@ class TreeEngine:
         return {"sums": "float32"} | ({"attention_inputs": "bfloat16"} if is_attention_rounded else {})
 
     @property
-    def plain_path_note(self) -> str | None:
-        """A sentence for the user where not everything is computed in the tree."""
+    def path_note(self) -> str | None:
+        """A sentence for the user where not everything is computed in the fastest way."""
         if self.computation_path == "plain":
             cache_note = "" if self.plain_passes.use_cache else "; texts are generated without a cache"
             return f"answers are computed by plain forward passes, which is slower, because {self.plain_path_reason}{cache_note}"
         if self.max_tree_tokens is not None:
             return f"requests of more than {self.max_tree_tokens} tokens are computed by plain forward passes, which is slower"
+        if self._kernel_problem is not None:
+            return f"attention is computed by mask, which is slower, because PyTorch's kernel fails: {self._kernel_problem}"
         return None
 
     def _fits_tree(self, fed_token_count: int) -> bool:
@@ -327,19 +330,25 @@ class TreeEngine:
         Raises UserError where the model cannot be evaluated at all, and NotFinite where it gives NaN or infinity.
         """
         if self.computation_path == "tree":
-            try:
-                self.check_tree()
-            except (UserError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # whatever a model raises that was not made for this
-                if self.attention_method == "lengths":
-                    # Its kernel may not serve this model or this device. A mask serves all.
-                    self.attention_method = self.tree_forward.attention_method = "mask"
-                    self.choose_path()
-                    return
-                self._leave_tree(error)
+            problem = self._tree_problem()
+            if problem is not None and self.attention_method == "lengths":
+                # Its kernel may not serve this model or this device. A mask serves all.
+                self.attention_method = self.tree_forward.attention_method = "mask"
+                self._kernel_problem, problem = one_line(problem, 200), self._tree_problem()
+            if problem is not None:
+                self._leave_tree(problem)
         if self.max_tree_tokens is not None:
             self.plain_passes.check_and_choose_cache(self._tolerance_nats)
+
+    def _tree_problem(self) -> Exception | None:
+        """Why the tree does not fit the model, without the traceback, which holds tensors; None where it does."""
+        try:
+            self.check_tree()
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a model raises that was not made for this
+            return error.with_traceback(None)
+        return None
 
     @property
     def _tolerance_nats(self) -> float:
@@ -388,10 +397,3 @@ def not_finite_error(model_folder: ModelFolder) -> UserError:
     return UserError(
         "the model gives NaN or infinity", where=model_folder.path_or_hub_id, hint="its weights are broken"
     )
-
-
-def _input_device(model: PreTrainedModel) -> torch.device:
-    """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
-    embeddings = model.get_input_embeddings()
-    device = embeddings.weight.device
-    return torch.device(embeddings._hf_hook.execution_device) if device.type == "meta" else device

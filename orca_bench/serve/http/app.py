@@ -54,6 +54,11 @@ class ModelServer:
         application = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, ApiError: _refusal})
         return Guard(application, api_key, host_names)
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether any model has a request."""
+        return any(model.is_computing for model in self._models.values())
+
     async def close(self) -> None:
         """End the models, with all requests that they still have."""
         for model in self._models.values():

@@ -39,12 +39,12 @@ class _Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_further_unknown_fields(cls, fields: Any) -> Any:
+    def _keep_first_unknown_field(cls, fields: Any) -> Any:
         """The known fields and the first unknown one: pydantic makes an error of each, and a body may have 100,000."""
         if not isinstance(fields, dict):
             return fields
         first_unknown = next((name for name in fields if name not in cls.model_fields), None)
-        return {name: value for name, value in fields.items() if name in cls.model_fields or name == first_unknown}
+        return {name: value for name, value in fields.items() if name in {*cls.model_fields, first_unknown}}
 
 
 def _only(neutral_value: Any) -> AfterValidator:

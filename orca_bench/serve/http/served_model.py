@@ -144,6 +144,12 @@ class ServedModel:
         """How many tokens have place in the context window after a prompt."""
         return self.window - len(token_ids)
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether a request is computed or waits."""
+        statistics = self.scheduler.statistics()
+        return statistics.open_requests + statistics.waiting_requests > 0
+
     async def close(self) -> None:
         """End the scheduler, with all requests that it still has."""
         await asyncio.to_thread(self.scheduler.close)

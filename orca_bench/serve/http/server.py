@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import struct
+import termios
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,16 +26,20 @@ from orca_bench.serve.http.app import ModelServer
 from orca_bench.serve.http.guard import Guard
 
 _POLL_S = 0.05
-# Seconds until a connection is closed that has no further request after an answer, or that has not taken its answer at the end.
+# Seconds until a connection is closed that has no further request after an answer; at the end, that clients have for the rest.
 _CONNECTION_TIMEOUT_S = 5
 # Seconds between two looks at a connection: where its client has done nothing that it has to do, it is closed.
-_CHECK_INTERVAL_S = 30.0
+_CHECK_INTERVAL_S = 60.0
 _BACKLOG = 1024
 
 
 @dataclass(frozen=True)
-class _ClientState:
-    """What a connection waits for: a request after the one of `cycle`, or that its client takes `untaken_bytes` of an answer."""
+class ClientState:
+    """What a connection waits for.
+
+    `cycle` is its last request, `awaits_request` whether that one is answered, so that the client may send another.
+    `untaken_bytes` are those of answers that the client has not taken, as far as the system says so.
+    """
 
     cycle: object
     awaits_request: bool
@@ -55,12 +62,17 @@ class ClientConnection(H11Protocol):
         self._next_check.cancel()
         super().connection_lost(exc)
 
-    def client_state(self) -> _ClientState:
+    def client_state(self) -> ClientState:
         """What the connection waits for now."""
         awaits_request = self.cycle is None or self.cycle.response_complete
-        return _ClientState(self.cycle, awaits_request, self.transport.get_write_buffer_size())
+        untaken_bytes = self.transport.get_write_buffer_size()
+        # The kernel takes megabytes for a client before it takes more of the transport's.
+        with contextlib.suppress(OSError, ValueError):  # the connection is closed, or the system does not say it
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            untaken_bytes += struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+        return ClientState(self.cycle, awaits_request, untaken_bytes)
 
-    def has_idle_client_since(self, earlier: _ClientState) -> bool:
+    def has_idle_client_since(self, earlier: ClientState) -> bool:
         """Whether the client has to do something, and has done nothing since an earlier look."""
         state = self.client_state()
         return state == earlier and (state.awaits_request or state.untaken_bytes > 0)
@@ -68,7 +80,7 @@ class ClientConnection(H11Protocol):
     def _plan_check(self) -> None:
         self._next_check = self.loop.call_later(_CHECK_INTERVAL_S, self._check, self.client_state())
 
-    def _check(self, earlier: _ClientState) -> None:
+    def _check(self, earlier: ClientState) -> None:
         if self.has_idle_client_since(earlier):
             # With a reset: otherwise the system keeps what it has taken for the client.
             no_lingering = struct.pack("ii", 1, 0)
@@ -148,7 +160,10 @@ async def serve_until(
     application.is_stopping = True
     if application.open_count:
         show_message("stopping: the open requests are answered, new ones are not; a second signal ends at once")
-    while application.open_count:
+    computed_time = time.monotonic()
+    while application.open_count and time.monotonic() < computed_time + _CONNECTION_TIMEOUT_S:
+        if model_server.is_computing:
+            computed_time = time.monotonic()
         await asyncio.sleep(_POLL_S)
     server.should_exit = True
     await serving

@@ -85,12 +85,18 @@ def test_where_the_thread_of_the_workers_is_not_started_they_are_ended(records_f
     assert "can't start new thread" in caplog.text
 
 
-def test_an_interrupt_while_the_workers_are_started_ends_them_before_it_is_raised(records_file, monkeypatch):
-    fork = os.fork
+@pytest.mark.parametrize("fork_limit", [1, 2])
+def test_an_interrupt_while_the_workers_are_started_ends_them_before_it_is_raised(
+    records_file, monkeypatch, fork_limit
+):
+    fork, process_ids = os.fork, []
 
     def fork_at_interrupt():
         signal.raise_signal(signal.SIGINT)
-        return fork()
+        if len(process_ids) == fork_limit:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        process_ids.append(fork())
+        return process_ids[-1]
 
     monkeypatch.setattr(os, "fork", fork_at_interrupt)
     earlier_children = multiprocessing.active_children()

@@ -126,6 +126,7 @@ def test_where_the_kernel_for_unequal_lengths_fails_the_tree_is_computed_by_mask
         engine.check_tree()
     engine.choose_path()
     assert (engine.computation_path, engine.attention_method) == ("tree", "mask")
+    assert "computed by mask, which is slower, because PyTorch's kernel fails" in engine.path_note
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
 
 
@@ -193,7 +194,7 @@ def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypa
     assert (engine.computation_path, engine.max_tree_tokens) == (
         "tree",
         32,
-    ) and "more than 32 tokens" in engine.plain_path_note
+    ) and "more than 32 tokens" in engine.path_note
     alone, whole = [], engine.plain_passes.log_probabilities
     monkeypatch.setattr(
         engine.plain_passes, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
