@@ -192,12 +192,24 @@ def test_a_client_that_sends_many_requests_and_takes_no_answer_is_idle(tiny_mode
         assert in_its_loop(connections[-1], "has_idle_client_since", states[-1])
 
 
-def test_a_server_that_stops_does_not_wait_for_a_client_that_takes_its_answer_slowly(tiny_model, monkeypatch):
+def test_a_server_that_stops_does_not_wait_for_a_client_that_takes_nothing(tiny_model, connections, monkeypatch):
     monkeypatch.setattr(http_server, "_CONNECTION_TIMEOUT_S", 1)
-    request = http_request("POST", "/v1/completions", **LARGE_REQUEST)
-    with serving(tiny_model) as server, slow_client(server, request) as client:
+    has_begun, stops = threading.Event(), threading.Event()
+
+    def serve():
+        with serving(tiny_model) as server:
+            servers.append(server)
+            has_begun.set()
+            stops.wait(PATIENCE_S)
+
+    servers, thread = [], threading.Thread(target=serve)
+    thread.start()
+    assert has_begun.wait(PATIENCE_S)
+    with slow_client(servers[0], http_request("POST", "/v1/completions", **LARGE_REQUEST)) as client:
         client.recv(1)
-    # The server has ended, while the client had taken one byte.
+        stops.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
 
 
 def test_one_request_may_have_more_prompts_than_places(small_server):
