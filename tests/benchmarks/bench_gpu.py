@@ -27,6 +27,8 @@ from bench_training_contenders import Contender
 from bench_training_process import kill_with_children
 
 from orca_bench import child_processes
+from orca_bench.errors import UserError
+from orca_bench.files import make_writable_folder
 
 PARTS = ("checks", "evaluation", "experiments", "training")
 _POLL_INTERVAL_S = 0.25
@@ -77,6 +79,10 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     for name in options.parts:
         if name not in names.split(","):
             parser.error(f"argument --parts: {name!r} is not one of {names}")
+    try:
+        make_writable_folder(options.out)
+    except UserError as error:
+        parser.error(f"argument --out: {error}")
     if options.device == "cuda":
         import torch
 
@@ -89,6 +95,8 @@ def run(part_names: list[str], budget_s: float, out_folder: Path, device: str, s
     """Run the jobs of the parts in order until the budget is spent."""
     end = time.monotonic() + budget_s
     out_folder = out_folder.resolve()
+    for earlier_file in ("measurements.jsonl", "training/training-gpu.md"):  # those of another run are none of this one
+        (out_folder / earlier_file).unlink(missing_ok=True)
     (out_folder / "logs").mkdir(parents=True, exist_ok=True)
     jobs = [job for job in JOBS if job.part in part_names or job.name in part_names]
     trains = "training" in part_names

@@ -13,6 +13,7 @@ such requests are counted and not compared. The exit code is 1 where the ways di
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -33,6 +34,8 @@ from bench_records import conditions, load_sentence, write_record
 from serve_process import ServerProcess, serve_process
 
 from orca_bench import library_settings
+from orca_bench.files import file_sha256
+from orca_bench.train.run_folder import checkout_revision
 
 #: Questions of each task, of MMLU of each subject: some 5,000 requests.
 QUESTIONS = {
@@ -83,35 +86,39 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder of results; what is there is not computed again")
     parser.add_argument("--out", type=Path, help="default: results/bench/serve-scores.md, or serve-scores-SIZE.md")
     options = parser.parse_args()
+    options.tasks = options.tasks.split(",")
+    options.api_tasks = options.api_tasks.split(",") if options.api_tasks else options.tasks
+    for option, known_names in (("tasks", list(QUESTIONS)), ("api_tasks", options.tasks)):
+        for name in getattr(options, option):
+            if name not in known_names:
+                parser.error(f"argument --{option.replace('_', '-')}: {name!r} is not one of {', '.join(known_names)}")
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm_eval's client draws a bar for every task
     load_before, began = os.getloadavg()[0], time.monotonic()
     library_settings.prepare_libraries()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model_of_size(Path(folder) / options.size, options.size, options.tokenizer)
-        work = options.work or Path(folder) / "work"
+        work = (options.work or Path(folder) / "work") / _answers_name(model, options.new_tokens)
         lines, faults = run(options, model.resolve(), work)
     name = "serve-scores.md" if options.size == "15m" else f"serve-scores-{options.size}.md"
     minutes = (time.monotonic() - began) / 60
-    write_record(
-        options.out or ROOT / "results" / "bench" / name,
-        [
-            f"# Scores over `orca-bench serve` beside those in process, {options.size}",
-            "",
-            f"{conditions()}; {minutes:.0f} minutes. {load_sentence(load_before)}",
-            "",
-            *lines,
-        ],
-    )
+    heading = f"# Scores over `orca-bench serve` beside those in process, {options.size}"
+    first_lines = [heading, "", f"{conditions()}; {minutes:.0f} minutes. {load_sentence(load_before)}", ""]
+    write_record(options.out or ROOT / "results" / "bench" / name, [*first_lines, *lines])
     for fault in faults:
         print(f"differs: {fault}")
     sys.exit(bool(faults))
 
 
+def _answers_name(model: Path, new_tokens: int) -> str:
+    """A name of its own for the answers of each revision, model and length of texts: others are not taken for these."""
+    weights = [file_sha256(file) for file in sorted(model.glob("*.safetensors"))]
+    return hashlib.sha256(repr((checkout_revision(), weights, new_tokens)).encode()).hexdigest()[:16]
+
+
 def run(options: argparse.Namespace, model: Path, work: Path) -> tuple[list[str], list[str]]:
     """The record as Markdown, and what differs."""
-    tasks = options.tasks.split(",")
-    limits = {task: max(1, round(QUESTIONS[task] * options.fraction)) for task in tasks}
-    tasks_by_way = {_LM_EVAL: tasks, _API: options.api_tasks.split(",") if options.api_tasks else tasks}
+    limits = {task: max(1, round(QUESTIONS[task] * options.fraction)) for task in options.tasks}
+    tasks_by_way = {_LM_EVAL: options.tasks, _API: options.api_tasks}
     api_limits = {task: limits[task] for task in tasks_by_way[_API]}
     samples_by_way = {_IN_PROCESS: evaluate(options, model, limits, work / "here")}
     seconds_by_way = {}

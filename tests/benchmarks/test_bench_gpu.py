@@ -16,11 +16,16 @@ def entries_of(folder):
     return [json.loads(line) for line in (folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_job_is_one_that_a_process_knows():
+def test_every_job_is_one_that_a_process_knows_and_bad_options_are_refused(tmp_path, capsys):
     assert {job.name for job in bench_gpu.JOBS} == set(JOBS)
     assert {job.part for job in bench_gpu.JOBS} == set(bench_gpu.PARTS)
     with pytest.raises(SystemExit):
         bench_gpu.main(["--parts", "checks,nonsense", "--device", "cpu"])
+    assert "'nonsense' is not one of" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        bench_gpu.main(["--out", str(tmp_path / "file" / "folder"), "--device", "cpu"])
+    assert "argument --out" in capsys.readouterr().err
 
 
 def test_a_measurement_that_raises_is_named_and_the_next_one_goes_on(tmp_path, capsys):
@@ -70,7 +75,7 @@ def test_the_whole_script_runs_on_a_cpu_and_what_needs_a_gpu_is_named(tmp_path):
         ]
     )
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
-    assert "0 of " in text and "texts by mask, float32, three at once" in text
+    assert "\n0 of " in text and "texts by mask, float32, three at once" in text
     assert "| 2 sequences, launched one by one |" in text
     assert "decoding 2, captured: RuntimeError: graphs are captured on GPUs alone" in text
     assert "packing, heads of 16: NotImplementedError" in text
