@@ -213,7 +213,7 @@ class Load:
             requests += [self._long_request() for _ in range(count - len(requests))]
             ways.update(
                 await asyncio.gather(
-                    *(leave(self._server.port, each, self._generator, longest_s=1.5) for each in requests)
+                    *(leave(self._server.port, request, self._generator, longest_s=1.5) for request in requests)
                 )
             )
             wave_seconds, wave_steps = await asyncio.to_thread(self._server.wait_until_free)
@@ -231,7 +231,7 @@ class Load:
             f"requests. After each wave no request was open or waited after {max(steps)} steps of the model and "
             f"{max(seconds):.2f} s at most (median {sorted(steps)[len(steps) // 2]} and "
             f"{sorted(seconds)[len(seconds) // 2]:.2f} s). Keys and values of {max(cache):,.0f} tokens at most were kept then; "
-            f"memory in MiB after each: {', '.join(f'{each:.0f}' for each in memory)}. {files} more files are open. All "
+            f"memory in MiB after each: {', '.join(f'{size:.0f}' for size in memory)}. {files} more files are open. All "
             f"{len(seconds_alone)} requests were answered as before."
         )
 
@@ -263,7 +263,7 @@ class Load:
 
         await asyncio.gather(*(send_one() for _ in range(self._options.overload)))
         self._check(set(statuses) <= {200, 429}, f"statuses under overload: {statuses}")
-        self._check(all(each >= 1 for each in retry_seconds), f"Retry-After: {retry_seconds}")
+        self._check(all(seconds >= 1 for seconds in retry_seconds), f"Retry-After: {retry_seconds}")
         self._check(
             statuses[200] >= min(80, self._options.overload), f"only {statuses[200]} were answered under overload"
         )
@@ -342,7 +342,7 @@ class Load:
             f"{after['new_tokens_total'] - before['new_tokens_total']:,.0f} new tokens in "
             f"{after['steps_total'] - before['steps_total']:,.0f} steps. An answer takes {seconds[len(seconds) // 2]:.1f} s "
             f"(median), at most {seconds[-1]:.1f} s. Memory in MiB at every tenth of the time: "
-            f"{', '.join(f'{each:.0f}' for each in tenths)}. {self._server.open_file_count() - files_before} more files are open."
+            f"{', '.join(f'{size:.0f}' for size in tenths)}. {self._server.open_file_count() - files_before} more files are open."
         )
 
     async def _stop(self) -> None:

@@ -117,7 +117,7 @@ class Refused(Exception):
 
 def _choices(objects: list[dict[str, Any]], key: str) -> list[Choice]:
     choices: dict[int, Choice] = {}
-    for part in (part for each in objects for part in each["choices"]):
+    for part in (choice for json_object in objects for choice in json_object["choices"]):
         choice = choices.setdefault(part["index"], Choice())
         choice.text += part["text"] if "text" in part else part[key].get("content") or ""
         choice.finish_reason = part["finish_reason"] or choice.finish_reason

@@ -157,7 +157,7 @@ def run(options: argparse.Namespace, model: Path, work: Path) -> tuple[list[str]
     faults = ["the server wrote: " + log[-300:]] if "Traceback" in log else []
     for way in (_LM_EVAL, _API):
         for task in (*tasks_by_way[way], "all"):
-            names = [_names(each) for each in (tasks_by_way[way] if task == "all" else [task])]
+            names = [_names(name) for name in (tasks_by_way[way] if task == "all" else [task])]
             comparison = compare(here, samples_by_way[way], tuple(names), cut_requests)
             lines.append(f"| {way} | {task} | {comparison.row()} |")
             if task != "all":
@@ -275,8 +275,10 @@ def add_samples(samples: Samples, name: str, harness_samples: Iterable[Mapping[s
     """Add the samples of a task of lm-eval as its evaluator or its files have them; a file has texts for numbers."""
     for sample in harness_samples:
         arguments = sample["arguments"]
-        arguments = [list(each.values()) for each in arguments.values()] if isinstance(arguments, dict) else arguments
-        requests = [tuple(text for text in each if isinstance(text, str)) for each in arguments]
+        arguments = (
+            [list(by_name.values()) for by_name in arguments.values()] if isinstance(arguments, dict) else arguments
+        )
+        requests = [tuple(text for text in request if isinstance(text, str)) for request in arguments]
         responses = [_response(responses[0]) for responses in sample["resps"]]
         scores = {f"{metric} {sample['filter']}": _score(sample[metric]) for metric in sample["metrics"]}
         known = samples.get((name, sample["doc_id"]))

@@ -15,17 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TextIO
 
-from stage_execution import exit_code_of, program_environment, program_words, run_if_not_done
+from stage_execution import exit_code_of, program_environment, run_if_not_done, run_program_of
 from stage_list import CommandLine, Stage, StageList
 from stage_state import Examination
 
 from orca_bench.errors import UserError
-from orca_bench.files import catch_write_errors, make_writable_folder, open_text_replacement
+from orca_bench.files import catch_write_errors, make_writable_folder
 
 _LOG_FOLDER = Path("logs")
 _SHOWN_LOG_LINES = 12  # of a stage that failed
@@ -166,34 +165,18 @@ class _Processes:
 
     def run(self, command: CommandLine, log: TextIO) -> int:
         """Run a command to its end in this thread, what it prints in `log` or the command's own file; returns its exit code."""
-        try:
-            with contextlib.ExitStack() as stack:
-                output = log
-                if command.output_file is not None:
-                    output = stack.enter_context(open_text_replacement(Path(command.output_file)))
-                with self._started(command, output, log) as process:
-                    if return_code := process.wait():
-                        raise _CommandFailure(exit_code_of(return_code))
-        except _CommandFailure as failure:
-            return failure.exit_code
-        return 0
+        return run_program_of(command, lambda words, output: self._run_program(words, output or log, log))
 
-    @contextlib.contextmanager
-    def _started(self, command: CommandLine, output: TextIO, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
+    def _run_program(self, words: list[str], output: TextIO, log: TextIO) -> int:
         with self._lock:
             if self._is_stopped:
-                raise _CommandFailure(_INTERRUPTED)
+                return _INTERRUPTED
             process = subprocess.Popen(
-                program_words(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=log,
-                env=program_environment(),
-                process_group=0,
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=program_environment(), process_group=0
             )
             self._running.add(process)
         try:
-            yield process
+            return exit_code_of(process.wait())
         finally:
             with self._lock:
                 self._running.discard(process)
@@ -218,11 +201,3 @@ class _Processes:
                 if process.poll() is None:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
-
-
-class _CommandFailure(Exception):
-    """A command that ended with another exit code than 0; the file that should get its output stays as it was."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-        super().__init__(f"exit code {exit_code}")

@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+import threading
 from pathlib import Path
 from typing import TextIO
 
@@ -25,12 +25,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT), str(Path(__file__).resolve().parent)]
 
 from concurrent_stages import ConcurrentStages
-from stage_execution import exit_code_of, program_environment, program_words, run_if_not_done, time_text
+from stage_execution import exit_code_of, program_environment, run_if_not_done, run_program_of, time_text
 from stage_list import CommandLine, Link, Stage, StageList, read_stage_list
 from stage_state import Examination, examine, read_state
 
 from orca_bench.errors import UserError
-from orca_bench.files import cache_folder, make_writable_folder, open_text_replacement
+from orca_bench.files import cache_folder, make_writable_folder
 
 _DEFAULT_LIST = CHECKOUT / "results" / "smollm2-orca" / "stages.yaml"
 _WORK_VARIABLE = "ORCA_BENCH_RUNS"
@@ -64,6 +64,10 @@ def main() -> int:
         stage_list = read_stage_list(options.file.absolute(), texts_by_name(options.text))
         if options.at_once < 1:
             raise UserError(f"{options.at_once} stages at a time", where="--at-once", hint="1 or more")
+        if options.deadline_seconds is not None and not 0 < options.deadline_seconds < threading.TIMEOUT_MAX:
+            raise UserError(
+                f"{options.deadline_seconds} is no time", where="--deadline-seconds", hint="seconds above 0"
+            )
         return run_or_list(stage_list, options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -205,37 +209,18 @@ def run_command(command: CommandLine) -> int:
     It has a process group of its own, and Ctrl-C or SIGTERM is passed on to it once each time: orca-bench's commands keep their
     work at the first one, and end at once at the second.
     """
-    try:
-        with ExitStack() as stack:
-            output = None
-            if command.output_file is not None:
-                make_writable_folder(Path(command.output_file).parent)
-                output = stack.enter_context(open_text_replacement(Path(command.output_file)))
-            wait_for(program_words(command), output)
-    except CommandFailure as failure:
-        return failure.exit_code
-    return 0
+    return run_program_of(command, wait_for)
 
 
-class CommandFailure(Exception):
-    """A command that ended with another exit code than 0; the file that should get its output stays as it was."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-        super().__init__(f"exit code {exit_code}")
-
-
-def wait_for(words: list[str], output: TextIO | None) -> None:
-    """Run a program to its end, with its standard output in a file; raises CommandFailure for another exit code than 0."""
+def wait_for(words: list[str], output: TextIO | None) -> int:
+    """Run a program to its end, with its standard output in a file; returns its exit code."""
     process = subprocess.Popen(words, stdout=output, env=program_environment(), process_group=0)
     handlers = {number: signal.signal(number, lambda number, _: pass_on(process, number)) for number in _SIGNALS}
     try:
-        exit_code = process.wait()
+        return exit_code_of(process.wait())
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if exit_code:
-        raise CommandFailure(exit_code_of(exit_code))
 
 
 def pass_on(process: subprocess.Popen[bytes], signal_number: int) -> None:

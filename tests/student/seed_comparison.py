@@ -78,7 +78,7 @@ class SeedLine:
         return None if by_questions is None else max(by_questions, sum(quantiles) * self.seed_stderr)
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=Path, nargs="+", required=True, metavar="FILE", help="results of one group")
     parser.add_argument("--second", type=Path, nargs="+", required=True, metavar="FILE", help="results of the other")
@@ -86,7 +86,7 @@ def main() -> int:
         "--names", nargs=2, default=["first", "second"], metavar="NAME", help="what the groups are called"
     )
     parser.add_argument("--out", type=Path, metavar="FILE")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     try:
         groups = [[read_with_questions(path) for path in paths] for paths in (options.first, options.second)]
         text = to_markdown(compare_groups(*groups), *options.names)

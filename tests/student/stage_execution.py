@@ -5,11 +5,13 @@ Its own module because run_stages.py runs stages one after the other in the term
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from stage_list import CommandLine, Stage, StageList, parse_command
 from stage_state import (
@@ -25,12 +27,14 @@ from stage_state import (
 )
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_writable_folder
+from orca_bench.files import make_writable_folder, open_text_replacement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: Runs one command to its end, and returns its exit code.
 RunCommand = Callable[[CommandLine], int]
+#: Runs the words of a program, its standard output in a file unless that is None, to its end, and returns its exit code.
+RunProgram = Callable[[list[str], TextIO | None], int]
 Report = Callable[[str], None]
 
 
@@ -83,9 +87,7 @@ def _run_stage(stage: Stage, examination: Examination, run_command: RunCommand, 
         command = parse_command(text, stage.name)
         report(f"$ {command}")
         if exit_code := run_command(command):
-            print(
-                f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here", file=sys.stderr
-            )
+            report(f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here")
             return exit_code
     for output in stage.gives:
         if not Path(output).exists():
@@ -117,6 +119,29 @@ def program_environment() -> dict[str, str]:
     """The environment of a command's program, in which this checkout is imported before anything else."""
     paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_program_of(command: CommandLine, run_program: RunProgram) -> int:
+    """Run the program of a command; returns its exit code. Its file, if it writes one, stays as it was where that is not 0."""
+    try:
+        with contextlib.ExitStack() as stack:
+            output = None
+            if command.output_file is not None:
+                make_writable_folder(Path(command.output_file).parent)
+                output = stack.enter_context(open_text_replacement(Path(command.output_file)))
+            if exit_code := run_program(program_words(command), output):
+                raise _CommandFailure(exit_code)
+    except _CommandFailure as failure:
+        return failure.exit_code
+    return 0
+
+
+class _CommandFailure(Exception):
+    """A command that ended with another exit code than 0."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"exit code {exit_code}")
 
 
 def exit_code_of(return_code: int) -> int:
