@@ -105,6 +105,8 @@ def run_or_list(stage_list: StageList, options: argparse.Namespace) -> int:
         return stages.run(chosen)
     for stage in chosen:
         if exit_code := run_if_not_done(stage, stage_list, examinations, run_command):
+            text = f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here"
+            print(text, file=sys.stderr)
             return exit_code
     return 0
 

@@ -87,7 +87,6 @@ def _run_stage(stage: Stage, examination: Examination, run_command: RunCommand, 
         command = parse_command(text, stage.name)
         report(f"$ {command}")
         if exit_code := run_command(command):
-            report(f"stage {stage.name} ended with exit code {exit_code}; the same call goes on from here")
             return exit_code
     for output in stage.gives:
         if not Path(output).exists():
