@@ -89,8 +89,9 @@ def command(
     """Serve each MODEL by OpenAI's API, and a page to talk to them at http://127.0.0.1:8000/.
 
     MODEL is a run's name, a model folder, a GGUF file or a hub id; the default is the newest finished run's model. A chat gets
-    the prompt of training, to the byte, and the page shows it. Messages have the roles system, user, input (further input to
-    the question before it) and assistant. --system and the options of sampling are for chats that do not say them.
+    the prompt of training, to the byte, and the page shows it. Messages have the roles system (or developer), user, input
+    (further input to the question before it) and assistant. --system and the options of sampling are for chats that do not
+    say them.
 
     /v1/completions takes texts and token ids, and scores prompts: with echo and logprobs each token of the prompt has its
     log-probability, as eval computes it. Requests are computed together, what several begin with is computed once, and the

@@ -142,11 +142,14 @@ def _joined_parts(value: Any) -> Any:
 
 
 class Message(BaseModel):
-    """One message. An answer of this server can be sent again as it came: what else it has is not looked at."""
+    """One message. An answer of this server can be sent again as it came: what else it has is not looked at.
+
+    `developer` is OpenAI's name of the role `system` for its later models.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    role: Literal["system", "user", "input", "assistant"]
+    role: Literal["system", "developer", "user", "input", "assistant"]
     content: Annotated[str, BeforeValidator(_joined_parts)]
 
 

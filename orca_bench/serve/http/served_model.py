@@ -66,14 +66,14 @@ class ServedModel:
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The prompt of a chat, as `orca-bench chat` writes it; raises ApiError for messages in another order.
 
-        A system message first, if any; then turns of a question, its input if it has one, and its answer, up to a question.
+        A system message first, if any, of role system or developer; then turns of a question, its input if it has one, and its
+        answer, up to a question.
         """
-        system = self.default_system
-        if messages[0].role == "system":
-            system, messages = messages[0].content, messages[1:]
+        has_system = messages[0].role in ("system", "developer")
+        system = messages[0].content if has_system else self.default_system
         turns: list[prompt.Turn] = []
         question: prompt.Turn | None = None
-        for number, message in enumerate(messages):
+        for number, message in enumerate(messages[has_system:], start=int(has_system)):
             if message.role == "user" and question is None:
                 question = prompt.Turn(message.content, None, "")
             elif message.role == "input" and question is not None and question.input is None:
@@ -84,8 +84,8 @@ class ServedModel:
             else:
                 raise ApiError(
                     400,
-                    f"a message of role {message.role} cannot stand there: after a system message, if any, come user, input "
-                    "where there is one, and assistant, again and again",
+                    f"a message of role {message.role} cannot stand there: after one system (or developer) message, if "
+                    "any, come user, input where there is one, and assistant, again and again",
                     f"messages.{number}.role",
                 )
         if question is None:

@@ -45,6 +45,16 @@ def test_a_conversation_is_answered_as_the_terminal_answers_it(client, generator
     assert second.choices[0].message.content == expected
 
 
+def test_a_developer_message_is_a_system_message(server):
+    system_request, developer_request = (
+        {"model": "model", "messages": [{"role": role, "content": "Be brief."}, user("Where?")]}
+        for role in ("system", "developer")
+    )
+    assert server.post("/page/prompt", **developer_request).json()["text"] == prompt.render("Be brief.", "Where?")
+    answers = [server.post("/v1/chat/completions", **request) for request in (system_request, developer_request)]
+    assert answers[0].json()["choices"] == answers[1].json()["choices"]
+
+
 def test_the_second_turn_uses_what_was_computed_for_the_first(client, server):
     messages = [user("Where is the ship that left the harbour at noon, and who sang to the gulls until dusk?")]
     first = client.chat.completions.create(model="model", messages=messages)
@@ -76,7 +86,10 @@ def test_a_stream_has_the_tokens_and_their_log_probabilities(client):
     ("roles", "parameter"),
     [
         (["user", "system"], "messages.1.role"),
-        (["system", "system", "user"], "messages.0.role"),
+        (["system", "system", "user"], "messages.1.role"),
+        (["system", "developer", "user"], "messages.1.role"),
+        (["user", "developer"], "messages.1.role"),
+        (["system", "user", "user"], "messages.2.role"),
         (["assistant"], "messages.0.role"),
         (["input"], "messages.0.role"),
         (["user", "user"], "messages.1.role"),
