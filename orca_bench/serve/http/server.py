@@ -17,6 +17,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -38,12 +39,29 @@ class ClientState:
     """What a connection waits for.
 
     `cycle` is its last request, `awaits_request` whether that one is answered, so that the client may send another.
-    `untaken_bytes` are those of answers that the client has not taken, as far as the system says so.
+    `untaken_bytes` are those of answers that the client has not taken, as far as the system says so, and `taken_bytes` all
+    others that were written.
     """
 
     cycle: object
     awaits_request: bool
     untaken_bytes: int
+    taken_bytes: int
+
+
+class CountingTransport:
+    """The transport of a connection, with the number of bytes that were written to it."""
+
+    def __init__(self, transport: asyncio.Transport):
+        self._transport, self.written_bytes = transport, 0
+
+    def write(self, content: bytes) -> None:
+        """Write and count bytes."""
+        self.written_bytes += len(content)
+        self._transport.write(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class ClientConnection(H11Protocol):
@@ -54,7 +72,8 @@ class ClientConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look at the connection."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        self._counting_transport = CountingTransport(cast(asyncio.Transport, transport))
+        super().connection_made(cast(asyncio.Transport, self._counting_transport))
         self._plan_check()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,12 +89,15 @@ class ClientConnection(H11Protocol):
         with contextlib.suppress(OSError, ValueError):  # the connection is closed, or the system does not say it
             descriptor = self.transport.get_extra_info("socket").fileno()
             untaken_bytes += struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
-        return ClientState(self.cycle, awaits_request, untaken_bytes)
+        taken_bytes = self._counting_transport.written_bytes - untaken_bytes
+        return ClientState(self.cycle, awaits_request, untaken_bytes, taken_bytes)
 
     def has_idle_client_since(self, earlier: ClientState) -> bool:
-        """Whether the client has to do something, and has done nothing since an earlier look."""
+        """Whether the client had something to take or to send at an earlier look, and has done neither since."""
         state = self.client_state()
-        return state == earlier and (state.awaits_request or state.untaken_bytes > 0)
+        has_sent_nothing = earlier.awaits_request and state.cycle is earlier.cycle
+        has_taken_nothing = state.taken_bytes == earlier.taken_bytes
+        return has_taken_nothing and (earlier.untaken_bytes > 0 or has_sent_nothing)
 
     def _plan_check(self) -> None:
         self._next_check = self.loop.call_later(_CHECK_INTERVAL_S, self._check, self.client_state())

@@ -180,18 +180,41 @@ def test_a_client_may_be_slow_as_long_as_it_takes_something(tiny_model, connecti
         assert content.startswith(b"HTTP/1.1 200 OK") and len(content) > 5_000_000
 
 
+def settled_state(connection):
+    """The state of a connection whose client takes nothing more of what was written."""
+    states = [None]
+
+    def takes_nothing_more():
+        states.append(in_its_loop(connection, "client_state"))
+        return states[-1].untaken_bytes and states[-1] == states[-2]
+
+    eventually(takes_nothing_more, poll_s=0.5)
+    return states[-1]
+
+
+def test_a_client_that_takes_as_many_bytes_as_are_written_meanwhile_is_not_idle(tiny_model, connections):
+    with serving(tiny_model) as server, slow_client(server, b"GET / HTTP/1.1\r\n") as client:
+        connection = eventually(lambda: connections)[-1]
+
+        def write(byte_count):
+            connection.loop.call_soon_threadsafe(connection.transport.write, bytes(byte_count))
+
+        write(10_000_000)
+        before = settled_state(connection)
+        while in_its_loop(connection, "client_state").taken_bytes == before.taken_bytes:
+            client.recv(2**16)
+        while (state := settled_state(connection)).untaken_bytes < before.untaken_bytes:
+            write(before.untaken_bytes - state.untaken_bytes)
+        assert (state.cycle, state.untaken_bytes) == (before.cycle, before.untaken_bytes)
+        assert not in_its_loop(connection, "has_idle_client_since", before)
+
+
 def test_a_client_that_sends_many_requests_and_takes_no_answer_is_idle(tiny_model, connections):
     with serving(tiny_model) as server, slow_client(server, http_request("GET", "/") * 500):
-        states = [None]
-        eventually(lambda: connections)
-
-        def takes_nothing_more():
-            states.append(in_its_loop(connections[-1], "client_state"))
-            return states[-1].untaken_bytes and states[-1] == states[-2]
-
-        eventually(takes_nothing_more, poll_s=0.5)
-        assert not states[-1].awaits_request
-        assert in_its_loop(connections[-1], "has_idle_client_since", states[-1])
+        connection = eventually(lambda: connections)[-1]
+        state = settled_state(connection)
+        assert not state.awaits_request
+        assert in_its_loop(connection, "has_idle_client_since", state)
 
 
 def test_a_server_that_stops_does_not_wait_for_a_client_that_takes_nothing(tiny_model, connections, monkeypatch):
