@@ -30,8 +30,8 @@ HEAVY = {
 
 def test_importing_the_interface_imports_nothing_heavy():
     script = "import sys, orca_bench.api; print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(process.stdout.split())
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def test_evaluate_writes_and_returns_one_typed_result_for_each_protocol(results,
     )
     assert len(file.questions_by_task["winogrande"].questions_by_key) == file.result.tasks["winogrande"].n == 8
     words = ("--tasks", "arc_challenge,winogrande", "--benchmarks", "mini:", "--limit", 8, "--format", "json")
-    done = command("eval", "--model", tiny_model, *words)
-    assert done.returncode == 0, done.stderr
-    by_command = json.loads(done.stdout)
+    process = command("eval", "--model", tiny_model, *words)
+    assert process.returncode == 0, process.stderr
+    by_command = json.loads(process.stdout)
     assert by_command["requests_sha256"] == file.result.requests_sha256
     values = {name: entry["value"] for name, entry in by_command["tasks"].items()}
     assert values == {name: entry.value for name, entry in file.result.tasks.items()}
@@ -70,9 +70,9 @@ def test_a_result_is_read_compared_and_tabulated(results, command):
     comparisons = api.compare(base, other)
     assert [line.name for line in comparisons[0].lines][:2] == ["arc_challenge", "winogrande"]
     markdown = grid_formats.to_markdown(score_table_formats.to_grid(api.table([base, other])))
-    done = command("table", base.path, other.path, "--format", "markdown")
+    process = command("table", base.path, other.path, "--format", "markdown")
     cells = [[cell.strip() for cell in line.split("|")[4:6]] for line in markdown.splitlines() if "Winogrande" in line]
-    assert cells and all(cell in done.stdout for cell in cells[0])
+    assert cells and all(cell in process.stdout for cell in cells[0])
     assert api.newest_result(runs) == second["orca"].path
 
 

@@ -125,8 +125,8 @@ def test_a_process_that_starts_after_its_command_has_ended_ends_at_once():
 
 def test_a_process_without_a_lifeline_goes_on():
     worker = WORKER.replace("10_000", f"{3 * child_processes._POLL_INTERVAL_S}") + "print('done')"
-    done = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True)
-    assert done.stdout.endswith("done\n")
+    process = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True)
+    assert process.stdout.endswith("done\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
@@ -143,5 +143,5 @@ def test_a_process_that_ends_at_once_writes_its_output_and_runs_nothing_more():
         "import atexit, sys; from orca_bench import child_processes; atexit.register(print, 'clean-up');"
         "print('output'); print('error', end='', file=sys.stderr); child_processes.end_at_once(3)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (3, "output\n", "error")
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (3, "output\n", "error")

@@ -81,12 +81,12 @@ def test_a_model_of_the_hub_is_evaluated_at_the_revision_that_is_asked_for(comma
 
 def test_requests_fetch_no_weights_and_generate_does(command, environment, commits, mini, hub):
     words = ["--token-ids", "--model", MODEL, "--revision", commits["v1"], "--benchmarks", mini["mini:benchmarks"]]
-    done = command("requests", *words, "--tasks", "arc", "--limit", "1", "--out", "r.jsonl", env=environment)
-    assert done.returncode == 0, done.stderr
+    process = command("requests", *words, "--tasks", "arc", "--limit", "1", "--out", "r.jsonl", env=environment)
+    assert process.returncode == 0, process.stderr
     assert not any("model.safetensors" in request for request in hub.requests)
     words = ["--model", MODEL, "--revision", "v1", "--greedy", "--max-new-tokens", "2"]
-    done = command("generate", "hi", *words, env=environment)
-    assert done.returncode == 0 and commits["v1"][:12] in done.stderr, done.stderr
+    process = command("generate", "hi", *words, env=environment)
+    assert process.returncode == 0 and commits["v1"][:12] in process.stderr, process.stderr
 
 
 def test_a_model_that_has_only_pickled_weights_is_fetched_with_them(hub, environment, tiny_files, command, tmp_path):
@@ -95,8 +95,8 @@ def test_a_model_that_has_only_pickled_weights_is_fetched_with_them(hub, environ
     pickled = io.BytesIO()
     torch.save(load(tiny_files.pop("model.safetensors")), pickled)
     hub.push(f"models/{MODEL}", tiny_files | {"pytorch_model.bin": pickled.getvalue()})
-    done = command("generate", "hi", "--model", MODEL, "--greedy", "--max-new-tokens", "2", env=environment)
-    assert done.returncode == 0, done.stderr
+    process = command("generate", "hi", "--model", MODEL, "--greedy", "--max-new-tokens", "2", env=environment)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_rows_of_the_hub_have_the_commit_that_is_asked_for(command, environment,
     # verify reads the rows of the commit that a result names.
     commands = [[*words, "--out", "new.json"], [*words, *at_old], ["verify", "old.json"]]
     *evaluations, verification = command.several(*commands, env=environment)
-    assert [done.returncode for done in evaluations] == [0, 0], [done.stderr for done in evaluations]
+    assert [process.returncode for process in evaluations] == [0, 0], [process.stderr for process in evaluations]
     assert "not the rows that were asked" not in verification.stdout, verification.stdout + verification.stderr
     results = [read(command.folder / name) for name in ("new.json", "old.json")]
     assert [result["data_commits"] for result in results] == [{"winogrande": new}, {"winogrande": old}]
@@ -276,9 +276,9 @@ def recipe(command, hub, commits):
 
 
 def test_a_recipe_trains_on_the_revisions_that_it_names_and_the_manifest_has_the_commits(command, environment, recipe):
-    done = command("train", "r.yaml", env=environment)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert f"fetching {MODEL}@{recipe['model.base'][:12]}" in done.stdout
+    process = command("train", "r.yaml", env=environment)
+    assert process.returncode == 0, process.stderr + process.stdout
+    assert f"fetching {MODEL}@{recipe['model.base'][:12]}" in process.stdout
     manifest = read(command.folder / "runs" / "r" / "manifest.json")
     assert manifest["commits"] == recipe
     (source,) = manifest["records"]
@@ -301,6 +301,6 @@ def test_a_dry_run_fetches_no_weights_nor_does_what_the_hub_does_not_have(comman
         commands.append(["train", "r.yaml", *["-o", "model.revision=null"] * ("runs" in override), "-o", override])
     dry_run, *refused_runs = command.several(*commands, env=environment)
     assert dry_run.returncode == 0 and "6 records" in dry_run.stdout, dry_run.stdout + dry_run.stderr
-    for done, (override, expected) in zip(refused_runs, expected_by_override.items(), strict=True):
-        assert expected in refusal_of(done), override
+    for process, (override, expected) in zip(refused_runs, expected_by_override.items(), strict=True):
+        assert expected in refusal_of(process), override
     assert not any("model.safetensors" in request for request in hub.requests)

@@ -48,9 +48,9 @@ def installed(tmp_path_factory):
 def run(*words, cwd) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=3600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    process = subprocess.run([*map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=3600)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_the_package_is_the_wheels_and_not_the_checkouts(installed, tmp_path):

@@ -54,4 +54,4 @@ def counting(title: str) -> Iterator[ReportProgress]:
         disable=not progress_console.is_terminal,
     ) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda done_count, total: progress.update(task, completed=done_count, total=total)

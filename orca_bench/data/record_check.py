@@ -86,7 +86,7 @@ def check_records(
     record_paths: Sequence[Path],
     benchmarks: BenchmarkQuestions | None = None,
     options: CheckOptions = CheckOptions(),
-    report_progress: ReportProgress = lambda done, total: None,
+    report_progress: ReportProgress = lambda done_count, total: None,
 ) -> DataReport:
     """The report on the records of some files, folders and patterns; `report_progress` gets the number of rows that are checked.
 
@@ -99,7 +99,7 @@ def run_record_check(
     record_paths: Sequence[Path],
     benchmarks: BenchmarkQuestions | None = None,
     options: CheckOptions = CheckOptions(),
-    report_progress: ReportProgress = lambda done, total: None,
+    report_progress: ReportProgress = lambda done_count, total: None,
 ) -> RecordCheck:
     """As `check_records`, with what was noticed of each row."""
     record_files = record_files_of(record_paths)
@@ -140,7 +140,7 @@ def run_record_check(
         numbers, bits = collected.numbers_and_bits()
         findings = _row_findings(numbers, bits, table)
         if options.shard is None:
-            duplicate_findings, duplicates = table.duplicate_findings(lambda done, total: None)
+            duplicate_findings, duplicates = table.duplicate_findings(lambda done_count, total: None)
             findings |= duplicate_findings
             _mark_duplicates(numbers, bits, duplicates)
         elif options.signatures_path is not None:

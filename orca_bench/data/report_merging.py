@@ -29,7 +29,7 @@ def signatures_path_for(report_path: Path) -> Path:
 
 
 def merge_reports(
-    report_paths: Sequence[Path], report_progress: ReportProgress = lambda done, total: None
+    report_paths: Sequence[Path], report_progress: ReportProgress = lambda done_count, total: None
 ) -> DataReport:
     """The report of all shards; raises UserError where the reports are not those of all shards of one set of records.
 
@@ -43,7 +43,7 @@ def merge_reports(
     file_names = [file.name for file in first.files]
     findings = _merge_findings([report.findings for report in reports], file_names)
     with RecordTable(file_names) as table:
-        for done, (report, path) in enumerate(zip(reports, report_paths, strict=True), 1):
+        for merged_count, (report, path) in enumerate(zip(reports, report_paths, strict=True), 1):
             signatures_path = signatures_path_for(path)
             if not signatures_path.is_file():
                 hint = f"it is written with {path.name}, and has to stand beside it"
@@ -52,8 +52,8 @@ def merge_reports(
                 hint = "check the shard again"
                 raise UserError("not the signatures of this report", where=signatures_path, hint=hint)
             table.load(signatures_path)
-            report_progress(done, len(reports))
-        findings |= table.duplicate_findings(lambda done, total: None)[0]
+            report_progress(merged_count, len(reports))
+        findings |= table.duplicate_findings(lambda done_count, total: None)[0]
     facts: dict[str, Any] = {
         "files": first.files,
         "records": sum(report.records for report in reports),

@@ -68,7 +68,7 @@ def measure_divergences(
     reference: ModelFolder,
     models: Sequence[ModelFolder],
     sequences: Sequence[ScoredSequence],
-    report_tokens: ReportTokens = lambda done, total: None,
+    report_tokens: ReportTokens = lambda done_count, total: None,
 ) -> list[TokenDivergences]:
     """The divergences of each model from the reference over the scored tokens of the sequences, in the models' order.
 

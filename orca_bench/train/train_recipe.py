@@ -64,7 +64,7 @@ class SilentTrainingDisplay:
 
     def encoding_progress(self) -> AbstractContextManager[ReportProgress]:
         """A block whose progress is not shown."""
-        return nullcontext(lambda done, total: None)
+        return nullcontext(lambda done_count, total: None)
 
     def record_check_progress(self) -> AbstractContextManager[ReportProgress]:
         """Another such block."""

@@ -188,14 +188,14 @@ def evaluate(
         words += ["--dtype", "float32"]
     else:
         words += ["--engine", "api", "--base-url", f"{server.url}/v1", "--concurrency", str(options.concurrent)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "orca_bench", *words],
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
     )
-    if done.returncode:
-        sys.exit(f"error: orca-bench {' '.join(words)} ended with {done.returncode}")
+    if process.returncode:
+        sys.exit(f"error: orca-bench {' '.join(words)} ended with {process.returncode}")
     samples: Samples = {}
     for file in sorted(folder.rglob("samples_*.jsonl")):  # of several runs the last counts
         name = file.name.removeprefix("samples_").rpartition("_")[0]

@@ -150,10 +150,10 @@ def test_the_memory_of_children_counts() -> None:
 
 def test_without_the_real_rows_nothing_is_timed(tmp_path: Path) -> None:
     program = Path(bench_data_check.__file__)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(program), "--benchmarks", str(tmp_path / "none"), "--out", str(tmp_path / "record.md")],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "is not here" in done.stdout and not (tmp_path / "record.md").exists()
+    assert "is not here" in process.stdout and not (tmp_path / "record.md").exists()

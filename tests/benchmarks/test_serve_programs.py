@@ -16,8 +16,8 @@ def _run(program, tmp_path, *words):
     """The record that a program writes; it must find no fault."""
     record = tmp_path / "record.md"
     command = [sys.executable, FOLDER / program, *words, "--out", record]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    process = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
     return record.read_text(encoding="utf-8")
 
 

@@ -88,8 +88,10 @@ def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(comm
     (tmp_path / "records.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}))
     line = command.refused("train", "r.yaml", "-o", "data.strict=true")
     assert "records.jsonl:2: data.strict allows no rows without an answer" in line
-    done = command("train", "r.yaml", "--dry-run")
-    assert done.returncode == 0 and "left out: 1 row without an answer; the first is records.jsonl:2" in done.stdout
+    process = command("train", "r.yaml", "--dry-run")
+    assert (
+        process.returncode == 0 and "left out: 1 row without an answer; the first is records.jsonl:2" in process.stdout
+    )
 
 
 def test_records_whose_responses_are_all_cut_away(command, recipe):
@@ -180,8 +182,8 @@ def test_a_full_disk_is_named_and_what_was_there_stays(command, tmp_path):
         "from orca_bench.cli.main import main;"
         "sys.argv = ['orca-bench', 'data', 'convert', 'a.jsonl', '--out', 'out.jsonl']; main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+    process = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 2 and "cannot write" in process.stderr and "Traceback" not in process.stderr
     assert (tmp_path / "out.jsonl").read_text() == "earlier"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out.jsonl"]
 
@@ -214,9 +216,9 @@ def test_a_file_that_cannot_be_written_comes_with_what_would_help(command, tmp_p
 def test_records_that_are_left_out_are_counted_from_1(command, recipe, tmp_path):
     long = GOOD | {"instruction": "Say yes. " * 40}
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (GOOD, long, GOOD, long)))
-    done = command("train", "r.yaml", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "2 records lost their whole response to the cut and are left out (counted from 1: 2, 4)" in done.stdout
+    process = command("train", "r.yaml", "--dry-run")
+    assert process.returncode == 0, process.stderr
+    assert "2 records lost their whole response to the cut and are left out (counted from 1: 2, 4)" in process.stdout
 
 
 def test_instructions_of_an_unknown_shape(command, tmp_path):
@@ -241,8 +243,8 @@ def test_an_option_that_was_renamed_is_refused_with_its_new_name(command, name, 
 
 def test_the_program_exits_as_the_command_line_does(command):
     """One real process: what the others see in this one is what a user's shell sees."""
-    done, here = command.process("train", "absent.yaml"), command("train", "absent.yaml")
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", here.stderr)
+    process, here = command.process("train", "absent.yaml"), command("train", "absent.yaml")
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", here.stderr)
 
 
 @pytest.mark.parametrize(

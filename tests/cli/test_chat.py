@@ -50,11 +50,11 @@ def piped(command, tiny_model, monkeypatch):
 
 
 def test_lines_of_a_pipe_are_answered_one_after_another(piped, answers):
-    done = piped("Where?\n\n  And why?\n")
-    assert done.returncode == 0 and done.stderr == ""
+    process = piped("Where?\n\n  And why?\n")
+    assert process.returncode == 0 and process.stderr == ""
     first = answers("Where?")
     second = answers("And why?", earlier_turns=[prompt.Turn("Where?", None, first.rstrip())])
-    assert done.stdout == f"{first}\n{second}\n"
+    assert process.stdout == f"{first}\n{second}\n"
 
 
 def test_commands_of_a_pipe(piped, answers, command):
@@ -74,18 +74,20 @@ def test_commands_of_a_pipe(piped, answers, command):
         "/exit",
         "Never asked.",
     ]
-    done = piped("\n".join(lines))
-    assert done.returncode == 0, done.stderr
+    process = piped("\n".join(lines))
+    assert process.returncode == 0, process.stderr
     first_input = "A pond.\n\n/not a command here"
     expected = [answers("Where?", first_input), answers("Where?", "two words", system_id=14)]
-    assert done.stdout == "".join(f"{answer}\n" for answer in expected)
+    assert process.stdout == "".join(f"{answer}\n" for answer in expected)
     records = [json.loads(line) for line in (command.folder / "records/mine.jsonl").read_text().splitlines()]
     assert [(record["input"], record["system"]) for record in records] == [
         (first_input, SYSTEM_MESSAGES[5]),
         ("two words", SYSTEM_MESSAGES[14]),
     ]
     assert [record["response"] for record in records] == [answer.rstrip() for answer in expected]
-    assert "saved: records/mine.jsonl\n" in done.stderr and f"system message: {SYSTEM_MESSAGES[14]}" in done.stderr
+    assert (
+        "saved: records/mine.jsonl\n" in process.stderr and f"system message: {SYSTEM_MESSAGES[14]}" in process.stderr
+    )
     assert command("data", "check", "records/mine.jsonl").returncode == 0
 
 
@@ -100,8 +102,8 @@ def test_commands_of_a_pipe(piped, answers, command):
     ],
 )
 def test_a_wrong_line_of_a_pipe_is_named_and_ends_the_program(piped, lines, message):
-    done = piped(lines)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    process = piped(lines)
+    assert process.returncode == 2 and message in process.stderr and "Traceback" not in process.stderr
 
 
 def test_options_are_refused_as_generate_refuses_them(command, tiny_model):

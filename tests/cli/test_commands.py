@@ -45,10 +45,10 @@ def test_help_imports_nothing_heavy(words):
         "except SystemExit: pass\n"
         "print(sorted(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    loaded = {name.split(".")[0] for name in re.findall(r"'([^']+)'", done.stderr)}
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in re.findall(r"'([^']+)'", process.stderr)}
     assert "orca_bench" in loaded and not loaded & HEAVY
-    assert done.stdout.startswith("Usage: orca-bench")
+    assert process.stdout.startswith("Usage: orca-bench")
 
 
 def test_the_line_of_a_command_in_its_groups_help_is_whole():
@@ -71,8 +71,8 @@ def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_scree
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_every_command_explains_itself_and_its_options_with_examples_that_parse(words, command):
     leaf = LEAVES[words]
-    done = command(*words, "--help")
-    assert done.returncode == 0 and done.stdout.startswith(f"Usage: orca-bench {' '.join(words)} ")
+    process = command(*words, "--help")
+    assert process.returncode == 0 and process.stdout.startswith(f"Usage: orca-bench {' '.join(words)} ")
     unexplained = [p.opts[-1] for p in leaf.params if p.param_type_name == "option" and not getattr(p, "help", "")]
     assert unexplained == []
     own = [example for example in _examples(leaf.help) if tuple(example[: len(words)]) == words]
@@ -94,11 +94,11 @@ def test_instruction_files_become_records(command, tmp_path):
     )
     (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
     files = ["alpaca.jsonl", "dolly.jsonl", "gsm.jsonl"]
-    done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
-    assert done.returncode == 0 and "3 records" in done.stdout
-    assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in done.stdout
+    process = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
+    assert process.returncode == 0 and "3 records" in process.stdout
+    assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in process.stdout
     neutral_hint = "(--systems 5 gives all one neutral message)"
-    assert done.stdout.splitlines()[-1] == f"system messages: 3 drawn from 5,7-8 with seed 0 {neutral_hint}"
+    assert process.stdout.splitlines()[-1] == f"system messages: 3 drawn from 5,7-8 with seed 0 {neutral_hint}"
     text = (tmp_path / "r" / "records.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     assert [(r["instruction"], r["input"], r["response"]) for r in records] == [
@@ -114,13 +114,13 @@ def test_instruction_files_become_records(command, tmp_path):
 @pytest.mark.slow
 def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path):
     words = ["demo", "--limit", 1, "-o", "train.max_steps=2"]
-    done = command(*words)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"Reported +before +after", done.stdout) and "not comparable" in done.stdout
+    process = command(*words)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"Reported +before +after", process.stdout) and "not comparable" in process.stdout
     for name in ("mini-untrained", "mini"):
         result = json.loads((tmp_path / "runs" / name / "results" / "orca-limit1.json").read_text())
         assert result["complete"] and result["suite"]["name"] == "mini"
-    assert "it/s]" not in done.stderr  # no library's bar runs through ours
+    assert "it/s]" not in process.stderr  # no library's bar runs through ours
     again = command(*words)
     assert again.returncode == 0 and "already trained" in again.stdout
     suggestion = re.search(r"orca-bench generate \$'(.*)' --greedy", again.stdout).group(1).replace("\\n", "\n")
@@ -146,11 +146,11 @@ def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(command, ti
     words = ("--input", "x", "--model", tiny_model, "--greedy", "--max-new-tokens", 8)
     answers = {}
     for system in ("5", "Be short."):
-        done = command("generate", "Why?", "--system", system, *words)
-        assert done.returncode == 0, done.stderr
+        process = command("generate", "Why?", "--system", system, *words)
+        assert process.returncode == 0, process.stderr
         sampling = Sampling(greedy=True, max_new_tokens=8)
         answer = "".join(Generator(ModelFolder(str(tiny_model))).answer(system_message(system), "Why?", "x", sampling))
-        assert answer and done.stdout == answer + "\n"
+        assert answer and process.stdout == answer + "\n"
         answers[system] = answer
     assert answers["5"] != answers["Be short."]
 

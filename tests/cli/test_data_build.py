@@ -18,9 +18,9 @@ def key(monkeypatch):
 
 def test_records_have_their_texts_and_where_they_came_from(build, command):
     with running_teacher_server() as server:
-        done = build(server)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "20 records: out/records.jsonl"
+        process = build(server)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[0] == "20 records: out/records.jsonl"
     records = records_of(command.folder)
     assert [record["id"] for record in records[:13]] == [*(f"alpaca-{n}" for n in range(1, 13)), "dolly-1"]
     first = records[0]
@@ -63,8 +63,8 @@ def test_the_records_are_read_by_training_checks_conversion_and_datasets(build, 
     assert read_records([str(command.folder / "out")])[0] == records  # the folder holds no other data file
     rows = load_dataset("json", data_files=path, split="train", cache_dir=str(command.folder / "cache"))
     assert rows.num_rows == 20 and rows[0]["response"] == records[0].response
-    done = command("data", "check", path, "--workers", 1)
-    assert done.returncode == 0 and "20 records in 1 file" in done.stdout
+    process = command("data", "check", path, "--workers", 1)
+    assert process.returncode == 0 and "20 records in 1 file" in process.stdout
 
 
 def test_published_columns_have_the_names_of_the_published_sets(build, command):
@@ -97,10 +97,10 @@ def test_what_is_no_answer_is_no_record_and_is_counted(build, command):
     kinds = {"Name 1 ": "refusal", "Name 2 ": "filter", "Name 4 ": "empty", "Name 5 ": "length"}
     fault_of = lambda number, text: next((fault for start, fault in kinds.items() if text.startswith(start)), None)  # noqa: E731
     with running_teacher_server(fault_of) as server:
-        done = build(server)
+        process = build(server)
         assert len(records_of(command.folder)) == 16
         for outcome in ("refused", "filtered", "empty", "truncated"):
-            assert f"1 request {outcome}" in done.stdout
+            assert f"1 request {outcome}" in process.stdout
         assert manifest_of(command.folder)["sources"]["alpaca"]["outcomes"] == {
             "answered": 8,
             "empty": 1,
@@ -130,11 +130,11 @@ def test_thinking_is_kept_apart(build, command, fault):
 
 def test_an_estimate_keeps_its_answers(build, command):
     with running_teacher_server() as server:
-        done = build(server, "--estimate", "8")
-        assert done.returncode == 0, done.stderr
+        process = build(server, "--estimate", "8")
+        assert process.returncode == 0, process.stderr
         assert server.billed.total() == 8 and not (command.folder / "out" / "records.jsonl").exists()
         total, low, high = map(
-            float, re.search(r"\$([\d.]+) \(95 % interval \$([\d.]+) to \$([\d.]+)\)", done.stdout).groups()
+            float, re.search(r"\$([\d.]+) \(95 % interval \$([\d.]+) to \$([\d.]+)\)", process.stdout).groups()
         )
         build(server)
         assert server.billed.total() == 20
@@ -145,10 +145,10 @@ def test_an_estimate_keeps_its_answers(build, command):
 @pytest.mark.parametrize("fault", ["no usage", "endless count"])  # no count at all, and that of the prompt alone
 def test_a_bill_without_the_teachers_count_is_said_to_be_the_worst_case(build, command, fault):
     with running_teacher_server(lambda number, text: fault) as server:
-        done = build(server, "--estimate", "5")
-        assert "the teacher told no tokens of 5 answers: this is the worst case, no estimate" in done.stdout
-        done = build(server)
-    assert "spent: at most $" in done.stdout and "the teacher told no tokens of 20 answers" in done.stdout
+        process = build(server, "--estimate", "5")
+        assert "the teacher told no tokens of 5 answers: this is the worst case, no estimate" in process.stdout
+        process = build(server)
+    assert "spent: at most $" in process.stdout and "the teacher told no tokens of 20 answers" in process.stdout
     assert manifest_of(command.folder)["spending"]["unmetered_answers"] == 20
     card = (command.folder / "out" / "README.md").read_text(encoding="utf-8")
     assert "as the teacher told no tokens of 20 answers" in card
@@ -158,28 +158,28 @@ def test_it_is_said_where_the_key_goes_and_that_there_is_none(build, monkeypatch
     with running_teacher_server() as server:
         assert "the key in $OPENAI_API_KEY is sent to 127.0.0.1" in build(server).stderr
         monkeypatch.delenv("OPENAI_API_KEY")
-        done = build(server)
-    assert done.returncode == 0 and "no key in $OPENAI_API_KEY: 127.0.0.1 is asked without one" in done.stderr
+        process = build(server)
+    assert process.returncode == 0 and "no key in $OPENAI_API_KEY: 127.0.0.1 is asked without one" in process.stderr
 
 
 def test_requests_that_the_teacher_does_not_take_are_counted_and_end_no_build(build, command):
     with running_teacher_server(lambda number, text: "rejected" if text.startswith("Name ") else None) as server:
-        done = build(server)
-    assert done.returncode == 0 and "12 requests rejected" in done.stdout, done.stderr
+        process = build(server)
+    assert process.returncode == 0 and "12 requests rejected" in process.stdout, process.stderr
     assert len(records_of(command.folder)) == 8
 
 
 def test_a_budget_is_not_passed_and_a_larger_one_continues(build, command):
     with running_teacher_server() as server:
-        done = build(server, "-o", "budget=0")
+        process = build(server, "-o", "budget=0")
         assert (
-            done.returncode == 1
+            process.returncode == 1
             and not server.received
-            and "does not allow the worst case of another request" in done.stdout
+            and "does not allow the worst case of another request" in process.stdout
         )
-        done = build(server, "-o", "budget=0.0008")
+        process = build(server, "-o", "budget=0.0008")
         manifest = manifest_of(command.folder)
-        assert "does not allow the worst case of another request" in done.stdout and not manifest["is_complete"]
+        assert "does not allow the worst case of another request" in process.stdout and not manifest["is_complete"]
         assert 0 < manifest["records"] < 20 and manifest["spending"]["dollars"] <= 0.0008
         assert "**This build is not finished" in (command.folder / "out" / "README.md").read_text(encoding="utf-8")
         build(server)
@@ -189,12 +189,12 @@ def test_a_budget_is_not_passed_and_a_larger_one_continues(build, command):
 @pytest.mark.parametrize("fault", ["wrong key", "unknown model", "no credit", "no access"])
 def test_what_no_retry_can_help_stops_at_once_and_never_tells_the_key(build, command, fault):
     with running_teacher_server(lambda number, text: fault) as server:
-        done = build(server)
+        process = build(server)
         assert len(server.received) <= 64
-    assert done.returncode == 2 and len(re.findall("^error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
+    assert process.returncode == 2 and len(re.findall("^error: ", process.stderr, re.MULTILINE)) == 1, process.stderr
     texts = [
-        done.stdout,
-        done.stderr,
+        process.stdout,
+        process.stderr,
         *(file.read_bytes().decode("latin-1") for file in (command.folder / "out").iterdir()),
     ]
     assert not any(KEY in text for text in texts)
@@ -204,8 +204,8 @@ def test_another_recipe_in_the_same_folder_is_refused_before_anything_is_sent(bu
     with running_teacher_server() as server:
         build(server)
         before, received = (command.folder / "out" / "records.jsonl").read_bytes(), len(server.received)
-        done = build(server, "-o", "teacher.parameters.temperature=0.1")
-        assert done.returncode == 2 and "another recipe was built here: teacher.parameters was" in done.stderr
+        process = build(server, "-o", "teacher.parameters.temperature=0.1")
+        assert process.returncode == 2 and "another recipe was built here: teacher.parameters was" in process.stderr
         assert len(server.received) == received
     assert (command.folder / "out" / "records.jsonl").read_bytes() == before
 
@@ -217,8 +217,8 @@ def test_a_pilot_is_not_paid_twice_and_rows_that_stay_keep_their_answers(build, 
         assert build(server).returncode == 0 and server.billed.total() == 20 and len(records_of(command.folder)) == 20
         rows = "".join(json.dumps(row) + "\n" for row in [*DOLLY_ROWS[:-1], {**DOLLY_ROWS[0], "instruction": "New?"}])
         (command.folder / "dolly.jsonl").write_text(rows, encoding="utf-8")
-        done = command("data", "build", command.folder / "recipe.yaml", "-o", "output=out")
-        assert "dolly: another source than that of the last build here" in done.stderr
+        process = command("data", "build", command.folder / "recipe.yaml", "-o", "output=out")
+        assert "dolly: another source than that of the last build here" in process.stderr
         assert server.billed.total() == 21 and records_of(command.folder)[-1]["instruction"] == "New?"
 
 
@@ -233,16 +233,16 @@ def test_what_becomes_of_answers_may_change_without_asking_again(build, command)
 
 def test_the_answers_of_the_ledger_are_written_when_the_teacher_is_gone(build, command):
     with running_teacher_server(lambda number, text: "wrong key" if number > 10 else None) as server:
-        done = build(server, "-o", "teacher.most_in_flight=1", "-o", "teacher.attempts=1")
-        assert done.returncode == 2 and "records of the ledger's answers: out/records.jsonl" in done.stderr
+        process = build(server, "-o", "teacher.most_in_flight=1", "-o", "teacher.attempts=1")
+        assert process.returncode == 2 and "records of the ledger's answers: out/records.jsonl" in process.stderr
     assert len(records_of(command.folder)) == 10 and not manifest_of(command.folder)["is_complete"]
 
 
 def test_an_estimate_without_a_budget_says_what_one_request_may_cost(build, command):
     with running_teacher_server() as server:
-        done = build(server, "--estimate", "8", "-o", "budget=0")
-    line = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and not server.received
+        process = build(server, "--estimate", "8", "-o", "budget=0")
+    line = process.stderr.splitlines()[-1]
+    assert process.returncode == 2 and not server.received
     assert re.fullmatch(
         r"error: budget: \$0.00 does not allow one request, which may cost \$0.000\d; set it .*", line
     ), line
@@ -252,8 +252,8 @@ def test_a_ledger_that_is_gone_is_not_paid_again_in_silence(build, command):
     with running_teacher_server() as server:
         build(server)
         (command.folder / "out" / "ledger.sqlite").unlink()
-        done = build(server)
-        assert done.returncode == 2 and "were answered here, and the ledger is empty or gone" in done.stderr
+        process = build(server)
+        assert process.returncode == 2 and "were answered here, and the ledger is empty or gone" in process.stderr
         assert server.billed.total() == 20
 
 
@@ -262,8 +262,8 @@ def test_files_that_no_build_wrote_are_not_replaced(build, command, name):
     (command.folder / "out").mkdir()
     (command.folder / "out" / name).write_text("mine", encoding="utf-8")
     with running_teacher_server() as server:
-        done = build(server)
-        assert done.returncode == 2 and "a file that no build wrote stands where the output goes" in done.stderr
+        process = build(server)
+        assert process.returncode == 2 and "a file that no build wrote stands where the output goes" in process.stderr
         assert not server.received
     assert (command.folder / "out" / name).read_text(encoding="utf-8") == "mine"
 
@@ -311,8 +311,8 @@ def test_a_set_of_the_hub_is_read_at_the_commit_of_the_first_build(command, tmp_
         words = ["data", "build", recipe, "-o", "output=out"]
         assert command(*words, "--estimate", "2", env=environment).returncode == 0
         hub.push("datasets/owner/set", {"train.jsonl": b"\n".join(rows)})
-        done = command(*words, env=environment)
-        assert done.returncode == 0, done.stderr
+        process = command(*words, env=environment)
+        assert process.returncode == 0, process.stderr
     assert [record["id"] for record in records_of(command.folder)][12:] == [f"dolly-{n}" for n in range(1, 5)]
     assert manifest_of(command.folder)["sources"]["dolly"]["version"] == first_commit
     card = (command.folder / "out" / "README.md").read_text(encoding="utf-8")

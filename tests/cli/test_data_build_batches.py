@@ -49,13 +49,13 @@ def online_bytes(command):
 
 def test_the_records_are_those_of_single_requests_at_half_the_price(command, online_bytes):
     with serving() as server:
-        done = command(*words_for(command, server, *BATCH_WORDS))
-        assert done.returncode == 0, done.stderr
+        process = command(*words_for(command, server, *BATCH_WORDS))
+        assert process.returncode == 0, process.stderr
         dollars = 0.5 * (server.prompt_tokens + 2 * server.completion_tokens) / 1e6
     assert records_bytes(command) == online_bytes and len(records_of(command.folder)) == COUNT
     assert manifest_of(command.folder)["spending"]["dollars"] == pytest.approx(dollars, abs=1e-6)
-    assert "batch-1: created, 8 requests" in done.stderr
-    assert "batch-3: completed: 4 of 4 requests answered" in done.stderr
+    assert "batch-1: created, 8 requests" in process.stderr
+    assert "batch-3: completed: 4 of 4 requests answered" in process.stderr
     assert not (command.folder / "out" / ".batches").exists()
 
 
@@ -76,8 +76,8 @@ def check_kills(command, expected_bytes, kill_count, pause_of, batch_delay_s):
             process.send_signal(signal.SIGKILL)
             process.communicate()
             calls_at_kills.append(server.newest_call)
-        done = command.process(*words_for(command, server, *BATCH_WORDS))
-        assert done.returncode == 0, done.stderr
+        process = command.process(*words_for(command, server, *BATCH_WORDS))
+        assert process.returncode == 0, process.stderr
         assert server.billed.total() == COUNT == len(server.billed)
         assert len(server.batches) == 3
     assert records_bytes(command) == expected_bytes
@@ -120,8 +120,8 @@ def test_an_interrupted_build_says_what_stays_open_and_collects_it_later(command
         assert "0 of 20 requests are answered" in error_text.splitlines()[-1]
         for batch in server.batches.values():
             batch["ends_at"] = 0
-        done = command(*words_for(command, server, *BATCH_WORDS))
-        assert "batch-1: goes on, 8 requests" in done.stderr and done.returncode == 0
+        process = command(*words_for(command, server, *BATCH_WORDS))
+        assert "batch-1: goes on, 8 requests" in process.stderr and process.returncode == 0
         assert server.billed.total() == COUNT and len(server.batches) == 3
 
 
@@ -131,11 +131,11 @@ def test_a_dry_run_says_what_is_in_batches(command):
         eventually(lambda: server.calls["retrieve"] >= 2)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)
-        done = command(*words_for(command, server, *BATCH_WORDS, "--dry-run"))
-    assert re.search(r"source +rows +requests +characters +answered +in batches +to ask", done.stdout)
-    assert re.search(r"alpaca +12 +12 +[\d,]+ +0 +12 +0\n", done.stdout)
-    assert re.search(r"dolly +8 +8 +[\d,]+ +0 +3 +5\n", done.stdout)
-    assert "0 requests answered, 15 are in batches at the server, for at most $0.0" in done.stdout
+        process = command(*words_for(command, server, *BATCH_WORDS, "--dry-run"))
+    assert re.search(r"source +rows +requests +characters +answered +in batches +to ask", process.stdout)
+    assert re.search(r"alpaca +12 +12 +[\d,]+ +0 +12 +0\n", process.stdout)
+    assert re.search(r"dolly +8 +8 +[\d,]+ +0 +3 +5\n", process.stdout)
+    assert "0 requests answered, 15 are in batches at the server, for at most $0.0" in process.stdout
 
 
 def test_single_requests_are_refused_while_batches_are_open(command):
@@ -144,28 +144,28 @@ def test_single_requests_are_refused_while_batches_are_open(command):
         eventually(lambda: server.calls["retrieve"])
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)
-        done = command(*words_for(command, server))
-        assert done.returncode == 2 and "error: teacher.batch: 3 batches of this build are open" in done.stderr
+        process = command(*words_for(command, server))
+        assert process.returncode == 2 and "error: teacher.batch: 3 batches of this build are open" in process.stderr
         assert server.billed.total() == COUNT
 
 
 def test_an_estimate_in_batches_is_not_paid_twice(command):
     with serving() as server:
-        done = command(*words_for(command, server, *BATCH_WORDS, "--estimate", 6))
-        assert done.returncode == 0 and server.billed.total() == 6, done.stderr
+        process = command(*words_for(command, server, *BATCH_WORDS, "--estimate", 6))
+        assert process.returncode == 0 and server.billed.total() == 6, process.stderr
         assert command(*words_for(command, server, *BATCH_WORDS)).returncode == 0
         assert server.billed.total() == COUNT
 
 
 def test_the_answers_that_were_collected_are_written_when_a_batch_ends_the_build(command):
     with serving(batch_fault_of=lambda number: "failed" if number == 3 else None) as server:
-        done = command(*words_for(command, server, *BATCH_WORDS))
-    assert done.returncode == 2 and "error: teacher.batch: the batch failed: line 1: This line" in done.stderr
+        process = command(*words_for(command, server, *BATCH_WORDS))
+    assert process.returncode == 2 and "error: teacher.batch: the batch failed: line 1: This line" in process.stderr
     assert len(records_of(command.folder)) == 16 and not manifest_of(command.folder)["is_complete"]
 
 
 def test_a_wrong_key_ends_in_one_line_without_the_key(command):
     with serving(call_fault_of=lambda call, number: "wrong key") as server:
-        done = command(*words_for(command, server, *BATCH_WORDS))
-    assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
-    assert "the server answered 401" in done.stderr and "sk-test" not in done.stderr + done.stdout
+        process = command(*words_for(command, server, *BATCH_WORDS))
+    assert process.returncode == 2 and process.stderr.count("error: ") == 1, process.stderr
+    assert "the server answered 401" in process.stderr and "sk-test" not in process.stderr + process.stdout

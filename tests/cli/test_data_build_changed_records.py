@@ -15,8 +15,8 @@ def test_records_that_somebody_has_changed_are_not_replaced(build, command):
         own = records.read_bytes()
         records.write_bytes(own.replace(b"alpaca-1", b"alpaca-one", 1))
         mine, received = records.read_bytes(), len(server.received)
-        done = build(server)
-        assert done.returncode == 2 and "error: out/records.jsonl: changed since a build wrote it" in done.stderr
+        process = build(server)
+        assert process.returncode == 2 and "error: out/records.jsonl: changed since a build wrote it" in process.stderr
         assert records.read_bytes() == mine and len(server.received) == received
         records.rename(command.folder / "mine.jsonl")
         assert build(server).returncode == 0 and server.billed.total() == 20 == len(records_of(command.folder))
@@ -31,8 +31,8 @@ def test_records_that_are_changed_while_the_teacher_is_asked_are_not_replaced(bu
             records.write_text("mine", encoding="utf-8")
 
         server.fault_of = change_records
-        done = build(server)
-        assert done.returncode == 2 and "error: out/records.jsonl: changed since a build wrote it" in done.stderr
+        process = build(server)
+        assert process.returncode == 2 and "error: out/records.jsonl: changed since a build wrote it" in process.stderr
         assert records.read_text(encoding="utf-8") == "mine"
         records.unlink()
         server.fault_of = lambda number, text: None
@@ -59,7 +59,7 @@ def test_records_of_a_ledger_without_their_hash_are_known_by_the_manifest(build,
         recipe = write_build_inputs(command.folder, base_url=server.base_url)
         with (command.folder / "dolly.jsonl").open("a", encoding="utf-8") as source_file:
             source_file.write(json.dumps({**DOLLY_ROWS[0], "instruction": "Why is 9 odd?"}) + "\n")
-        done = command("data", "build", recipe, "-o", "output=out")
-        assert done.returncode == 0, done.stderr
-    assert "dolly: another source than that of the last build here" in done.stderr
+        process = command("data", "build", recipe, "-o", "output=out")
+        assert process.returncode == 0, process.stderr
+    assert "dolly: another source than that of the last build here" in process.stderr
     assert len(records_of(command.folder)) == 21

@@ -13,10 +13,10 @@ from orca_bench.data.build.ledger import open_ledger
 
 def test_a_dry_run_sends_and_writes_nothing(build, command):
     with running_teacher_server() as server:
-        done = build(server, "--dry-run")
+        process = build(server, "--dry-run")
         assert not server.received
-    assert done.returncode == 0 and "20 requests, " in done.stdout and "at most $0.0" in done.stdout
-    assert re.search(r"alpaca +12 +12 ", done.stdout) and not (command.folder / "out").exists()
+    assert process.returncode == 0 and "20 requests, " in process.stdout and "at most $0.0" in process.stdout
+    assert re.search(r"alpaca +12 +12 ", process.stdout) and not (command.folder / "out").exists()
 
 
 def test_a_dry_run_says_what_is_answered_and_what_is_still_to_be_asked(build, command):
@@ -24,13 +24,13 @@ def test_a_dry_run_says_what_is_answered_and_what_is_still_to_be_asked(build, co
         build(server, "-o", "sources.dolly.sample=3", "-o", "teacher.attempts=1")
         received = len(server.received)
         folder = {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
-        done = build(server, "--dry-run")
-        assert done.returncode == 0 and len(server.received) == received, done.stderr
+        process = build(server, "--dry-run")
+        assert process.returncode == 0 and len(server.received) == received, process.stderr
         assert folder == {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
-        assert re.search(r"alpaca +12 +12 +[\d,]+ +11 +1\n", done.stdout)
-        assert re.search(r"dolly +8 +8 +[\d,]+ +3 +5\n", done.stdout)
+        assert re.search(r"alpaca +12 +12 +[\d,]+ +11 +1\n", process.stdout)
+        assert re.search(r"dolly +8 +8 +[\d,]+ +3 +5\n", process.stdout)
         line = "out/ledger.sqlite: 14 requests answered, for at most $DOLLARS in all; 6 requests still to be asked, for at most "
-        match = re.search(re.escape(line).replace("DOLLARS", r"([\d.]+)") + r"\$([\d.]+)", done.stdout)
+        match = re.search(re.escape(line).replace("DOLLARS", r"([\d.]+)") + r"\$([\d.]+)", process.stdout)
         bill, rest = map(float, match.groups())
         assert bill > 0 and rest > 0
         assert "the budget of $0.0001 may not be enough" in build(server, "--dry-run", "-o", "budget=0.0001").stdout
@@ -38,9 +38,10 @@ def test_a_dry_run_says_what_is_answered_and_what_is_still_to_be_asked(build, co
         spent = manifest_of(command.folder)["spending"]["dollars"]
         build(server)
         assert manifest_of(command.folder)["spending"]["dollars"] - spent <= rest + 1e-4
-        done = build(server, "--dry-run")
+        process = build(server, "--dry-run")
         assert (
-            "20 requests answered" in done.stdout and "0 requests still to be asked, for at most $0.00" in done.stdout
+            "20 requests answered" in process.stdout
+            and "0 requests still to be asked, for at most $0.00" in process.stdout
         )
 
 
@@ -54,9 +55,11 @@ def test_a_dry_run_reads_the_ledger_of_a_killed_build_and_changes_nothing(build,
         process.communicate()
         folder = {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
         assert folder["ledger.sqlite-wal"]
-        done = build(server, "--dry-run")
+        process = build(server, "--dry-run")
         assert folder == {file.name: file.read_bytes() for file in (command.folder / "out").iterdir()}
-    answered, to_ask = map(int, re.search(r": (\d+) requests? answered.*; (\d+) requests? still", done.stdout).groups())
+    answered, to_ask = map(
+        int, re.search(r": (\d+) requests? answered.*; (\d+) requests? still", process.stdout).groups()
+    )
     assert (answered, to_ask) == (4, 16)
 
 
@@ -83,13 +86,13 @@ def test_a_dry_run_reads_a_ledger_whose_lock_it_cannot_hold(build, command):
         lock = command.folder / "out" / ".ledger.sqlite.lock"
         lock.unlink()
         lock.mkdir()  # cannot be opened by root either
-        done = build(server, "--dry-run")
-    assert done.returncode == 0 and "15 requests answered" in done.stdout, done.stderr
-    assert "out/ledger.sqlite: a build may be writing it, its lock cannot be held (" in done.stderr
+        process = build(server, "--dry-run")
+    assert process.returncode == 0 and "15 requests answered" in process.stdout, process.stderr
+    assert "out/ledger.sqlite: a build may be writing it, its lock cannot be held (" in process.stderr
 
 
 def test_a_dry_run_counts_tokens_with_a_tokenizer(build, mini):
     with running_teacher_server() as server:
-        done = build(server, "--dry-run", "--tokenizer", mini["mini:tokenizer"])
-    characters, tokens = re.search(r"20 requests, ([\d,]+) characters, ([\d,]+) prompt tokens", done.stdout).groups()
+        process = build(server, "--dry-run", "--tokenizer", mini["mini:tokenizer"])
+    characters, tokens = re.search(r"20 requests, ([\d,]+) characters, ([\d,]+) prompt tokens", process.stdout).groups()
     assert 0 < int(tokens.replace(",", "")) < int(characters.replace(",", ""))

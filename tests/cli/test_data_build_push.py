@@ -38,15 +38,15 @@ def uploads(hub):
 def test_a_finished_build_is_uploaded_and_its_address_is_said(command, hub, push):
     hub.push(REPOSITORY, {".gitattributes": b""})
     with running_teacher_server() as server:
-        done = push(server)
-    assert done.returncode == 0, done.stderr
+        process = push(server)
+    assert process.returncode == 0, process.stderr
     sha = hub.branches[REPOSITORY]["main"]
-    assert done.stdout.splitlines()[-1] == f"uploaded: {hub.url}/{REPOSITORY}/commit/{sha}"
+    assert process.stdout.splitlines()[-1] == f"uploaded: {hub.url}/{REPOSITORY}/commit/{sha}"
     out = command.folder / "out"
     names = ("records.jsonl", "README.md", "manifest.yaml")
     assert newest_files(hub) == {".gitattributes": b"", **{name: (out / name).read_bytes() for name in names}}
     assert hub.tokens == {TOKEN} and len(uploads(hub)) == 1
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in process.stdout + process.stderr
     assert not any(TOKEN.encode() in file.read_bytes() for file in out.iterdir())
     assert manifest_of(command.folder)["sources"]["alpaca"]["files"] == "alpaca.json"
 
@@ -55,14 +55,14 @@ def test_an_upload_that_broke_off_goes_on_with_the_same_command_and_ends_once(hu
     hub.push(REPOSITORY, {})
     hub.takes_commits = False
     with running_teacher_server() as server:
-        done = push(server)
-        assert done.returncode == 2 and "error: me/small: the hub did not take the records" in done.stderr
+        process = push(server)
+        assert process.returncode == 2 and "error: me/small: the hub did not take the records" in process.stderr
         assert len(uploads(hub)) == 1 and not newest_files(hub)
         hub.takes_commits = True
         assert push(server).returncode == 0
         sha = hub.branches[REPOSITORY]["main"]
-        done = push(server)
-        assert done.returncode == 0 and f"uploaded: {hub.url}" in done.stdout
+        process = push(server)
+        assert process.returncode == 0 and f"uploaded: {hub.url}" in process.stdout
         assert server.billed.total() == 20
     assert len(uploads(hub)) == 1 and hub.branches[REPOSITORY]["main"] == sha and len(newest_files(hub)) == 3
 
@@ -70,24 +70,24 @@ def test_an_upload_that_broke_off_goes_on_with_the_same_command_and_ends_once(hu
 def test_a_build_that_is_not_finished_is_not_uploaded(hub, push):
     hub.push(REPOSITORY, {})
     with running_teacher_server() as server:
-        done = push(server, "-o", "budget=0.0008")
-    assert done.returncode == 1 and "not uploaded to me/small: the build is not finished" in done.stderr
+        process = push(server, "-o", "budget=0.0008")
+    assert process.returncode == 1 and "not uploaded to me/small: the build is not finished" in process.stderr
     assert not hub.tokens and not newest_files(hub)
 
 
 def test_without_a_token_nothing_is_asked_and_nothing_uploaded(hub, push, command):
     hub.push(REPOSITORY, {})
     with running_teacher_server() as server:
-        done = push(server, token="")
-        assert done.returncode == 2 and "error: --push: no token; set HF_TOKEN" in done.stderr
+        process = push(server, token="")
+        assert process.returncode == 2 and "error: --push: no token; set HF_TOKEN" in process.stderr
         assert not server.received
     assert not hub.requests and not (command.folder / "out").exists()
 
 
 def test_a_repository_that_is_not_there_is_named(push):
     with running_teacher_server() as server:
-        done = push(server)
-    assert done.returncode == 2 and "error: me/small: the hub did not take the records" in done.stderr
+        process = push(server)
+    assert process.returncode == 2 and "error: me/small: the hub did not take the records" in process.stderr
 
 
 @pytest.mark.parametrize(

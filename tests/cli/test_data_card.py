@@ -57,8 +57,8 @@ def test_a_card_that_somebody_has_changed_is_not_replaced(build, command):
         second = card.read_text(encoding="utf-8")
         assert "16 records" in first and "20 records" in second
         card.write_text(second.replace("# small", "# Mine"), encoding="utf-8")
-        done = build(server, "--columns", "published")
-    assert "the data card was changed and is not replaced: out/README.md" in done.stderr
+        process = build(server, "--columns", "published")
+    assert "the data card was changed and is not replaced: out/README.md" in process.stderr
     assert "# Mine" in card.read_text(encoding="utf-8") and manifest_of(command.folder)["columns"] == "published"
 
 

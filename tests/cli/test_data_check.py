@@ -23,15 +23,15 @@ def folder(tmp_path):
 
 def test_the_whole_check_on_one_screen(command, folder, mini):
     words = ["data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--tokenizer", mini["mini:tokenizer"]]
-    done = command(*words, "--max-length", 300, "--report", "out/report.json", "--remove", "clean", "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    process = command(*words, "--max-length", 300, "--report", "out/report.json", "--remove", "clean", "--workers", 1)
+    assert process.returncode == 0, process.stderr
+    lines = [line.rstrip() for line in process.stdout.splitlines()]
     assert lines[:2] == ["300 records in 1 file", "        300  a.jsonl"]
     assert "exact_duplicate             1   0.3%  a.jsonl:13 = a.jsonl:4" in lines
     assert any(line.startswith("lengths: ") and "longer than 300 tokens" in line for line in lines)
     assert sum("█" in line for line in lines) >= 3 and any(line.endswith("cut") for line in lines)
     assert "GSM8K          2           2               1               –        3" in lines
-    assert f"{folder.name}" not in done.stdout and "Marlene the beekeeper" in done.stdout
+    assert f"{folder.name}" not in process.stdout and "Marlene the beekeeper" in process.stdout
     assert lines[-2:] == ["report: out/report.json", "picture: out/report.lengths.png"]
     assert "clean/a.jsonl: 292 of 300 rows, 8 removed" in lines and "            2  test_overlap" in lines
     report = read_data_report(folder / "out" / "report.json")
@@ -50,9 +50,9 @@ def test_the_number_of_records_side_by_side(command, folder):
 def test_records_without_a_fault(command, tmp_path):
     write_lines(tmp_path / "a.jsonl", [plain_record(number) for number in range(5)])
     write_benchmarks(tmp_path / "benchmarks")
-    done = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks")
-    assert "no faults in the records" in done.stdout and "none (9 rows of 1 task compared)" in done.stdout
-    assert done.stdout.splitlines()[-1] == "not searched: system messages"
+    process = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks")
+    assert "no faults in the records" in process.stdout and "none (9 rows of 1 task compared)" in process.stdout
+    assert process.stdout.splitlines()[-1] == "not searched: system messages"
 
 
 def test_records_that_were_not_searched_are_counted(command, tmp_path):
@@ -67,19 +67,21 @@ def test_records_that_were_not_searched_are_counted(command, tmp_path):
 def test_the_mini_suite_by_its_name(command, tmp_path, mini):
     rows = [json.loads(line) for line in mini["mini:records"].read_text().splitlines()[:40]]
     write_lines(tmp_path / "a.jsonl", rows)
-    done = command("data", "check", "a.jsonl", "--benchmarks", "mini:", "--report", "r.json")
-    assert done.returncode == 0, done.stderr
-    assert "overlap with mini" in done.stdout
+    process = command("data", "check", "a.jsonl", "--benchmarks", "mini:", "--report", "r.json")
+    assert process.returncode == 0, process.stderr
+    assert "overlap with mini" in process.stdout
     assert len(read_data_report(tmp_path / "r.json").benchmarks) == 7
 
 
 def test_the_embedded_records_by_their_name(command, tmp_path, mini):
-    done = command(
+    process = command(
         "data", "check", "mini:records", "--benchmarks", "mini:", "--tokenizer", "mini:tokenizer", "--hits", 0
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert (
-        "5,800 records in 1 file" in done.stdout and "lengths: " in done.stdout and "overlap with mini" in done.stdout
+        "5,800 records in 1 file" in process.stdout
+        and "lengths: " in process.stdout
+        and "overlap with mini" in process.stdout
     )
     refusal = command("data", "check", "mini:nothing")
     assert (
@@ -89,8 +91,8 @@ def test_the_embedded_records_by_their_name(command, tmp_path, mini):
 
 def test_the_tasks_can_be_chosen_and_a_missing_split_is_named(command, folder):
     (folder / "benchmarks" / "gsm8k" / "train.jsonl").unlink()
-    done = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--tasks", "gsm8k")
-    assert done.returncode == 0 and "not compared: the split 'train' of gsm8k" in done.stderr
+    process = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--tasks", "gsm8k")
+    assert process.returncode == 0 and "not compared: the split 'train' of gsm8k" in process.stderr
     line = command.refused("data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--tasks", "drop")
     assert "the split 'validation' of drop is missing" in line
     assert "no such benchmarks directory" in command.refused("data", "check", "a.jsonl", "--benchmarks", "absent")
@@ -100,15 +102,15 @@ def test_shards_and_their_merge(command, folder):
     whole = command("data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--report", "whole.json", "--hits", 1)
     for index in (1, 2):
         words = ["data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--shard", f"{index}/2"]
-        done = command(*words, "--report", f"{index}.json")
-        assert done.returncode == 0, done.stderr
-        assert f"150 records in 1 file, shard {index}/2" in done.stdout
-        assert "duplicates are counted when all shards are merged" in done.stdout
-        assert done.stderr.startswith("next: orca-bench data merge-reports ")
-    done = command("data", "merge-reports", "2.json", "1.json", "--out", "merged.json", "--hits", 1)
-    assert done.returncode == 0, done.stderr
+        process = command(*words, "--report", f"{index}.json")
+        assert process.returncode == 0, process.stderr
+        assert f"150 records in 1 file, shard {index}/2" in process.stdout
+        assert "duplicates are counted when all shards are merged" in process.stdout
+        assert process.stderr.startswith("next: orca-bench data merge-reports ")
+    process = command("data", "merge-reports", "2.json", "1.json", "--out", "merged.json", "--hits", 1)
+    assert process.returncode == 0, process.stderr
     assert (folder / "merged.json").read_bytes() == (folder / "whole.json").read_bytes()
-    assert done.stdout.replace("merged.json", "whole.json") == whole.stdout
+    assert process.stdout.replace("merged.json", "whole.json") == whole.stdout
     assert "shard 2/2 is missing" in command.refused("data", "merge-reports", "1.json", "--out", "m.json")
     assert "is an input" in command.refused("data", "merge-reports", "1.json", "2.json", "--out", "1.json")
 

@@ -31,14 +31,14 @@ def folder(command):
 
 
 def test_the_first_three_records_with_their_texts_and_columns(command, folder):
-    done = command("data", "show", "r.jsonl")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    process = command("data", "show", "r.jsonl")
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert lines[0] == "r.jsonl:1 · id alpaca-1 · source alpaca · teacher t · system_id 5"
     assert lines[1:3] == ["system:", f"  {SYSTEM_MESSAGES[5]}"]
     assert lines[3:5] == ["instruction:", "  Question 1 of alpaca?"] and "input:" not in lines
-    assert lines[5:7] == ["response:", "  First line 1."] and "\x1b" not in done.stdout
-    assert done.stdout.count("response:") == 3
+    assert lines[5:7] == ["response:", "  First line 1."] and "\x1b" not in process.stdout
+    assert process.stdout.count("response:") == 3
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_rows_of_a_published_set_are_shown_too(command, folder):
 )
 def test_no_text_of_a_row_is_shown_twice(command, row):
     (command.folder / "row.json").write_text(json.dumps([{**row, "task": "t"}]), encoding="utf-8")
-    done = command("data", "show", "row.json")
-    assert done.stdout.splitlines()[0].endswith(" · task t"), done.stderr
-    assert all(done.stdout.count(text) == 1 for text in row.values())
+    process = command("data", "show", "row.json")
+    assert process.stdout.splitlines()[0].endswith(" · task t"), process.stderr
+    assert all(process.stdout.count(text) == 1 for text in row.values())
 
 
 @pytest.mark.parametrize(

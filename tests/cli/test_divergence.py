@@ -48,30 +48,32 @@ def cache(tmp_path_factory, monkeypatch):
 def test_the_table_the_json_and_the_files_say_the_same(in_folder):
     files = ["--out", "r.md", "--out", "r.json"]
     words = ["divergence", "base-q4_0.gguf", "./base", "--records", "records.jsonl", "--tokens", 200]
-    done = in_folder(*words, *files, "--format", "markdown")
-    assert done.returncode == 0, done.stderr
+    process = in_folder(*words, *files, "--format", "markdown")
+    assert process.returncode == 0, process.stderr
     content = json.loads((in_folder.folder / "r.json").read_text())
     assert 200 <= content["tokens"] < 300 and content["tasks"] == []
     (model,) = content["models"]
     assert 4.5 <= model["bits_per_weight"] < 5 and model["kl"]["value"] > 0 and model["same_top"]["value"] < 1
     markdown = (in_folder.folder / "r.md").read_text()
-    assert content["sentence"] in done.stdout and done.stdout.splitlines()[2:16] == markdown.splitlines()[2:16]
-    assert "the loss is the rounding's alone; llama.cpp's own rounding" in done.stdout
+    assert content["sentence"] in process.stdout and process.stdout.splitlines()[2:16] == markdown.splitlines()[2:16]
+    assert "the loss is the rounding's alone; llama.cpp's own rounding" in process.stdout
     assert json.loads(in_folder(*words, "--format", "json").stdout) == content
 
 
 def test_a_model_beside_itself_loses_nothing(in_folder):
-    done = in_folder("divergence", "./base", "./base", "--records", "records.jsonl", "--tokens", 50)
-    assert done.returncode == 0 and "100.00 [" in done.stdout, done.stderr
-    assert "next: orca-bench eval --model ./base" in done.stderr
+    process = in_folder("divergence", "./base", "./base", "--records", "records.jsonl", "--tokens", 50)
+    assert process.returncode == 0 and "100.00 [" in process.stdout, process.stderr
+    assert "next: orca-bench eval --model ./base" in process.stderr
 
 
 def test_fewer_tokens_than_wanted_are_all_scored_and_records_are_cut_as_in_training(in_folder):
     words = ["--records", "records.jsonl", "--max-length", 64, "--format", "json"]
-    done = in_folder("divergence", "base-q4_0.gguf", "./base", *words)
-    content = json.loads(done.stdout)
-    assert f"{content['tokens']:,} response tokens of {content['scored_records']} records, 2 models" in done.stderr
-    assert f"the records have {content['tokens']:,} response tokens, fewer than 30,000: all are scored" in done.stderr
+    process = in_folder("divergence", "base-q4_0.gguf", "./base", *words)
+    content = json.loads(process.stdout)
+    assert f"{content['tokens']:,} response tokens of {content['scored_records']} records, 2 models" in process.stderr
+    assert (
+        f"the records have {content['tokens']:,} response tokens, fewer than 30,000: all are scored" in process.stderr
+    )
     folder = ModelFolder(str(in_folder.folder / "base"))
     records, _ = read_records([str(in_folder.folder / "records.jsonl")])
     whole, _ = encode_records(records, folder.tokenizer, 10_000)
@@ -80,7 +82,7 @@ def test_fewer_tokens_than_wanted_are_all_scored_and_records_are_cut_as_in_train
     assert cut_count > 0 and dropped_count > 0 and content["scored_records"] == 60 - dropped_count
     assert [content["records"][key] for key in ("cut_count", "dropped_count")] == [cut_count, dropped_count]
     assert f"{cut_count} records cut at 64 tokens, as in training" in content["notes"]
-    assert f"{dropped_count} records left out: cut at 64 tokens, they have no response" in done.stderr
+    assert f"{dropped_count} records left out: cut at 64 tokens, they have no response" in process.stderr
 
 
 def test_a_record_that_fits_exactly_is_not_cut(in_folder):
@@ -97,8 +99,8 @@ def with_results(in_folder, mini):
 
     def evaluate(model, *options):
         words = ["--benchmarks", mini["mini:benchmarks"], "--tasks", "truthful_qa", *options]
-        done = in_folder("eval", "--model", model, *words)
-        assert done.returncode == 0, done.stderr
+        process = in_folder("eval", "--model", model, *words)
+        assert process.returncode == 0, process.stderr
 
     return evaluate
 
@@ -121,12 +123,12 @@ def test_results_of_several_protocols_are_written_as_compare_writes_them(in_fold
         with_results(model, "--limit", 5)
         with_results(model, "--limit", 4, "--protocol", "plain")
     with_results("./base", "--limit", 3, "--protocol", "leaderboard")
-    done = in_folder("divergence", "base-q4_0.gguf", "./base", *DIVERGENCE, "--format", "json")
-    content = json.loads(done.stdout)
+    process = in_folder("divergence", "base-q4_0.gguf", "./base", *DIVERGENCE, "--format", "json")
+    content = json.loads(process.stdout)
     compare = in_folder("compare", "base", "base-q4_0", "--format", "json")
     assert content["tasks"] == json.loads(compare.stdout) and len(content["tasks"]) == 2
     assert "base/leaderboard-limit3 has no counterpart" in content["notes"]
-    assert "note: base/leaderboard-limit3 has no counterpart" in done.stderr
+    assert "note: base/leaderboard-limit3 has no counterpart" in process.stderr
     markdown = in_folder("divergence", "base-q4_0.gguf", "./base", *DIVERGENCE, "--format", "markdown").stdout
     assert in_folder("compare", "base", "base-q4_0", "--format", "markdown").stdout in markdown
     for path in in_folder.folder.glob("runs/*/results/[pl]*"):
@@ -139,14 +141,16 @@ def test_results_of_different_settings_are_not_compared_and_the_measurement_stan
     for path in (in_folder.folder / "runs/base/results").glob("orca*"):
         path.unlink()
     words = ["divergence", "base-q4_0.gguf", "./base", *DIVERGENCE, "--out", "late.json", "--format", "json"]
-    done = in_folder(*words)
-    assert done.returncode == 0, done.stderr
+    process = in_folder(*words)
+    assert process.returncode == 0, process.stderr
     content = json.loads((in_folder.folder / "late.json").read_text())
     assert content["tasks"] == [] and content["models"][0]["kl"]["value"] > 0
     assert any("not compared: no protocol that all were evaluated under" in note for note in content["notes"])
     (in_folder.folder / "late").mkdir()
-    done = in_folder("export", "./base", "--gguf", "q4_0", "--out", "late/base-q4_0.gguf", "--report", "records.jsonl")
-    assert done.returncode == 0 and "no protocol that all were evaluated under" in done.stderr, done.stderr
+    process = in_folder(
+        "export", "./base", "--gguf", "q4_0", "--out", "late/base-q4_0.gguf", "--report", "records.jsonl"
+    )
+    assert process.returncode == 0 and "no protocol that all were evaluated under" in process.stderr, process.stderr
     assert json.loads((in_folder.folder / "late/base-q4_0.report.json").read_text())["tasks"] == []
     for path in (in_folder.folder / "runs/base/results").glob("leaderboard*"):
         path.unlink()
@@ -156,48 +160,50 @@ def test_results_of_another_model_of_the_same_name_are_left_out(in_folder, with_
     for model in ("./base", "base-q4_0.gguf"):
         with_results(model, "--limit", 5)
     _copy_with_factor(in_folder.folder / "base", in_folder.folder / "other_place" / "base", 1.5)
-    done = in_folder("divergence", "base-q4_0.gguf", "./other_place/base", *DIVERGENCE, "--format", "json")
-    content = json.loads(done.stdout)
+    process = in_folder("divergence", "base-q4_0.gguf", "./other_place/base", *DIVERGENCE, "--format", "json")
+    content = json.loads(process.stdout)
     path = "runs/base/results/orca-limit5.json"
     note = f"left out: {path} is of another model than ./other_place/base (by weights), or does not say of which"
-    assert content["tasks"] == [] and f"note: {note}" in done.stderr, done.stderr
+    assert content["tasks"] == [] and f"note: {note}" in process.stderr, process.stderr
     assert note in content["notes"]
     (in_folder.folder / "again").mkdir()
-    done = in_folder("export", "./other_place/base", "--gguf", "q4_0", "--out", "again/base-q4_0.gguf")
-    assert done.returncode == 0, done.stderr
-    done = in_folder("divergence", "again/base-q4_0.gguf", "./base", *DIVERGENCE, "--format", "json")
-    assert json.loads(done.stdout)["tasks"] == [] and "is of another model than again/base-q4_0.gguf" in done.stderr
+    process = in_folder("export", "./other_place/base", "--gguf", "q4_0", "--out", "again/base-q4_0.gguf")
+    assert process.returncode == 0, process.stderr
+    process = in_folder("divergence", "again/base-q4_0.gguf", "./base", *DIVERGENCE, "--format", "json")
+    assert (
+        json.loads(process.stdout)["tasks"] == [] and "is of another model than again/base-q4_0.gguf" in process.stderr
+    )
 
 
 def test_a_model_beside_itself_is_measured_also_where_it_has_results(in_folder, with_results):
     with_results("./base", "--limit", 5)
-    done = in_folder("divergence", "./base", "./base", *DIVERGENCE)
-    assert done.returncode == 0 and "it is the first result itself" in done.stderr
+    process = in_folder("divergence", "./base", "./base", *DIVERGENCE)
+    assert process.returncode == 0 and "it is the first result itself" in process.stderr
 
 
 def test_a_model_with_broken_weights_has_an_infinite_perplexity(in_folder):
     _copy_with_factor(in_folder.folder / "base", in_folder.folder / "broken", 1e7)
     words = ["divergence", "./broken", "./base", *DIVERGENCE, "--out", "broken.json"]
-    done = in_folder(*words)
-    assert done.returncode == 0, done.stderr
+    process = in_folder(*words)
+    assert process.returncode == 0, process.stderr
     (model,) = json.loads((in_folder.folder / "broken.json").read_text())["models"]
-    assert model["perplexity"]["value"] is None and "inf" in done.stdout
+    assert model["perplexity"]["value"] is None and "inf" in process.stdout
 
 
 def test_the_report_is_printed_before_it_is_written(in_folder):
-    done = in_folder(
+    process = in_folder(
         "divergence", "./base", "./base", *DIVERGENCE, "--out", "/proc/r.md"
     )  # not even root may write there
-    assert done.returncode == 2 and "/proc" in done.stderr and "Traceback" not in done.stderr
-    assert "KL divergence, mean" in done.stdout
+    assert process.returncode == 2 and "/proc" in process.stderr and "Traceback" not in process.stderr
+    assert "KL divergence, mean" in process.stdout
 
 
 def test_an_export_writes_its_report_beside_the_file(in_folder):
     words = ["export", "./base", "--gguf", "q8_0", "--out", "e.gguf", "--report", "records.jsonl"]
-    done = in_folder(*words)
-    assert done.returncode == 0, done.stderr
+    process = in_folder(*words)
+    assert process.returncode == 0, process.stderr
     content = json.loads((in_folder.folder / "e.report.json").read_text())
-    assert content["sentence"] in done.stdout and content["models"][0]["path"] == "e.gguf"
+    assert content["sentence"] in process.stdout and content["models"][0]["path"] == "e.gguf"
     assert (in_folder.folder / "e.report.md").read_text().startswith(content["sentence"])
     (in_folder.folder / "e.gguf").unlink()
     assert "e.report.md: exists already" in in_folder.refused(*words)

@@ -8,9 +8,9 @@ from orca_bench.errors import UserError
 
 @pytest.mark.parametrize("words", [("--debug", "train", "absent.yaml"), ("train", "absent.yaml", "--debug")])
 def test_debug_shows_the_traceback_before_the_line(command, words):
-    done = command(*words)
-    assert done.returncode == 2
-    assert done.stderr.startswith("Traceback") and "no such recipe" in done.stderr.splitlines()[-1]
+    process = command(*words)
+    assert process.returncode == 2
+    assert process.stderr.startswith("Traceback") and "no such recipe" in process.stderr.splitlines()[-1]
     assert "Traceback" not in command("train", "absent.yaml").stderr
 
 
@@ -21,23 +21,25 @@ def test_an_argument_behind_two_dashes_is_no_option(command):
 def test_an_error_that_nobody_expected_is_one_line_and_exit_1(command):
     """Here: a package that is needed cannot be imported."""
     (command.folder / "pydantic.py").write_text("raise ZeroDivisionError('broken\\ninstallation')")
-    done = command.process("train", "x.yaml")
-    assert done.returncode == 1
-    assert done.stderr == "failed: ZeroDivisionError: broken installation (the same command with --debug shows where)\n"
+    process = command.process("train", "x.yaml")
+    assert process.returncode == 1
+    assert (
+        process.stderr == "failed: ZeroDivisionError: broken installation (the same command with --debug shows where)\n"
+    )
 
 
 def test_a_terminal_that_cannot_say_a_character_gets_its_escape(command):
-    done = command("--help", env={"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"})
-    assert done.returncode == 0 and "\\u2026" in done.stdout
+    process = command("--help", env={"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"})
+    assert process.returncode == 0 and "\\u2026" in process.stdout
 
 
 def test_names_with_brackets_are_no_markup(command, tiny_model):
     """A runs folder `[red]` and one `[/]` are shown as they are."""
     for name in ("[red]runs", "[/]", ":smile:"):
         words = ("--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--runs", name)
-        done = command("eval", "--model", tiny_model, *words)
-        assert done.returncode == 0, done.stderr
-        assert f"result: {name}/" in done.stdout
+        process = command("eval", "--model", tiny_model, *words)
+        assert process.returncode == 0, process.stderr
+        assert f"result: {name}/" in process.stdout
         again = command("eval", "--model", tiny_model, *words)
         assert f"in {name}/" in again.stderr
 
@@ -75,5 +77,5 @@ def test_an_argument_that_says_nothing_is_refused(command, words, message):
 
 
 def test_the_rows_of_the_mini_suite_are_surveyed_by_its_name(command):
-    done = command("verify", "--check-rows", "mini:")
-    assert "arc_challenge test: " in done.stdout and not done.stderr
+    process = command("verify", "--check-rows", "mini:")
+    assert "arc_challenge test: " in process.stdout and not process.stderr

@@ -21,15 +21,15 @@ def words(tiny_model, mini):
 
 
 def test_the_lines_name_model_size_tasks_and_requests_then_each_score_then_the_next_command(command, words):
-    done = command(*words)
-    lines = done.stderr.splitlines()
+    process = command(*words)
+    lines = process.stderr.splitlines()
     assert re.fullmatch(r"tiny: \S+k parameters, float32, cpu; 2 tasks under orca, 15 requests", lines[0]), lines
     assert lines[1].startswith("to compute: ")
     cell = r"\d+\.\d\d( ± \d+\.\d\d| \[\d+\.\d, \d+\.\d\])"
     computed = r"\([\d,]+ tokens computed, of [\d,]+ in all requests\)"
     assert re.fullmatch(rf"orca HellaSwag: acc_norm {cell}, 3 questions, \d+ s {computed}", lines[2]), lines
     score = re.search(cell, next(line for line in lines if line.startswith("orca GSM8K: acc ")))[0]
-    assert score in done.stdout  # the very cell of the table
+    assert score in process.stdout  # the very cell of the table
     assert lines[-1] == "next: orca-bench page runs/tiny/results/orca-limit3.json"
 
 

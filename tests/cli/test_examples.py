@@ -104,9 +104,9 @@ def beside_the_demo(tmp_path_factory, command_in, mini, mini_records):
 @pytest.mark.parametrize("line", [line for line in EXAMPLES if _is_runnable(line)])
 def test_an_example_runs_as_it_is_written(beside_the_demo, line):
     words = shlex.split(line, comments=True)
-    done = beside_the_demo(*words)
-    assert done.returncode in ((0, 1) if words[0] in JUDGES else (0,)), done.stderr
-    assert "error: " not in done.stderr and "failed: " not in done.stderr
+    process = beside_the_demo(*words)
+    assert process.returncode in ((0, 1) if words[0] in JUDGES else (0,)), process.stderr
+    assert "error: " not in process.stderr and "failed: " not in process.stderr
 
 
 def test_most_examples_of_the_commands_that_report_run():

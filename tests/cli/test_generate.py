@@ -30,11 +30,11 @@ def test_a_dash_reads_the_instruction_from_standard_input(command, words, monkey
 
 
 def test_without_an_instruction_the_example_is_shown_on_standard_error(command, words):
-    done = command(*words)
-    example, next_line = done.stderr.splitlines()
+    process = command(*words)
+    example, next_line = process.stderr.splitlines()
     assert example.startswith("> Write a letter to Sam Altman")
     assert next_line == f"next: orca-bench generate 'YOUR QUESTION' --model {words[2]}"
-    assert done.stdout == command(*words, example.removeprefix("> ")).stdout
+    assert process.stdout == command(*words, example.removeprefix("> ")).stdout
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def answer_lines(command):
 
 
 def test_a_file_of_instructions_gets_the_answers_that_each_would_get_alone(command, words, of_file):
-    done = command(*of_file)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "3 answers of 1 model: answers.jsonl, 3 of them cut after 8 tokens\n"
+    process = command(*of_file)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "3 answers of 1 model: answers.jsonl, 3 of them cut after 8 tokens\n"
     lines = answer_lines(command)
     assert [(line["id"], line["teacher"], line["was_cut"]) for line in lines] == [
         ("frog", "tiny0", True),
@@ -161,12 +161,12 @@ def test_a_file_of_something_else_is_refused_and_stays_as_it_is(command, of_file
 def test_models_answer_side_by_side_as_markdown(command, of_file, tmp_path):
     model = of_file[2]
     other = shutil.copytree(model, tmp_path / "other")
-    done = command(*of_file, "--model", other, "--format", "markdown")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("### ") == 3 and done.stdout.count("cut at its greatest length") == 6
+    process = command(*of_file, "--model", other, "--format", "markdown")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("### ") == 3 and process.stdout.count("cut at its greatest length") == 6
     assert (
         "### 2. Say it.\n\nSystem message: Be &lt;b&gt;brief&lt;/b&gt;.\n\nInput:\n\n```text\n`one` | two\n```\n"
-        in done.stdout
+        in process.stdout
     )
     assert "two models are called tiny0" in command.refused(*of_file, "--model", model)
     assert [line["teacher"] for line in answer_lines(command)] == ["tiny0"] * 3 + ["other"] * 3

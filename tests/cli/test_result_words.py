@@ -23,19 +23,19 @@ def in_runs(tmp_path_factory, command_in):
 @pytest.mark.parametrize("word", ["old", "runs/old", "runs/old/results", "old/orca", "runs/old/results/orca.json"])
 @pytest.mark.parametrize("words", [("table",), ("plot",), ("page",), ("publish",)])
 def test_every_report_takes_every_word_for_a_result(in_runs, words, word):
-    done = in_runs(*words, word)
-    assert done.returncode == 0, done.stderr
+    process = in_runs(*words, word)
+    assert process.returncode == 0, process.stderr
     for folder in ("plots", "results", "page.html"):
         path = in_runs.folder / folder
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def test_compare_pairs_two_runs_by_protocol(in_runs):
-    done = in_runs("compare", "old", "new", "--format", "markdown")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| GSM8K |") == 2
+    process = in_runs("compare", "old", "new", "--format", "markdown")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("| GSM8K |") == 2
     for protocol in ("leaderboard", "orca"):
-        assert f"new {protocol} is better than old {protocol}" in done.stdout
+        assert f"new {protocol} is better than old {protocol}" in process.stdout
     assert in_runs("compare", "old/orca", "new", "--format", "markdown").stdout.count("| GSM8K |") == 1
 
 
@@ -55,9 +55,9 @@ def test_no_reported_scores_may_be_wanted_of_every_report(in_runs):
 
 
 def test_every_result_of_a_run_is_verified(in_runs):
-    done = in_runs("verify", "old", "new/orca", "--no-rescore")
+    process = in_runs("verify", "old", "new/orca", "--no-rescore")
     names = ["runs/old/results/leaderboard.json", "runs/old/results/orca.json", "runs/new/results/orca.json"]
-    assert [line.rstrip(":") for line in done.stdout.splitlines() if line.startswith("runs/")] == names
+    assert [line.rstrip(":") for line in process.stdout.splitlines() if line.startswith("runs/")] == names
     contents = json.loads(in_runs("verify", "old", "new/orca", "--no-rescore", "--format", "json").stdout)
     assert [content["result"] for content in contents] == names
     assert "findings" in json.loads(in_runs("verify", "old/orca", "--no-rescore", "--format", "json").stdout)
@@ -96,12 +96,12 @@ def test_the_next_command_finds_what_this_one_has_read(in_runs, words, next_word
 
 
 def test_what_is_taken_by_default_is_named_on_standard_error(in_runs):
-    done = in_runs("table", "--format", "json")
-    assert done.stderr.startswith("result: runs/") and done.stderr.endswith(".json (the newest)\n")
-    assert done.stdout.startswith(("[", "{"))
+    process = in_runs("table", "--format", "json")
+    assert process.stderr.startswith("result: runs/") and process.stderr.endswith(".json (the newest)\n")
+    assert process.stdout.startswith(("[", "{"))
     for words in (("plot",), ("page",), ("verify", "--no-rescore")):
-        done = in_runs(*words)
-        assert "(the newest)" in done.stderr and "error" not in done.stderr
+        process = in_runs(*words)
+        assert "(the newest)" in process.stderr and "error" not in process.stderr
     assert "give one of the two" in in_runs.refused("verify", "old", "--check-rows", "x")
 
 
@@ -123,8 +123,8 @@ def test_a_first_try_of_a_few_questions_stands_aside_for_the_full_result(command
     random_result(results, "new", 0.5, tasks=["gsm8k"], file="orca-limit3.json", protocol="orca", limit=3)
     note = "note: left out new/orca-limit3 (first 3 questions); name it to see it"
     for words in (("table", "new", "old"), ("page", "new", "old"), ("plot", "new", "old"), ("publish", "new")):
-        done = command(*words)
-        assert done.returncode == 0 and done.stderr.splitlines().count(note) == 1, done.stderr
+        process = command(*words)
+        assert process.returncode == 0 and process.stderr.splitlines().count(note) == 1, process.stderr
     assert "differences.png" in command("plot", "new", "old").stdout
     assert "first 3" not in (command.folder / "runs" / "new" / "published" / "index.html").read_text()
     tables = command("table", "new", "old"), command("table", "new/orca", "old/orca")
@@ -142,16 +142,16 @@ def test_the_model_that_is_taken_by_default_is_named_and_a_run_stands_for_its_mo
     (run / "model").symlink_to(tiny_model)
     (run / "manifest.json").write_text('{"status": "finished", "orca_bench": "0", "finished": 1}')
     words = ["--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--format", "json"]
-    done = command("eval", *words)
-    assert "model: runs/t/model (the newest finished run)" in done.stderr and done.stdout.startswith("{")
+    process = command("eval", *words)
+    assert "model: runs/t/model (the newest finished run)" in process.stderr and process.stdout.startswith("{")
     table = command("eval", "--model", "t", *words[:-2], "--reported", "none")
     assert "Winogrande" in table.stdout and "Reported" not in table.stdout
     assert "known: orca_mini_13b" in command.refused("eval", *words, "--reported", "x")
     named = command("eval", "--model", "t", *words)
     assert named.returncode == 0 and "the newest finished run" not in named.stderr
     assert "no such run or model folder; did you mean 't'" in command.refused("eval", "--model", "tt", *words)
-    done = command("generate", "hi", "--max-new-tokens", "1")
-    assert done.stderr == "model: runs/t/model (the newest finished run)\n"
+    process = command("generate", "hi", "--max-new-tokens", "1")
+    assert process.stderr == "model: runs/t/model (the newest finished run)\n"
 
 
 def _completions(command, *words):

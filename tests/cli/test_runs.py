@@ -46,11 +46,11 @@ def _files(command):
 
 @pytest.mark.parametrize("columns", ["80", "100", "160"])
 def test_runs_and_results_are_listed_with_scores_and_sizes(in_runs, columns):
-    done = in_runs("runs", env={"COLUMNS": columns})
-    assert done.returncode == 0 and not done.stderr
-    lines = done.stdout.splitlines()
+    process = in_runs("runs", env={"COLUMNS": columns})
+    assert process.returncode == 0 and not process.stderr
+    lines = process.stdout.splitlines()
     assert all(len(line) <= int(columns) for line in lines)
-    text = " ".join(done.stdout.split())
+    text = " ".join(process.stdout.split())
     assert "done finished, 20 steps" in text and "half interrupted, step 10 of 20" in text
     assert "done/orca mean of 7 tasks 4" in text and "(s)" in text
     assert "done/leaderboard-limit80 GSM8K" in text and "(first 80)" in text
@@ -113,20 +113,20 @@ REMOVABLE = {
 
 def test_a_dry_run_names_what_would_go_and_removes_nothing(in_runs):
     before = _contents(in_runs)
-    done = in_runs("runs", "--clean", "--dry-run")
-    assert _contents(in_runs) == before and done.stdout.endswith("nothing was removed (--dry-run)\n")
+    process = in_runs("runs", "--clean", "--dry-run")
+    assert _contents(in_runs) == before and process.stdout.endswith("nothing was removed (--dry-run)\n")
     for path in REMOVABLE:
-        assert path.removesuffix("/states.pt") in done.stdout
-    assert "left alone: runs/half/checkpoints/step-00000010: the training continues from it" in done.stdout
-    assert "left alone: runs/half/results/answers.sqlite: an unfinished evaluation continues from it" in done.stdout
+        assert path.removesuffix("/states.pt") in process.stdout
+    assert "left alone: runs/half/checkpoints/step-00000010: the training continues from it" in process.stdout
+    assert "left alone: runs/half/results/answers.sqlite: an unfinished evaluation continues from it" in process.stdout
     content = json.loads(in_runs("runs", "--clean", "--dry-run", "--format", "json").stdout)
     assert len(content["removable"]) == 4 and content["removed_bytes"] == 0
 
 
 def test_cleaning_removes_what_it_named_and_keeps_models_results_and_what_is_needed(in_runs):
     before = _files(in_runs)
-    done = in_runs("runs", "--clean", "--yes")
-    assert done.returncode == 0 and "removed: " in done.stdout
+    process = in_runs("runs", "--clean", "--yes")
+    assert process.returncode == 0 and "removed: " in process.stdout
     gone = {path for path in before - _files(in_runs) if not path.endswith("/latest")}
     assert gone == REMOVABLE
     assert in_runs("verify", "done/orca", "--no-rescore").stdout.startswith("✓")
@@ -143,11 +143,11 @@ def test_what_another_process_writes_is_left_alone_and_named(in_runs):
     trainer = Run(in_runs.folder / "runs" / "done")
     trainer.lock()
     cache = AnswerCache(in_runs.folder / "runs" / "done" / "results" / "answers.sqlite", "identity")
-    done = in_runs.process("runs", "--clean", "--yes")
+    process = in_runs.process("runs", "--clean", "--yes")
     cache.close()
     trainer.unlock()
-    assert "left alone: runs/done: a process trains it" in done.stdout
-    assert "runs/done/results/answers.sqlite: an evaluation is writing it" in done.stdout
+    assert "left alone: runs/done: a process trains it" in process.stdout
+    assert "runs/done/results/answers.sqlite: an evaluation is writing it" in process.stdout
     assert REMOVABLE - _files(in_runs) == {"runs/half/checkpoints/step-00000005/states.pt"}
 
 
@@ -155,35 +155,37 @@ def test_the_answers_of_an_evaluation_that_has_no_result_yet_stay_beside_a_finis
     cache = AnswerCache(in_runs.folder / "runs" / "done" / "results" / "answers.sqlite", "identity")
     cache.begin_evaluation(["plain.json", None])
     cache.close()
-    done = in_runs("runs", "done", "--clean", "--yes")
-    assert "left alone: runs/done/results/answers.sqlite: an unfinished evaluation continues from it" in done.stdout
+    process = in_runs("runs", "done", "--clean", "--yes")
+    assert "left alone: runs/done/results/answers.sqlite: an unfinished evaluation continues from it" in process.stdout
     assert "runs/done/results/answers.sqlite" in _files(in_runs)
     cache = AnswerCache(cache.database_path, "identity")
     cache.finish_evaluation(["plain.json", None])
     cache.close()
-    done = in_runs("runs", "done", "--clean", "--yes")
-    assert "its evaluations are finished" in done.stdout and "runs/done/results/answers.sqlite" not in _files(in_runs)
+    process = in_runs("runs", "done", "--clean", "--yes")
+    assert "its evaluations are finished" in process.stdout and "runs/done/results/answers.sqlite" not in _files(
+        in_runs
+    )
 
 
 @pytest.mark.parametrize(("answer", "is_removed"), [("y", True), ("n", False), ("", False)])
 def test_a_terminal_is_asked(in_runs, answer, is_removed):
     ours, theirs = pty.openpty()
     os.write(ours, f"{answer}\n".encode())
-    done = in_runs.process("runs", "--clean", stdin=theirs)
+    process = in_runs.process("runs", "--clean", stdin=theirs)
     os.close(ours)
     os.close(theirs)
-    assert done.returncode == (0 if is_removed else 130) and "Remove these 4? [y/N]" in done.stderr
+    assert process.returncode == (0 if is_removed else 130) and "Remove these 4? [y/N]" in process.stderr
     assert (_files(in_runs) & REMOVABLE == set()) == is_removed
 
 
 def test_a_terminal_is_shown_what_goes_before_it_is_asked_also_with_json(in_runs):
     ours, theirs = pty.openpty()
     os.write(ours, b"n\n")
-    done = in_runs.process("runs", "--clean", "--format", "json", stdin=theirs)
+    process = in_runs.process("runs", "--clean", "--format", "json", stdin=theirs)
     os.close(ours)
     os.close(theirs)
-    text_before_question = done.stderr.partition("Remove these 4?")[0]
-    assert done.returncode == 130 and not done.stdout
+    text_before_question = process.stderr.partition("Remove these 4?")[0]
+    assert process.returncode == 130 and not process.stdout
     assert all(path.removesuffix("/states.pt") in text_before_question for path in REMOVABLE)
 
 
@@ -192,8 +194,8 @@ def test_what_could_not_be_removed_is_an_error(in_runs, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    done = in_runs("runs", "done", "--clean", "--yes")
-    assert done.returncode == 1 and "error: not removed: " in done.stderr and "answers.sqlite" in done.stderr
+    process = in_runs("runs", "done", "--clean", "--yes")
+    assert process.returncode == 1 and "error: not removed: " in process.stderr and "answers.sqlite" in process.stderr
     assert "runs/done/results/answers.sqlite" in _files(in_runs)
 
 
@@ -204,16 +206,16 @@ def test_what_could_not_be_removed_is_an_error(in_runs, monkeypatch):
 )
 def test_what_lies_in_a_run_names_the_run(in_runs, word):
     word = word.replace("../runs", f"../{in_runs.folder.name}")
-    done = in_runs("runs", word)
-    assert done.returncode == 0 and done.stdout.startswith("done: finished, 20 steps"), done.stderr
+    process = in_runs("runs", word)
+    assert process.returncode == 0 and process.stdout.startswith("done: finished, 20 steps"), process.stderr
 
 
 @pytest.mark.parametrize(
     "word", ["done/nothing", "runs", ".", "..", "done/..", "done/../half", "/", "runs/absent/model"]
 )
 def test_what_lies_in_no_run_names_none(in_runs, word):
-    done = in_runs("runs", word)
-    assert done.returncode == 2 and f"error: {word}: no such run; " in done.stderr
+    process = in_runs("runs", word)
+    assert process.returncode == 2 and f"error: {word}: no such run; " in process.stderr
 
 
 def test_all_scores_are_listed_in_the_details_and_the_limit_once(in_runs):
@@ -258,8 +260,8 @@ def test_an_odd_manifest_hides_no_other_run(in_runs, odd):
         json.dumps({"status": "finished", "records": [{"rows": odd}], "orca_bench": "0"} | dict.fromkeys(keys, odd))
     )
     for words in ((), ("half",), ("--format", "markdown"), ("--format", "json")):
-        done = in_runs("runs", *words)
-        assert done.returncode == 0 and "half" in done.stdout and "NaN" not in done.stdout
+        process = in_runs("runs", *words)
+        assert process.returncode == 0 and "half" in process.stdout and "NaN" not in process.stdout
     assert not any(word in in_runs("runs", "half").stdout for word in ("nan", "inf", "True", "parameters: 1"))
 
 
@@ -281,7 +283,7 @@ def test_names_of_any_script_and_length_are_listed(command, name):
     results.mkdir(parents=True)
     random_result(results, "evil\x1b[31m\u202e", 0.5, file="orca.json", tasks=["gsm8k"])
     for words in (("runs",), ("runs", name), ("runs", "--format", "markdown")):
-        done = command(*words)
-        assert done.returncode == 0 and "GSM8K" in done.stdout
-        assert not any(character in done.stdout for character in "\x1b\u202e")
+        process = command(*words)
+        assert process.returncode == 0 and "GSM8K" in process.stdout
+        assert not any(character in process.stdout for character in "\x1b\u202e")
     assert command("table", name).returncode == 0

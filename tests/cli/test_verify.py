@@ -21,9 +21,9 @@ def verified(tiny_model, mini, tmp_path_factory):
 
 
 def test_a_task_is_one_line_and_v_prints_every_check(verified):
-    done = verified("verify", "r.json")
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0 and len(lines) == 5, lines
+    process = verified("verify", "r.json")
+    lines = process.stdout.splitlines()
+    assert process.returncode == 0 and len(lines) == 5, lines
     checks = "rows, requests, scores, warnings, value, lm-eval match"
     assert re.fullmatch(rf"✓ HellaSwag: acc_norm \d+\.\d\d, 3 questions; {checks}", lines[0])
     assert lines[1].startswith("✓ Winogrande: acc ") and lines[2].startswith(
@@ -59,14 +59,14 @@ def test_what_does_not_match_has_a_line_of_its_own(verified):
     first["score"] = 1 - first["score"]
     (verified.folder / "bad.json").write_text((verified.folder / "r.json").read_text())
     (verified.folder / "bad.questions.jsonl").write_text("\n".join([json.dumps(first), *questions[1:]]) + "\n")
-    done = verified("verify", "bad.json")
-    assert done.returncode == 1 and "next: " not in done.stderr
-    failing = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+    process = verified("verify", "bad.json")
+    assert process.returncode == 1 and "next: " not in process.stderr
+    failing = [line for line in process.stdout.splitlines() if line.startswith("✗")]
     assert (
         failing[0].startswith("✗ HellaSwag: scores: line 1 (hellaswag row ") and "hash of the questions" in failing[-1]
     )
-    assert re.search(r"^✓ Winogrande: ", done.stdout, re.MULTILINE)
-    assert done.stdout.splitlines()[-1] == "this result does not match its stored answers"
+    assert re.search(r"^✓ Winogrande: ", process.stdout, re.MULTILINE)
+    assert process.stdout.splitlines()[-1] == "this result does not match its stored answers"
     unscored = verified("verify", "bad.json", "--no-rescore")
     assert unscored.returncode == 1
     assert (

@@ -21,14 +21,14 @@ def faq(tmp_path):
 def test_a_table_of_ones_own_by_map(command, faq):
     assert "say which columns to read: --map" in command.refused("data", "convert", "faq.csv", "--out", "r.jsonl")
     words = ["data", "convert", "faq.csv", "--map", "instruction=Ask,response=Answer", "--out", "r.jsonl"]
-    done = command(*words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    process = command(*words)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == [
         "1 record: r.jsonl",
         "left out: 1 row without an answer; the first is faq.csv:3",
         "system messages: 1 set to message 5 (--systems draws others)",
     ]
-    assert done.stderr == "next: orca-bench train recipes/13b.yaml -o 'data.records=[\"r.jsonl\"]'\n"
+    assert process.stderr == "next: orca-bench train recipes/13b.yaml -o 'data.records=[\"r.jsonl\"]'\n"
     record = json.loads((faq / "r.jsonl").read_text())
     assert (record["instruction"], record["response"], record["system_id"]) == ("Open, when?", "At nine.", 5)
     assert "faq.csv:3: --strict allows no rows without an answer" in command.refused(*words, "--strict")
@@ -36,8 +36,8 @@ def test_a_table_of_ones_own_by_map(command, faq):
 
 def test_the_next_command_trains_on_the_records_whatever_their_name(command, faq):
     out = "my, r\u00e9c: 'x'.jsonl"
-    done = command("data", "convert", "faq.csv", "--map", "instruction=Ask,response=Answer", "--out", out)
-    words = shlex.split(done.stderr.removeprefix("next: orca-bench "))
+    process = command("data", "convert", "faq.csv", "--map", "instruction=Ask,response=Answer", "--out", out)
+    words = shlex.split(process.stderr.removeprefix("next: orca-bench "))
     (faq / out).unlink()
     dry_run = command(*words, "--dry-run")
     assert dry_run.returncode == 0 and f"cannot be computed here: {out}: no such file" in dry_run.stdout, dry_run
@@ -76,8 +76,8 @@ def test_an_absent_file_is_one_line_whether_or_not_the_output_is_there(command, 
 )
 def test_where_messages_were_drawn_the_neutral_one_is_named(command, tmp_path, options, sentence):
     (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
-    done = command("data", "convert", "a.jsonl", "--out", "r.jsonl", *options)
-    assert done.stdout.splitlines()[-1] == f"system messages: {sentence}"
+    process = command("data", "convert", "a.jsonl", "--out", "r.jsonl", *options)
+    assert process.stdout.splitlines()[-1] == f"system messages: {sentence}"
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_parts_in_a_folder_and_the_orca_sets_own_messages(command, tmp_path):
         rows = [{"system": f"S{number}", "instruction": "a", "input": "No input", "output": "b"}]
         name = f"train-{number:05d}-of-00002-0123456789abcdef.parquet"
         (tmp_path / "orca" / "data" / name).write_bytes(CONTAINERS["parquet"](rows))
-    done = command("data", "convert", "orca", "--out", "r.jsonl")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1:] == [
+    process = command("data", "convert", "orca", "--out", "r.jsonl")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[1:] == [
         "inputs such as 'No input', taken as none: 2",
         "system messages: 2 kept from the rows",
     ]
@@ -113,14 +113,14 @@ def test_parts_in_a_folder_and_the_orca_sets_own_messages(command, tmp_path):
 
 def test_rows_may_come_through_a_pipe(tmp_path):
     rows = CONTAINERS["json"]([{"instruction": "a", "output": "b"}] * 50)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "orca_bench", "data", "convert", "/dev/stdin", "--out", "r.jsonl"],
         cwd=tmp_path,
         input=rows,
         capture_output=True,
         env=os.environ,
     )
-    assert done.returncode == 0 and b"50 records" in done.stdout, done.stderr
+    assert process.returncode == 0 and b"50 records" in process.stdout, process.stderr
 
 
 def _write_questions(path, numbers):

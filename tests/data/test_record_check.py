@@ -101,8 +101,8 @@ print(reports[0] == reports[1])
 """
     environment = os.environ | {"RAYON_NUM_THREADS": "4"}
     words = [sys.executable, "-c", program]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "True\n", done.stderr
+    process = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert process.stdout == "True\n", process.stderr
 
 
 def test_the_hash_seed_of_python_changes_nothing(tmp_path):
@@ -111,14 +111,14 @@ def test_the_hash_seed_of_python_changes_nothing(tmp_path):
     reports = []
     for seed in ("1", "2"):
         words = ["data", "check", "a.jsonl", "--benchmarks", "benchmarks", "--workers", "1", "--report", f"{seed}.json"]
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "orca_bench", *words],
             cwd=tmp_path,
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         reports.append((tmp_path / f"{seed}.json").read_bytes())
     assert reports[0] == reports[1]
 

@@ -58,9 +58,9 @@ def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tm
 
 
 def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(shared, tmp_path, command):
-    done = command("verify", "--check-rows", shared / "benchmarks", "--format", "json")
-    splits = {(split["task"], split["split"]): split for split in json.loads(done.stdout)}
-    assert done.returncode == 1 and len(splits) == 13
+    process = command("verify", "--check-rows", shared / "benchmarks", "--format", "json")
+    splits = {(split["task"], split["split"]): split for split in json.loads(process.stdout)}
+    assert process.returncode == 1 and len(splits) == 13
     assert splits["gsm8k", "test"] | {"sha256": ""} == {
         **{
             "task": "gsm8k",
@@ -74,9 +74,9 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(sh
     }
     assert len(splits["hellaswag", "validation"]["sha256"]) == 64
     laid_out(tmp_path, "truthful_qa", validation=read(shared / "benchmarks" / "truthful_qa" / "validation.jsonl.gz"))
-    done = command("verify", "--check-rows", tmp_path)
-    assert done.returncode == 1 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
-    assert "gsm8k test: missing" in done.stdout
+    process = command("verify", "--check-rows", tmp_path)
+    assert process.returncode == 1 and "truthful_qa validation: true, 817 of 817 rows" in process.stdout
+    assert "gsm8k test: missing" in process.stdout
     assert "no result below runs" in command.refused("verify")
 
 

@@ -122,12 +122,12 @@ def test_results_of_two_templates_are_not_comparable(evaluated, command):
         read_with_questions(files["mistral"].path), [read_with_questions(files["llama2"].path)]
     )
     assert str(obstacle).startswith("other protocol: chat v1, chat template '")
-    done = command("check", files["mistral"].path, "--baseline", files["llama2"].path)
-    assert done.returncode == 1 and "other protocol" in done.stderr + done.stdout
-    done = command("compare", files["llama2"].path, files["mistral"].path)
+    process = command("check", files["mistral"].path, "--baseline", files["llama2"].path)
+    assert process.returncode == 1 and "other protocol" in process.stderr + process.stdout
+    process = command("compare", files["llama2"].path, files["mistral"].path)
     hashes = [files[name].result.protocol.template_sha256[:8] for name in ("mistral", "llama2")]
     titles = ", ".join(f"chat v1 (chat template {template_hash})" for template_hash in hashes)
-    assert f"The protocols differ ({titles}): a difference may be theirs." in " ".join(done.stdout.split())
+    assert f"The protocols differ ({titles}): a difference may be theirs." in " ".join(process.stdout.split())
 
 
 def test_another_template_in_the_same_folder_makes_another_result(chat_model, tmp_path):
@@ -182,9 +182,9 @@ def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, c
     words = ["--protocol", "chat", "--tasks", TASKS, "--limit", "2", "--benchmarks", mini["mini:benchmarks"]]
     words += ["--max-new-tokens", "gsm8k=16"]
     model = ["--token-ids", "--model", chat_model("llama2", LLAMA2)]
-    done = command("requests", *words, *model, "--out", "requests.jsonl")
-    assert done.returncode == 0, done.stderr
-    next_words = done.stderr.split("next: ")[1]
+    process = command("requests", *words, *model, "--out", "requests.jsonl")
+    assert process.returncode == 0, process.stderr
+    next_words = process.stderr.split("next: ")[1]
     assert f"--model {model[-1]}" in next_words
     lines = [json.loads(line) for line in (command.folder / "requests.jsonl").read_text().splitlines()]
     assert all(line["prompt"].startswith("<s>[INST] ") and line["prompt"].endswith(" [/INST]") for line in lines)
@@ -196,17 +196,17 @@ def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, c
     for line in lines:
         line["answer"] = questions[line["task"], line["index"]].answers[line["request"]]
     (command.folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    done = command("score", "answers.jsonl", *words)
-    assert done.returncode == 0, done.stderr
+    process = command("score", "answers.jsonl", *words)
+    assert process.returncode == 0, process.stderr
     result = reading.read_result(command.folder / "answers.result.json")
     expected = evaluated[1]["llama2"].result
     assert {name: entry.value for name, entry in result.tasks.items()} == {
         name: entry.value for name, entry in expected.tasks.items()
     }
     assert result.requests_sha256 == expected.requests_sha256 and result.protocol.template_sha256 is None
-    assert "the chat template that the answers were made with is not known" in done.stderr
-    done = command("score", "answers.jsonl", *words, "--model", model[-1], "--out", "known.json")
-    assert done.returncode == 0 and "is not known" not in done.stderr, done.stderr
+    assert "the chat template that the answers were made with is not known" in process.stderr
+    process = command("score", "answers.jsonl", *words, "--model", model[-1], "--out", "known.json")
+    assert process.returncode == 0 and "is not known" not in process.stderr, process.stderr
     known = reading.read_result(command.folder / "known.json").protocol
     assert known.template_sha256 == expected.protocol.template_sha256 and known.template_sha256 is not None
     assert known.differing_keys(expected.protocol, result.tasks) == ["max_length"]

@@ -29,10 +29,10 @@ def orca(tmp_path_factory, command_in):
 def evaluated(orca, tiny_model, mini):
     """All seven tasks of the mini suite, eight questions each: the result, its questions, its file."""
     out = orca.folder / "out" / "orca.json"
-    done = orca("eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", out)
-    assert done.returncode == 0, done.stderr
+    process = orca("eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", out)
+    assert process.returncode == 0, process.stderr
     questions = [json.loads(line) for line in out.with_suffix(".questions.jsonl").read_text().splitlines()]
-    return json.loads(out.read_text()), questions, out, done
+    return json.loads(out.read_text()), questions, out, process
 
 
 def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evaluated, tiny_model, mini):
@@ -157,10 +157,10 @@ def test_two_evaluations_are_equal_but_for_time(orca, evaluated, tiny_model, min
     result, _, out, _ = evaluated
     again = orca.folder / "again.json"
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", again, "--format", "json"]
-    done = orca("eval", "--model", tiny_model, *words)
-    assert done.returncode == 0
+    process = orca("eval", "--model", tiny_model, *words)
+    assert process.returncode == 0
     assert again.with_suffix(".questions.jsonl").read_bytes() == out.with_suffix(".questions.jsonl").read_bytes()
-    printed = json.loads(done.stdout)
+    printed = json.loads(process.stdout)
     assert {n: t["value"] for n, t in printed["tasks"].items()} == {n: t["value"] for n, t in result["tasks"].items()}
 
 
@@ -191,8 +191,8 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
 
     out = orca.folder / "plain.json"
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--protocol", "plain", "--out", out]
-    done = orca("eval", "--model", tiny_model, *words)
-    assert done.returncode == 0, done.stderr
+    process = orca("eval", "--model", tiny_model, *words)
+    assert process.returncode == 0, process.stderr
     ours = json.loads(out.read_text())["tasks"]
     manager = TaskManager(include_defaults=False)  # the default one reads thousands of files
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=True)
@@ -246,11 +246,11 @@ def test_real_rows_in_the_orca_prompt(orca, shared, tiny_model):
         "arc,hellaswag,truthful_qa,winogrande,drop",
         "--notes",
     ]
-    done = orca("eval", "--model", tiny_model, *words)
-    assert done.returncode == 0, done.stderr
+    process = orca("eval", "--model", tiny_model, *words)
+    assert process.returncode == 0, process.stderr
     result = json.loads(out.read_text())
     assert result["suite"]["comparable"] and result["tasks"]["arc_challenge"]["rows"] == 1172
-    text = " ".join(done.stdout.split())
+    text = " ".join(process.stdout.split())
     assert "mixes model and protocol" in text and "only the first 2 questions" in text
 
 

@@ -135,8 +135,8 @@ def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, 
         "gsm8k=3",
     ]
     words += ["--max-new-tokens", "drop=2"]
-    done = command("eval", "--model", tiny_model, *words, "--out", "r.json")
-    assert done.returncode == 0, done.stderr
+    process = command("eval", "--model", tiny_model, *words, "--out", "r.json")
+    assert process.returncode == 0, process.stderr
     result = json.loads((command.folder / "r.json").read_text())
     assert result["protocol"]["max_new_tokens"] == {"gsm8k": 3, "drop": 2}
     lines = [json.loads(line) for line in (command.folder / "r.questions.jsonl").read_text().splitlines()]
@@ -158,11 +158,11 @@ def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, 
     options = ["--protocol", "orca", "--benchmarks", mini["mini:benchmarks"], "--limit", 4]
     line = command.refused("score", "a.jsonl", *options)
     assert "the max_new_tokens of gsm8k document 0 request 0 is not the one that this protocol makes" in line
-    done = command(
+    process = command(
         "score", "a.jsonl", *options, "--max-new-tokens", "gsm8k=3", "--max-new-tokens", "drop=2", "--format", "json"
     )
-    assert done.returncode == 0, done.stderr
-    scored = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    scored = json.loads(process.stdout)
     assert scored["tasks"]["gsm8k"]["requests_sha256"] == result["tasks"]["gsm8k"]["requests_sha256"]
     assert [scored["tasks"][name]["ran_out"] for name in ("gsm8k", "drop")] == [1, 1]
 

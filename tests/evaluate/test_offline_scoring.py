@@ -33,22 +33,22 @@ def orca(tmp_path_factory, command_in):
 def evaluated(orca, tiny_model, mini):
     """Three questions of every task under each protocol: results and questions by protocol, and what `both` prints."""
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 3]
-    done = orca("eval", "--model", tiny_model, *words, "--protocol", "chat", "--out", "eval-chat.json")
-    assert done.returncode == 0, done.stderr
-    done = orca("eval", "--model", tiny_model, *words, "--protocol", "both", "--out", "eval.json", "--notes")
-    assert done.returncode == 0, done.stderr
+    process = orca("eval", "--model", tiny_model, *words, "--protocol", "chat", "--out", "eval-chat.json")
+    assert process.returncode == 0, process.stderr
+    process = orca("eval", "--model", tiny_model, *words, "--protocol", "both", "--out", "eval.json", "--notes")
+    assert process.returncode == 0, process.stderr
     results = {}
     for name in protocols.REQUEST_PROTOCOLS:
         path = orca.folder / f"eval-{name}.json"
         results[name] = json.loads(path.read_text()), lines_of(path.with_suffix(".questions.jsonl"))
-    return results, done.stdout
+    return results, process.stdout
 
 
 def request_lines(orca, mini, protocol, *more):
     out = orca.folder / f"{protocol}.jsonl"
     words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--out", out]
-    done = orca("requests", *words, *more)
-    assert done.returncode == 0, done.stderr
+    process = orca("requests", *words, *more)
+    assert process.returncode == 0, process.stderr
     return lines_of(out)
 
 
@@ -71,8 +71,8 @@ def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol)
 
 def test_two_runs_give_the_same_bytes_and_gz_is_compressed(orca, mini):
     for name in ("a.jsonl.gz", "b.jsonl.gz", "c.jsonl"):
-        done = orca("requests", "--tasks", "gsm8k", "--benchmarks", mini["mini:benchmarks"], "--out", name)
-        assert done.returncode == 0, done.stderr
+        process = orca("requests", "--tasks", "gsm8k", "--benchmarks", mini["mini:benchmarks"], "--out", name)
+        assert process.returncode == 0, process.stderr
     first, second, plain = ((orca.folder / n).read_bytes() for n in ("a.jsonl.gz", "b.jsonl.gz", "c.jsonl"))
     assert first == second and gzip.decompress(first) == plain and len(first) < len(plain)
 
@@ -87,8 +87,8 @@ def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
         f"offline_scoring.write_requests(selection, Path({out!r}));"
         "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
@@ -144,9 +144,9 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
                 line["answer"] = float(table[places, scored].sum())
     path = write_lines(orca.folder / f"{protocol}-answers.jsonl", lines)
     words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--cut-at-stop"]
-    done = orca("score", path, *words, "--format", "json")
-    assert done.returncode == 0, done.stderr
-    result, (expected, questions) = json.loads(done.stdout), evaluated[0][protocol]
+    process = orca("score", path, *words, "--format", "json")
+    assert process.returncode == 0, process.stderr
+    result, (expected, questions) = json.loads(process.stdout), evaluated[0][protocol]
     written = path.with_name(f"{protocol}-answers.result.json")
     assert json.loads(written.read_text()) == result and result["complete"]
     assert result["requests_sha256"] == expected["requests_sha256"]
@@ -223,13 +223,13 @@ def test_each_command_names_the_next_with_all_that_requests_depend_on(command, m
         "--max-new-tokens",
         "gsm8k=9",
     ]
-    done = command("requests", "--tasks", "gsm8k", *words, "--out", "r.jsonl", "--runs", "my runs")
-    (next_line,) = (line for line in done.stderr.splitlines() if line.startswith("next: "))
+    process = command("requests", "--tasks", "gsm8k", *words, "--out", "r.jsonl", "--runs", "my runs")
+    (next_line,) = (line for line in process.stderr.splitlines() if line.startswith("next: "))
     lines = [line | {"answer": "1"} for line in lines_of(command.folder / "r.jsonl")]
     write_lines(command.folder / "ANSWERS.jsonl", lines)
     assert next_line.endswith(" --runs 'my runs'")
-    done = command(*shlex.split(next_line.removeprefix("next: orca-bench ")))
-    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "next: orca-bench page ANSWERS.result.json"
+    process = command(*shlex.split(next_line.removeprefix("next: orca-bench ")))
+    assert process.returncode == 0 and process.stderr.splitlines()[-1] == "next: orca-bench page ANSWERS.result.json"
     result = json.loads((command.folder / "ANSWERS.result.json").read_text())
     assert result["protocol"]["system"] == "Be short."
     default = command("requests", "--tasks", "gsm8k", *words[:2], "--out", "r.jsonl").stderr
@@ -316,8 +316,8 @@ def test_a_task_that_must_be_answered(command, answered):
     assert "answers are missing: arc_challenge document 0" in command.refused(
         "score", path, *words, "--tasks", "arc,gsm8k"
     )
-    done = command("score", path, *words)
-    assert done.returncode == 0 and "GSM8K" in done.stdout
+    process = command("score", path, *words)
+    assert process.returncode == 0 and "GSM8K" in process.stdout
 
 
 def test_files_that_are_no_answers(command, answered, tmp_path):
@@ -359,10 +359,10 @@ def test_what_looks_wrong_in_answers_is_said_and_scored(command, answered):
     lines, words = answered
     lines = [line | ({"answer": 0.5} if "until" not in line else {"answer": "Step 1: #### 1"}) for line in lines]
     path = write_lines(command.folder / "a.jsonl", lines)
-    done = command("score", path, *words)
-    assert done.returncode == 0
-    assert "8 answers are above 0" in done.stderr
-    assert "2 texts hold a stop string" in done.stderr
+    process = command("score", path, *words)
+    assert process.returncode == 0
+    assert "8 answers are above 0" in process.stderr
+    assert "2 texts hold a stop string" in process.stderr
     with_notes = command("table", "a.result.json", "--notes")
     assert "2 texts hold a stop string" in " ".join(with_notes.stdout.split())
     cut = command("score", path, *words, "--cut-at-stop")
@@ -371,11 +371,11 @@ def test_what_looks_wrong_in_answers_is_said_and_scored(command, answered):
 
 def test_requests_can_be_piped(command, mini):
     words = ["--tasks", "arc", "--benchmarks", str(mini["mini:benchmarks"]), "--out", "/dev/stdout"]
-    done = subprocess.run(
+    process = subprocess.run(
         f"{sys.executable} -m orca_bench requests {' '.join(words)} | head -n 1",
         shell=True,
         cwd=command.folder,
         capture_output=True,
         text=True,
     )
-    assert json.loads(done.stdout)["task"] == "arc_challenge" and "Traceback" not in done.stderr
+    assert json.loads(process.stdout)["task"] == "arc_challenge" and "Traceback" not in process.stderr

@@ -61,8 +61,8 @@ def test_two_folders_of_one_name_and_a_name_that_is_given_have_results_of_their_
     for folder in ("v1/hf", "v2/hf"):
         shutil.copytree(tiny_model, command.folder / "work" / folder)
         assert command("eval", "--model", f"work/{folder}", *words).returncode == 0
-    done = command("eval", "--model", "work/v1/hf", "--name", "me/mine", *words)
-    assert done.returncode == 0, done.stderr
+    process = command("eval", "--model", "work/v1/hf", "--name", "me/mine", *words)
+    assert process.returncode == 0, process.stderr
     names = {}
     for file in (command.folder / "runs").glob("*/results/orca-limit2.json"):
         names[file.parents[1].name] = json.loads(file.read_text())["model"]["name"]
@@ -88,15 +88,15 @@ def chat_model(tiny_model, tmp_path):
 
 def test_a_model_of_another_prompt_is_said_to_be_one_before_it_is_asked(command, chat_model, mini):
     words = ["--benchmarks", mini["mini:benchmarks"], "--tasks", "winogrande", "--limit", "2", "--protocol", "both"]
-    done = command("eval", "--model", chat_model, *words)
-    assert done.returncode == 0, done.stderr
+    process = command("eval", "--model", chat_model, *words)
+    assert process.returncode == 0, process.stderr
     other, unused = (
         "it was not tuned in the Orca prompt",
         "no place for some weights of its folder: v_head.summary.weight",
     )
-    assert done.stderr.index(other) < done.stderr.index("orca Winogrande")
-    assert done.stderr.count(unused) == done.stderr.count(other) == 1  # once for both protocols
-    assert done.stderr.index(other) < done.stderr.index(unused)
+    assert process.stderr.index(other) < process.stderr.index("orca Winogrande")
+    assert process.stderr.count(unused) == process.stderr.count(other) == 1  # once for both protocols
+    assert process.stderr.index(other) < process.stderr.index(unused)
     results = command.folder / "runs" / "chat" / "results"
     table = command("table", results / "orca-limit2.json", "--notes")
     assert other in " ".join(table.stdout.split()), table.stdout

@@ -107,8 +107,8 @@ def test_no_form_says_not_worse(again, result):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_the_table_never_wraps_and_explains_what_it_shows(again, width):
-    done = again("check", "bad.json", "--baseline", "good.json", env={"COLUMNS": str(width)})
-    lines = done.stdout.splitlines()
+    process = again("check", "bad.json", "--baseline", "good.json", env={"COLUMNS": str(width)})
+    lines = process.stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("───"))
     rows = lines[start + 1 : start + 8]
     assert [row[0] for row in rows] == list("✓✗✓✓✓✓✓") and all(len(row) <= width for row in rows)
@@ -132,10 +132,10 @@ def test_one_question_can_show_no_loss_and_the_gate_says_so(again):
 
     change_result(again.folder, "good.json", "right.json", first_drop_question(1.0), drop_alone)
     change_result(again.folder, "good.json", "wrong.json", first_drop_question(0.0), drop_alone)
-    done = again("check", "wrong.json", "--baseline", "right.json", env={"COLUMNS": "120"})
-    lines = done.stdout.splitlines()
+    process = again("check", "wrong.json", "--baseline", "right.json", env={"COLUMNS": "120"})
+    lines = process.stdout.splitlines()
     assert lines[0] == "passed: no loss shown against right.json; on DROP not even a fall to 0 would have been found"
-    assert re.search(r"DROP +100\.00 +0\.00 +-100\.00 ± \d\d\.\d\d +1\.00 +none +1 +no loss shown", done.stdout)
+    assert re.search(r"DROP +100\.00 +0\.00 +-100\.00 ± \d\d\.\d\d +1\.00 +none +1 +no loss shown", process.stdout)
 
 
 def test_three_questions_of_a_task_are_named_or_all(again):

@@ -54,5 +54,5 @@ def test_compressed_questions_are_read_where_there_are_no_plain_ones(command, tm
 def test_compressed_questions_that_are_cut_off_are_named(command, tmp_path, words):
     compressed_path = compress_questions(random_result(tmp_path, "base", 0.5, tasks=["gsm8k"]))
     compressed_path.write_bytes(compressed_path.read_bytes()[:-20])
-    done = command(*words)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and compressed_path.name in done.stderr
+    process = command(*words)
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1 and compressed_path.name in process.stderr

@@ -155,10 +155,10 @@ def test_llama_cpps_own_server_renders_its_template(llama_cpp):
 
 
 def test_the_command_writes_the_folder_and_the_modelfile_names_the_model(command, tiny_model):
-    done = command("export", tiny_model, "--templates", "out/templates")
-    assert done.returncode == 0, done.stderr
+    process = command("export", tiny_model, "--templates", "out/templates")
+    assert process.returncode == 0, process.stderr
     names = {path.name for path in (command.folder / "out/templates").iterdir()}
-    assert all(name in done.stdout for name in names) and len(names) == 5
+    assert all(name in process.stdout for name in names) and len(names) == 5
     assert read_modelfile((command.folder / "out/templates/Modelfile").read_text())[0] == ("FROM", str(tiny_model))
     page = (command.folder / "out/templates/README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in names - {"README.md"}) and "Several turns" in page

@@ -29,8 +29,8 @@ def test_published_questions_have_scores_and_no_text(command, publish, tiny_mode
     )
     os.symlink(tiny_model, command.folder / "model")
     for model, out in ((tiny_model, "absolute.json"), ("model", "relative.json")):
-        done = command("eval", *words.split(), "--model", model, "--name", "m", "--out", out)
-        assert done.returncode == 0, done.stderr
+        process = command("eval", *words.split(), "--model", model, "--name", "m", "--out", out)
+        assert process.returncode == 0, process.stderr
     code, error = publish("--result", "absolute.json", "--name", "a")
     assert code == 2 and f"names {tiny_model}, a path of this machine" in error
     assert publish("--result", "relative.json", "--name", "a", "--weights", "model") == (0, "")

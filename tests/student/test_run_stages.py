@@ -78,9 +78,9 @@ class Job:
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def refused(self, *words, **environment):
-        done = self(*words, **environment)
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-        return done.stderr
+        process = self(*words, **environment)
+        assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
+        return process.stderr
 
     def programs(self):
         """The outputs that were written since the last call, in order."""
@@ -96,9 +96,9 @@ def job(tmp_path):
 
 
 def test_a_stage_that_is_done_is_skipped(job):
-    done = job()
-    assert done.returncode == 0, done.stderr
-    assert "0 of 2 stages are done; the other 2 take about 1 h 11 min on two cores" in done.stdout
+    process = job()
+    assert process.returncode == 0, process.stderr
+    assert "0 of 2 stages are done; the other 2 take about 1 h 11 min on two cores" in process.stdout
     assert job.programs() == ["a.txt", "b.txt"]
     assert (job.work / "b.txt").read_text() == "ONE\n" and (job.work / "log.txt").read_text() == "wrote a.txt\n"
     again = job()
@@ -141,9 +141,9 @@ def test_a_changed_input_makes_its_stage_and_those_after_it_run_again(job):
     job()
     job.programs()
     job.source.write_text("two\n")
-    done = job()
-    assert "first                    again: source.txt has changed" in done.stdout
-    assert "a.txt is now replaced/a.txt.old-1" in done.stdout, "nothing that was computed is lost"
+    process = job()
+    assert "first                    again: source.txt has changed" in process.stdout
+    assert "a.txt is now replaced/a.txt.old-1" in process.stdout, "nothing that was computed is lost"
     assert job.programs() == ["a.txt", "b.txt"] and (job.work / "b.txt").read_text() == "TWO\n"
     assert (job.work / "replaced" / "a.txt.old-1").read_text() == "ONE\n"
 
@@ -152,8 +152,8 @@ def test_a_stage_whose_inputs_come_out_the_same_is_not_run_again(job):
     job()
     job.programs()
     job.source.write_text("ONE\n")
-    done = job()
-    assert job.programs() == ["a.txt"] and "second: done, its inputs are what they were" in done.stdout
+    process = job()
+    assert job.programs() == ["a.txt"] and "second: done, its inputs are what they were" in process.stdout
     assert not (job.work / "replaced" / "a.txt.old-1").exists(), "a copy with the same bytes is of no use"
 
 
@@ -184,8 +184,8 @@ def test_a_damaged_output_is_named_and_written_again(job):
     job()
     job.programs()
     (job.work / "a.txt").write_text("ONE?")
-    done = job()
-    assert "first                    again: a.txt is damaged: not as the stage wrote it" in done.stdout
+    process = job()
+    assert "first                    again: a.txt is damaged: not as the stage wrote it" in process.stdout
     assert job.programs() == ["a.txt"] and (job.work / "a.txt").read_text() == "ONE\n"
 
 
@@ -271,8 +271,8 @@ def test_of_a_damaged_run_the_model_alone_is_moved_aside(job, monkeypatch):
 def test_an_evaluation_that_was_done_by_hand_counts_by_its_result(job, command_in, tiny_model):
     words = f"eval --model {tiny_model} --tasks winogrande --limit 2 --benchmarks mini: --out a.json"
     gives = ["a.json", "a.questions.jsonl"]
-    done = command_in(job.work)(*words.split())
-    assert done.returncode == 0, done.stderr
+    process = command_in(job.work)(*words.split())
+    assert process.returncode == 0, process.stderr
     write_list(job, f"orca-bench {words}", [str(tiny_model)], gives)
     assert "only — done: by what its output records" in job("--list").stdout
     write_list(job, f"orca-bench {words.replace('--limit 2', '--limit 3')}", [str(tiny_model)], gives)

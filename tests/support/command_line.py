@@ -99,7 +99,7 @@ class Command:
     def several(self, *commands, env) -> list[subprocess.CompletedProcess]:
         """Run commands, each a list of words, one after another in one process with these variables; what each did."""
         request = {"environment": env, "commands": [list(map(str, words)) for words in commands]}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, Path(__file__).with_name("several_commands.py")],
             cwd=self.folder,
             input=json.dumps(request),
@@ -107,7 +107,7 @@ class Command:
             text=True,
             timeout=PATIENCE_S,
         )
-        return [subprocess.CompletedProcess(*outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
+        return [subprocess.CompletedProcess(*outcome) for outcome in json.loads(process.stdout.splitlines()[-1])]
 
     def __call__(self, *words, **options) -> subprocess.CompletedProcess:
         """Run a command in this process, or, with options of a process (`env`), in one of its own."""
@@ -127,11 +127,11 @@ class Command:
         return refusal_of(self(*words, **options))
 
 
-def refusal_of(done: subprocess.CompletedProcess) -> str:
+def refusal_of(process: subprocess.CompletedProcess) -> str:
     """The line of a command that was refused: exit 2, one line, no traceback."""
-    assert done.returncode == 2, (done.args, done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr + done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr
+    assert process.returncode == 2, (process.args, process.returncode, process.stdout, process.stderr)
+    assert "Traceback" not in process.stderr + process.stdout
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, process.stderr
     assert lines[0].startswith("error: "), lines
     return lines[0]

@@ -64,7 +64,7 @@ class SilentBuildDisplay:
 
 class _Block:
     def __enter__(self):
-        return lambda done, total: None
+        return lambda done_count, total: None
 
     def __exit__(self, *_):
         pass

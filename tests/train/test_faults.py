@@ -38,9 +38,9 @@ def test_a_process_that_is_killed_is_named_and_the_run_goes_on_from_its_checkpoi
     assert child_processes.running_process_ids(run.process_purpose) == []
     assert Run(run.folder).status == "failed" and not list(run.folder.glob(run.rank_file_pattern))
     assert run.curves_file.is_file()
-    done = orca(*words, "-o", "train.checkpoint_every=1000")
+    process = orca(*words, "-o", "train.checkpoint_every=1000")
     steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
-    assert done.returncode == 0 and steps == list(range(1, len(steps) + 1)), done.stderr
+    assert process.returncode == 0 and steps == list(range(1, len(steps) + 1)), process.stderr
 
 
 def test_the_error_of_one_process_at_start_up_is_reported_and_not_the_end_of_the_others(orca):

@@ -128,9 +128,9 @@ def test_the_choice_is_the_same_for_every_split_over_processes_and_cut(folder):
 
 def test_the_command_says_what_is_held_out_and_refuses_too_many(folder, command_in):
     orca = command_in(folder)
-    done = orca("train", "r.yaml", "-o", "data.held_out=6", "--dry-run")
-    assert "6 examples held out of training; " in done.stdout
-    assert "more, with the same prompt as one of them, left out of training too" in done.stdout
+    process = orca("train", "r.yaml", "-o", "data.held_out=6", "--dry-run")
+    assert "6 examples held out of training; " in process.stdout
+    assert "more, with the same prompt as one of them, left out of training too" in process.stdout
     assert "held out" not in orca("train", "r.yaml", "--dry-run").stdout
     assert "data.held_out: 40 of 40 examples cannot be held out" in orca.refused(
         "train", "r.yaml", "-o", "data.held_out=40", "--dry-run"

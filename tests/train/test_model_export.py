@@ -55,8 +55,8 @@ def run_engines(mode, processes, folder, mini):
 def exports(request, tmp_path_factory, mini):
     """The folder of all cases, of one process or two."""
     folder = tmp_path_factory.mktemp(f"exports-{request.param}")
-    done = run_engines("cases", request.param, folder, mini)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = run_engines("cases", request.param, folder, mini)
+    assert process.returncode == 0, process.stderr[-4000:]
     return folder
 
 
@@ -129,20 +129,20 @@ def test_shards_are_no_larger_than_the_recipe_says_and_the_folder_names_its_type
 
 
 def test_a_disk_that_is_full_leaves_the_model_as_it_was_and_is_named(tmp_path, mini):
-    done = run_engines("full_disk", 2, tmp_path, mini)
-    assert done.returncode != 0
+    process = run_engines("full_disk", 2, tmp_path, mini)
+    assert process.returncode != 0
     assert (
         f"WriteError: {tmp_path}/model: cannot write: File too large; free space or choose another folder"
-        in done.stderr
+        in process.stderr
     )
     assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
     assert {path.name for path in tmp_path.iterdir()} == {"model", "r.yaml"}
 
 
 def test_a_weight_that_fp16_cannot_hold_is_named_and_no_infinity_is_written(tmp_path, mini):
-    done = run_engines("overflow", 1, tmp_path, mini)
-    assert done.returncode != 0
-    assert "UserError: train.export_dtype: model.norm.weight has a number of magnitude 1e+06" in done.stderr
+    process = run_engines("overflow", 1, tmp_path, mini)
+    assert process.returncode != 0
+    assert "UserError: train.export_dtype: model.norm.weight has a number of magnitude 1e+06" in process.stderr
     assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
 
 
@@ -183,8 +183,8 @@ def trained(tmp_path_factory, mini, mini_records, command_in):
     keys = ["train.processes=1", "train.micro_batch=4", "train.precision=bf16", f"train.export_shard_gb={SHARD_GB}"]
     words = ["train", "r.yaml", *(word for key in keys for word in ("-o", key))]
     command = command_in(folder)
-    done = command(*words)
-    assert done.returncode == 0, done.stderr + (folder / "runs/e/train.log").read_text()
+    process = command(*words)
+    assert process.returncode == 0, process.stderr + (folder / "runs/e/train.log").read_text()
     return command, words, folder / "runs" / "e"
 
 
@@ -196,9 +196,9 @@ def test_a_trained_run_is_written_in_another_type_without_training_and_its_model
     file_count = len(list((run / "model").glob("*.safetensors")))
     card = (run / "model/README.md").read_text()
     assert file_count > 3 and re.search(rf"The weights are `bfloat16`, [0-9.]+ kB in {file_count} files\.", card)
-    done = command(*words, "-o", "train.export_dtype=fp32")
-    assert done.returncode == 0, done.stderr
-    assert "the model in bfloat16 is now in runs/e/exports/bfloat16" in done.stdout
+    process = command(*words, "-o", "train.export_dtype=fp32")
+    assert process.returncode == 0, process.stderr
+    assert "the model in bfloat16 is now in runs/e/exports/bfloat16" in process.stdout
     assert (run / "exports/bfloat16/note.txt").read_text() == "mine" and (run / "metrics.jsonl").read_text() == metrics
     exact = weights_of(run / "model")
     assert all(torch.equal(weight.bfloat16(), rounded[name]) for name, weight in exact.items())
@@ -213,19 +213,19 @@ def test_a_run_without_checkpoints_is_not_trained_again_for_another_type(trained
     dtype = json.loads((run / "model/config.json").read_text())["dtype"]
     (run / "checkpoints").rename(run / "elsewhere")
     try:
-        done = command(*words, "-o", "train.export_dtype=fp16")
+        process = command(*words, "-o", "train.export_dtype=fp16")
     finally:
         (run / "elsewhere").rename(run / "checkpoints")
-    assert done.returncode == 2
-    assert f"runs/e/model: this model's weights are {dtype}, and no checkpoint is left" in done.stderr
+    assert process.returncode == 2
+    assert f"runs/e/model: this model's weights are {dtype}, and no checkpoint is left" in process.stderr
     assert weights_of(run / "model") and json.loads((run / "manifest.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc/self/status on this machine")
 def test_process_0_needs_memory_for_one_shard_and_not_for_the_model(tmp_path, mini):
-    done = run_engines("memory", 2, tmp_path, mini)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = run_engines("memory", 2, tmp_path, mini)
+    assert process.returncode == 0, process.stderr[-4000:]
     memory = json.loads((tmp_path / "memory.json").read_text())
     assert memory["model"] > 200e6
     added = memory["added"]

@@ -55,9 +55,9 @@ def split_keys(processes, accumulation, packing):
 
 
 def losses(orca, keys, *more_keys):
-    done = orca("train", "r.yaml", *(word for key in [*keys, *more_keys] for word in ("-o", key)))
+    process = orca("train", "r.yaml", *(word for key in [*keys, *more_keys] for word in ("-o", key)))
     run = orca.folder / "runs" / keys[0].partition("=")[2]
-    assert done.returncode == 0, done.stderr + (run / "train.log").read_text()
+    assert process.returncode == 0, process.stderr + (run / "train.log").read_text()
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -134,14 +134,14 @@ def gathered(orca, keys, *options):
         training.prepare_run_folder(prepared, Run(run))
     process_count = keys[1].partition("=")[2]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *launcher, gathered_gradient.__file__, str(run), str(file), *options],
         cwd=orca.folder,
         env=os.environ | {"DS_ACCELERATOR": "cpu"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return torch.load(file)
 
 
@@ -165,8 +165,8 @@ def test_the_gradient_of_a_step_is_the_same_for_every_split_and_a_mean_of_means_
 
 def test_dense_rows_train_and_say_that_a_step_has_more_examples(orca, folder):
     keys = split_keys(2, 2, "dense")
-    done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)), "--dry-run")
-    assert "rows of 256 tokens" in done.stdout, done.stdout
+    process = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)), "--dry-run")
+    assert "rows of 256 tokens" in process.stdout, process.stdout
     curve = losses(orca, keys)
     assert 3 < len(curve) < 50 and curve[-1] < curve[0] - 0.5
     lines = [json.loads(line) for line in (folder / "runs" / "dense-2-2" / "metrics.jsonl").read_text().splitlines()]
@@ -188,8 +188,8 @@ def test_a_run_from_before_packing_goes_on_padded(orca, folder):
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
     (run / "model" / "config.json").unlink()
-    done = orca("train", "r.yaml", *without_key)
-    assert done.returncode == 0 and "packing: none" in (run / "recipe.yaml").read_text()
+    process = orca("train", "r.yaml", *without_key)
+    assert process.returncode == 0 and "packing: none" in (run / "recipe.yaml").read_text()
     assert "train.packing was 'none', now 'exact'" in orca.refused(
         "train", "r.yaml", *without_key, "-o", "train.packing=exact"
     )
@@ -220,5 +220,5 @@ def test_attention_that_cannot_be_packed_is_refused_before_training(orca, folder
     words = [word for key in keys for word in ("-o", key)]
     message = orca.refused("train", "r.yaml", *words)
     assert "train.packing: this model has attention that takes softcap" in message and "none" in message
-    done = orca("train", "r.yaml", *words, "-o", "train.packing=none")
-    assert done.returncode == 0, done.stderr
+    process = orca("train", "r.yaml", *words, "-o", "train.packing=none")
+    assert process.returncode == 0, process.stderr

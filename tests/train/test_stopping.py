@@ -120,10 +120,12 @@ def not_json(word):
 def test_a_run_that_diverges_stops_and_keeps_what_is_good(orca):
     run = Run(orca.folder / "alone" / "r")
     words = ["r.yaml", "--runs", "alone", "-o", "train.lr=1e30", "-o", "train.checkpoint_every=1"]
-    done = orca("train", *words, "-o", "train.export_every=1")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("failed: diverged at step 3: after the step the largest weight is 5e+29"), done.stderr
-    assert "its batch was records " in done.stderr and "step-00000002, is from before" in done.stderr
+    process = orca("train", *words, "-o", "train.export_every=1")
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert process.stderr.startswith("failed: diverged at step 3: after the step the largest weight is 5e+29"), (
+        process.stderr
+    )
+    assert "its batch was records " in process.stderr and "step-00000002, is from before" in process.stderr
     lines = run.metrics_file.read_text().splitlines()
     assert [json.loads(line, parse_constant=not_json)["step"] for line in lines] == [1, 2, 3]
     assert run.status == "diverged" and len(run.manifest["diverged"]["records"]) == 8
@@ -138,9 +140,9 @@ def test_a_run_that_diverges_stops_and_keeps_what_is_good(orca):
 def test_a_loss_above_the_recipes_bound_stops_a_run_that_goes_on_with_a_higher_one(orca):
     words = ["r.yaml", "-o", "name=bound", "-o", "train.processes=1", "-o", "train.micro_batch=4"]
     words += ["-o", "train.precision=bf16"]
-    done = orca("train", *words, "-o", "train.max_loss=6.9")
-    assert done.returncode == 1 and "diverged at step 1: the loss is 6.9" in done.stderr
-    assert "more than train.max_loss 6.9" in done.stderr and "there is no checkpoint from before" in done.stderr
+    process = orca("train", *words, "-o", "train.max_loss=6.9")
+    assert process.returncode == 1 and "diverged at step 1: the loss is 6.9" in process.stderr
+    assert "more than train.max_loss 6.9" in process.stderr and "there is no checkpoint from before" in process.stderr
     assert "diverged" in orca.refused("train", *words, "-o", "train.max_loss=6.9")
     assert orca("train", *words, "-o", "train.max_loss=20").returncode == 0
 
@@ -169,8 +171,10 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_written_loses_nothing(orca, t
     assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
     assert "_states.pt: cannot write: File too large; free space or choose another folder" in full.stderr
     assert sorted(run.checkpoints_folder.glob("*step-*")) == checkpoints  # nor is anything half-written left
-    done = orca("train", "r.yaml", "-o", "name=full", *words)
-    assert done.returncode == 0 and f"continuing from step {int(checkpoints[-1].name[5:])} " in done.stdout, done.stderr
+    process = orca("train", "r.yaml", "-o", "name=full", *words)
+    assert process.returncode == 0 and f"continuing from step {int(checkpoints[-1].name[5:])} " in process.stdout, (
+        process.stderr
+    )
     weights = [(orca.folder / f"runs/{name}/model/model.safetensors").read_bytes() for name in ("roomy", "full")]
     assert weights[0] == weights[1]
 
@@ -194,9 +198,11 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
             assert not folder.exists() or (folder / "tokenizer.json").is_file()
     older, newest = sorted(run.checkpoints_folder.glob("step-*"))
     os.truncate(next(newest.glob("*_optim_states.pt")), 1000)
-    done = orca("train", "r.yaml", "-o", "name=killed", *words)
-    assert done.returncode == 0, done.stderr
-    assert f"it is now damaged-{newest.name}, and training goes on from {older.name}" in " ".join(done.stdout.split())
+    process = orca("train", "r.yaml", "-o", "name=killed", *words)
+    assert process.returncode == 0, process.stderr
+    assert f"it is now damaged-{newest.name}, and training goes on from {older.name}" in " ".join(
+        process.stdout.split()
+    )
     whole = Run(orca.folder / "runs" / "whole")
     for name in ("model", "exports/step-56", "exports/step-112"):
         weights = [(r.folder / name / "model.safetensors").read_bytes() for r in (whole, run)]

@@ -50,9 +50,9 @@ def tracked_folder(tmp_path):
         script = f"from pathlib import Path; import test_trackers; test_trackers.track(Path({str(tmp_path)!r}), *{arguments})"
         path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
         environment = os.environ | {"WANDB_MODE": "offline", "PYTHONPATH": path}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-        assert done.returncode == (-signal.SIGKILL if arguments[-1] else 0), done.stderr
-        assert done.stdout == "" and "left out" not in done.stderr
+        process = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert process.returncode == (-signal.SIGKILL if arguments[-1] else 0), process.stderr
+        assert process.stdout == "" and "left out" not in process.stderr
     return tmp_path
 
 

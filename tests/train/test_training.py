@@ -52,8 +52,8 @@ def orca(folder, command_in):
 @pytest.fixture(scope="module")
 def two(folder, orca):
     """The run in two processes."""
-    done = orca("train", "r.yaml")
-    assert done.returncode == 0, done.stderr + (folder / "runs/two/train.log").read_text()
+    process = orca("train", "r.yaml")
+    assert process.returncode == 0, process.stderr + (folder / "runs/two/train.log").read_text()
     return folder / "runs" / "two"
 
 
@@ -124,8 +124,8 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
         ("exports/step-5", "step-5/orca-limit2.json", "two-step-5", 5),
         ("model", "orca-limit2.json", "two", 12),
     ):
-        done = orca("eval", "--model", f"runs/two/{model}", *options)
-        assert done.returncode == 0, done.stderr
+        process = orca("eval", "--model", f"runs/two/{model}", *options)
+        assert process.returncode == 0, process.stderr
         description = json.loads((two / "results" / result).read_text())["model"]
         assert (description["name"], description["step"]) == (name, step)
     here = orca.folder
@@ -143,8 +143,8 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
 
 @pytest.mark.long
 def test_one_process_gives_the_same_losses(orca, folder, two):
-    done = orca("train", "r.yaml", "-o", "name=one", "-o", "train.processes=1", "-o", "train.micro_batch=4")
-    assert done.returncode == 0, done.stderr
+    process = orca("train", "r.yaml", "-o", "name=one", "-o", "train.processes=1", "-o", "train.micro_batch=4")
+    assert process.returncode == 0, process.stderr
     assert losses(folder / "runs" / "one") == pytest.approx(losses(two), abs=1e-4)
 
 
@@ -167,15 +167,15 @@ def test_training_compiles_nothing_and_leaves_no_shared_memory(orca, folder, tmp
 
 @pytest.mark.long
 def test_optimizer_states_in_main_memory_give_nearly_the_same_losses(orca, folder, two):
-    done = orca("train", "r.yaml", "-o", "name=offload", "-o", "train.offload=cpu")
-    assert done.returncode == 0, done.stderr + (folder / "runs/offload/train.log").read_text()
+    process = orca("train", "r.yaml", "-o", "name=offload", "-o", "train.offload=cpu")
+    assert process.returncode == 0, process.stderr + (folder / "runs/offload/train.log").read_text()
     assert losses(folder / "runs" / "offload") == pytest.approx(losses(two), abs=1e-3)
 
 
 @pytest.mark.long
 def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
-    done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
-    assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
+    process = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
+    assert process.returncode == 0, process.stderr + (folder / "runs/ds/train.log").read_text()
     assert losses(folder / "runs" / "ds") == pytest.approx(losses(two), abs=1e-5)
 
 
@@ -187,7 +187,7 @@ def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     ],
 )
 def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, launcher, words):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", launcher, *words, "orca_bench", "train", "r.yaml", "-o", f"name={launcher}"],
         cwd=folder,
         env=os.environ | {"DS_ACCELERATOR": "cpu"},
@@ -195,7 +195,7 @@ def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, laun
         text=True,
         timeout=1800,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert losses(folder / "runs" / launcher) == pytest.approx(losses(two), abs=1e-5)
 
 
@@ -337,9 +337,9 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
     keys = ["name=tuned", "model.random=null", "model.tokenizer=null", f"model.base={base}"]
     keys += ["train.precision=bf16", "train.gradient_checkpointing=true", "train.max_steps=2"]
     keys += ["train.processes=1", "train.micro_batch=4"]
-    done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
-    assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
-    assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
+    process = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
+    assert process.returncode == 0, process.stderr + (folder / "runs/tuned/train.log").read_text()
+    assert "this folder's tokenizer is not its SentencePiece model" in process.stdout
     assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(base)) is not None
     assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(folder / "runs" / "tuned" / "model")) is None
     tuned = losses(folder / "runs" / "tuned")
@@ -348,15 +348,17 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
 
 
 def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
-    done = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
-    assert done.returncode == 0
+    process = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
+    assert process.returncode == 0
     for message in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory per process", "lr: 0.005"):
-        assert message in done.stdout, done.stdout
+        assert message in process.stdout, process.stdout
     assert not (folder / "runs" / "dry").exists()
 
 
 def test_a_dry_run_of_the_cards_recipe_says_what_it_cannot_know_without_the_hub(orca):
     from orca_bench.files import shipped_folder
 
-    done = orca("train", shipped_folder("recipes") / "13b.yaml", "--dry-run")
-    assert done.returncode == 0 and "cannot be computed here" in done.stdout and "global_batch: 16" in done.stdout
+    process = orca("train", shipped_folder("recipes") / "13b.yaml", "--dry-run")
+    assert (
+        process.returncode == 0 and "cannot be computed here" in process.stdout and "global_batch: 16" in process.stdout
+    )

@@ -28,11 +28,11 @@ def metrics_of(run):
 @pytest.fixture(scope="module")
 def watched(orca):
     """A finished run in two processes."""
-    done = orca("train", "r.yaml", *HELD_OUT, *TOO_FAST)
-    assert done.returncode == 0, done.stderr
+    process = orca("train", "r.yaml", *HELD_OUT, *TOO_FAST)
+    assert process.returncode == 0, process.stderr
     assert re.search(
-        r"lowest held-out loss \d\.\d{4} at step 3 \(base \d\.\d{4}\): runs/r/exports/best\n", done.stdout
-    ), done.stdout
+        r"lowest held-out loss \d\.\d{4} at step 3 \(base \d\.\d{4}\): runs/r/exports/best\n", process.stdout
+    ), process.stdout
     return Run(orca.folder / "runs" / "r")
 
 
@@ -79,9 +79,9 @@ def test_curves_that_cannot_be_drawn_end_no_training(orca):
     run.folder.mkdir(parents=True)
     run.metrics_file.write_text(json.dumps({"step": -(10**30), "loss": 1.0}) + "\n")  # more than NumPy's integers
     words = ("-o", "train.max_steps=2", "-o", "train.checkpoint_every=1", "-o", "train.processes=1")
-    done = orca("train", "r.yaml", "-o", "name=undrawn", *words, "-o", "train.micro_batch=4")
-    assert done.returncode == 0 and run.status == "finished", done.stderr
-    assert done.stdout.count("the curves were not drawn: OverflowError: ") == 1 and not run.curves_file.exists()
+    process = orca("train", "r.yaml", "-o", "name=undrawn", *words, "-o", "train.micro_batch=4")
+    assert process.returncode == 0 and run.status == "finished", process.stderr
+    assert process.stdout.count("the curves were not drawn: OverflowError: ") == 1 and not run.curves_file.exists()
     assert run.log_file.read_text().count("the curves were not drawn: OverflowError: ") == 1  # at the first checkpoint
 
 
@@ -95,8 +95,8 @@ def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_lo
     command.kill()
     command.communicate()
     assert command.returncode == -signal.SIGKILL
-    done = orca(*words)
-    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    process = orca(*words)
+    assert process.returncode == 0 and "continuing from step" in process.stdout, process.stderr
     held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
     expected = [line["held_out_loss"] for line in metrics_of(watched)]
     assert [loss is None for loss in held_out_losses] == [loss is None for loss in expected]
@@ -115,12 +115,12 @@ def test_keep_best_that_is_switched_on_later_keeps_the_best_model_since(orca):
     shutil.rmtree(run.model)
     shutil.rmtree(run.checkpoints_folder / "step-00000015")
     (run.checkpoints_folder / "latest").write_text("step-00000010")
-    done = orca(*words)
+    process = orca(*words)
     held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
     best_step = json.loads((run.best_model / "orca_bench.json").read_text())["step"]
     assert best_step in (12, 15) and held_out_losses[best_step - 1] == min(held_out_losses[11], held_out_losses[14])
     base_loss, best_loss = metrics_of(run)[0]["base_held_out_loss"], held_out_losses[best_step - 1]
-    assert f"at step 3 (base {base_loss:.4f}); {best_loss:.4f} at step {best_step}, the lowest since" in done.stdout
+    assert f"at step 3 (base {base_loss:.4f}); {best_loss:.4f} at step {best_step}, the lowest since" in process.stdout
 
 
 @pytest.mark.slow
@@ -128,14 +128,16 @@ def test_a_spike_stops_a_run_that_goes_on_with_a_higher_factor(orca):
     words = ["train", "r.yaml", "-o", "name=spike", "-o", "train.processes=1", "-o", "train.micro_batch=4"]
     # Weights that hardly move: the losses differ by their batches alone, and one of them is above 0.01 deviations.
     words += ["-o", "train.epochs=6", "-o", "train.lr=1e-9", "-o", "train.export_every=null"]
-    done = orca(*words, "-o", "train.spike_factor=0.01")
-    assert done.returncode == 1 and "deviations above the median of the 50 steps before" in done.stderr, done.stderr
-    assert "its batch was records " in done.stderr and "is from before" in done.stderr
+    process = orca(*words, "-o", "train.spike_factor=0.01")
+    assert process.returncode == 1 and "deviations above the median of the 50 steps before" in process.stderr, (
+        process.stderr
+    )
+    assert "its batch was records " in process.stderr and "is from before" in process.stderr
     run = Run(orca.folder / "runs" / "spike")
     diverged = run.manifest["diverged"]
     assert diverged["step"] == len(metrics_of(run)) > 50 and diverged["spike"] > 0.01
     assert not run.model.exists()
     assert "raise train.spike_factor" in orca.refused(*words, "-o", "train.spike_factor=0.01")
-    done = orca(*words, "-o", "train.spike_factor=20")
-    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    process = orca(*words, "-o", "train.spike_factor=20")
+    assert process.returncode == 0 and "continuing from step" in process.stdout, process.stderr
     assert [line["step"] for line in metrics_of(run)] == list(range(1, 70))

@@ -73,7 +73,7 @@ class DuplicateSearch:
             "shingle_hashes": shingle_hashes,
         }
 
-    def find(self, report_band: Callable[[int, int | None], None] = lambda done, total: None) -> Duplicates:
+    def find(self, report_band: Callable[[int, int | None], None] = lambda done_count, total: None) -> Duplicates:
         """The duplicates among all records. `report_band` gets the number of bands that are compared, and of all."""
         numbers = np.concatenate([np.zeros(0, np.int64), *self._numbers])
         text_hashes = np.concatenate([np.zeros((0, 2), np.uint64), *self._text_hashes])

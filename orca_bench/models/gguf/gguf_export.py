@@ -91,7 +91,7 @@ def export_gguf(
     gguf_path: Path,
     type_name: str,
     importance: ImportanceMatrix | None = None,
-    progress: ReportProgress = lambda done, total: None,
+    progress: ReportProgress = lambda done_count, total: None,
 ) -> ExportReport:
     """Check a model folder and write it as a GGUF file: see `check_export` and `write_export`."""
     return write_export(check_export(model_folder, gguf_path, type_name, importance is not None), importance, progress)
@@ -100,7 +100,7 @@ def export_gguf(
 def write_export(
     plan: ExportPlan,
     importance: ImportanceMatrix | None = None,
-    progress: ReportProgress = lambda done, total: None,
+    progress: ReportProgress = lambda done_count, total: None,
 ) -> ExportReport:
     """Write a model folder as a GGUF file, which appears when it is whole and was compared with the folder.
 

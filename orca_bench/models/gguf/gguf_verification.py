@@ -110,7 +110,7 @@ def verify(
     gguf_path: Path,
     folder: Path,
     position_count: int = DEFAULT_POSITION_COUNT,
-    progress: ReportProgress = lambda done, total: None,
+    progress: ReportProgress = lambda done_count, total: None,
 ) -> VerificationReport:
     """Compare a folder with llama.cpp running the file it comes from; `progress` is told (positions done, all positions)."""
     texts = probe_texts(DEFAULT_TEXT_COUNT, seed=3)
@@ -123,7 +123,7 @@ def run_llamacpp(
     tokenizer: tokenizers.Tokenizer,
     position_count: int,
     texts: Sequence[str],
-    progress: ReportProgress = lambda done, total: None,
+    progress: ReportProgress = lambda done_count, total: None,
 ) -> LlamacppOutput:
     """llama.cpp's distributions at `position_count` positions of the verification texts, and its ids of `texts`.
 

@@ -66,7 +66,7 @@ def measure_importance(
     model_folder: ModelFolder,
     sequences: Sequence[Sequence[int]],
     source: str,
-    progress: ReportProgress = lambda done, total: None,
+    progress: ReportProgress = lambda done_count, total: None,
 ) -> ImportanceMatrix:
     """The importance matrix of a LLaMA over sequences of token ids.
 

@@ -37,8 +37,8 @@ def but_for_time(path):
 
 @pytest.fixture(scope="module")
 def undisturbed(orca, tiny_model, mini):
-    done = orca(*words(tiny_model, mini, "whole/r.json"))
-    assert done.returncode == 0, done.stderr
+    process = orca(*words(tiny_model, mini, "whole/r.json"))
+    assert process.returncode == 0, process.stderr
     return orca.folder / "whole" / "r.json"
 
 
@@ -64,8 +64,10 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
         process.communicate()
         assert cached_portions(folder) > before or process.returncode == 0
         before = cached_portions(folder)
-    done = orca(*words(tiny_model, mini, "killed/r.json"))
-    assert done.returncode == 0 and "answers were cached by an earlier run in killed/answers.sqlite" in done.stderr
+    process = orca(*words(tiny_model, mini, "killed/r.json"))
+    assert (
+        process.returncode == 0 and "answers were cached by an earlier run in killed/answers.sqlite" in process.stderr
+    )
     assert but_for_time(folder / "r.json") == but_for_time(undisturbed)
     assert cached_portions(folder) == cached_portions(undisturbed.parent)
 
@@ -137,8 +139,8 @@ def test_a_full_disk_is_named_and_what_was_answered_stays(orca, tiny_model, mini
         "from orca_bench.cli.main import main; sys.argv = ['orca-bench', *sys.argv[1:]]; main()"
     )
     order = list(map(str, words(tiny_model, mini, "full/r.json", "--tasks", "arc,hellaswag")))
-    done = subprocess.run([sys.executable, "-c", script, *order], cwd=orca.folder, capture_output=True, text=True)
-    assert done.returncode == 2 and "cannot" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    process = subprocess.run([sys.executable, "-c", script, *order], cwd=orca.folder, capture_output=True, text=True)
+    assert process.returncode == 2 and "cannot" in process.stderr and "Traceback" not in process.stderr, process.stderr
 
 
 def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):

@@ -117,8 +117,10 @@ def test_what_an_earlier_run_cached_is_not_computed():
     work = Squares(8, cached={n: [n * n] for n in range(5)})
     assert WorkerPool([helper()]).share(work) == squares(8)
     assert sorted(work.computed + work.received) == [5, 6, 7]
-    done = Squares(3, cached={n: [n] for n in range(3)})
-    assert WorkerPool([helper()]).share(done) == [[0], [1], [2]] and not done.computed + done.received
+    cached_work = Squares(3, cached={n: [n] for n in range(3)})
+    assert (
+        WorkerPool([helper()]).share(cached_work) == [[0], [1], [2]] and not cached_work.computed + cached_work.received
+    )
 
 
 @pytest.mark.parametrize("broken", range(4))
@@ -193,8 +195,8 @@ def test_out_of_time_what_was_begun_is_saved_and_each_command_computes_something
     pool.is_expired = lambda: len(work.computed) > 3
     with pytest.raises(OutOfTime):
         pool.share(work)
-    done = work.computed + work.received
-    assert 0 < len(done) < 400 and sorted(work.saved) == sorted(done)
+    items = work.computed + work.received
+    assert 0 < len(items) < 400 and sorted(work.saved) == sorted(items)
     alone, work = WorkerPool(), Squares(3)
     alone.is_expired = lambda: True
     with pytest.raises(OutOfTime):
@@ -291,10 +293,10 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
 
 
 def test_device_map_auto_is_taken_by_the_command(folder_command, tiny_model, mini):
-    done = folder_command(
+    process = folder_command(
         *words(tiny_model, mini, "map/r.json", "--tasks", "truthful_qa", "--limit", 5, "--device-map", "auto")
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def helpers_of(parent):

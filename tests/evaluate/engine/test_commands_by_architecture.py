@@ -33,9 +33,9 @@ def model_folder(name, tokenizer_file, folder):
 def test_the_way_is_said_once_and_stands_in_the_result(name, path, line, mini, command, tmp_path):
     folder = model_folder(name, mini["mini:tokenizer"], tmp_path / name)
     words = ["eval", "--model", folder, "--tasks", "arc_challenge,gsm8k", "--limit", "1", "--protocol", "leaderboard"]
-    done = command(*words, "--benchmarks", mini["mini:benchmarks"])
-    assert done.returncode == 0, done.stderr
-    spoken = done.stdout + done.stderr
+    process = command(*words, "--benchmarks", mini["mini:benchmarks"])
+    assert process.returncode == 0, process.stderr
+    spoken = process.stdout + process.stderr
     if line is None:
         assert "plain forward passes" not in spoken
     else:

@@ -31,10 +31,10 @@ def walk(sequences, budget):
             assert len(ancestors) == depth and np.flatnonzero(mask[i])[-1] == len(batch.cached_indices) + i
             prefixes.append((prefixes[ancestors[-1]] if depth else ()) + (token,))
             assert [prefixes[a] for a in ancestors] == [prefixes[-1][: n + 1] for n in range(depth)]
-        for number, indices, token_ids, done in batch.scored_targets:
+        for number, indices, token_ids, is_complete in batch.scored_targets:
             targets = targets_of.setdefault(number, [])
             targets += [(prefixes[i], t) for i, t in zip(indices, token_ids, strict=True)]
-            complete += [number] * done
+            complete += [number] * is_complete
         computed += prefixes[len(path) :]
         sizes.append(len(batch.token_ids))
         path = prefixes

@@ -195,7 +195,7 @@ def test_the_harness_itself_agrees_on_the_mini_suite(against, mini, tiny_model, 
 
     script, checkout = against
     words = [*more, str(tiny_model)] if more else []
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script), checkout, str(mini["mini:benchmarks"]), *words], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr

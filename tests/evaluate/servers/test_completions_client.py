@@ -81,7 +81,7 @@ def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(
 
 def test_a_narrow_server_finishes_tasks_and_the_result_says_what_it_cost(served, tiny_model, mini, command):
     url, server = served(None, 400)
-    done = command(
+    process = command(
         *words(
             tiny_model,
             mini,
@@ -96,7 +96,7 @@ def test_a_narrow_server_finishes_tasks_and_the_result_says_what_it_cost(served,
             "r.json",
         )
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     result = json.loads((command.folder / "r.json").read_text())
     entry = result["tasks"]["arc_challenge"]
     assert entry["narrowed"] > 0 and any("lost up to two tokens more than in process" in w for w in entry["warnings"])
@@ -107,8 +107,8 @@ def test_a_narrow_server_finishes_tasks_and_the_result_says_what_it_cost(served,
 
 def test_a_window_too_small_for_an_answer_is_said_before_anything_is_asked(served, tiny_model, mini, command):
     url, server = served(None, 200)
-    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1))
-    assert done.returncode == 2 and "do not fit a context window of 200" in done.stderr
+    process = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1))
+    assert process.returncode == 2 and "do not fit a context window of 200" in process.stderr
     assert len(server.requests) <= 3  # the check's
 
 
@@ -117,10 +117,10 @@ def test_a_window_too_small_for_an_answer_is_said_before_anything_is_asked(serve
 
 def test_a_server_without_prompt_scores_answers_the_tasks_of_texts(served, tiny_model, mini, command):
     url, _ = served("strings")
-    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1, "--out", "r.json"))
-    assert done.returncode == 0, done.stderr
-    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k,mmlu", "--limit", 1))
-    assert done.returncode == 2 and "the server must take token ids" in done.stderr
+    process = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1, "--out", "r.json"))
+    assert process.returncode == 0, process.stderr
+    process = command(*words(tiny_model, mini, url, "--tasks", "gsm8k,mmlu", "--limit", 1))
+    assert process.returncode == 2 and "the server must take token ids" in process.stderr
 
 
 def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to(connect, served):
@@ -140,8 +140,8 @@ def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anyt
 ):
     url, server = served("mute", 300)
     eval_ = words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 2, "--protocol", "leaderboard")
-    done = command(*eval_)
-    assert done.returncode == 2 and "throws the first tokens of some texts away" in done.stderr
+    process = command(*eval_)
+    assert process.returncode == 2 and "throws the first tokens of some texts away" in process.stderr
     assert len(server.requests) <= 3
 
 
@@ -182,11 +182,11 @@ def test_secrets_reach_the_server_and_nothing_else(served, tiny_model, mini, com
     url, server = served()
     secret = url.replace("//", "//user:hidden%2Fword@") + "?token=hidden-value"
     eval_ = words(tiny_model, mini, secret, "--tasks", "truthful_qa", "--limit", 1, "--out", "r.json")
-    done = command(*eval_)
-    assert done.returncode == 0, done.stderr
+    process = command(*eval_)
+    assert process.returncode == 0, process.stderr
     assert server.headers[0]["authorization"].startswith("Basic ") and server.paths[0].endswith("?token=hidden-value")
     files = [path for path in command.folder.rglob("*") if path.is_file()]
-    everything = done.stdout.encode() + done.stderr.encode() + b"".join(path.read_bytes() for path in files)
+    everything = process.stdout.encode() + process.stderr.encode() + b"".join(path.read_bytes() for path in files)
     server.shutdown()
     server.server_close()
     gone = command(*eval_)
@@ -214,13 +214,19 @@ def test_a_server_that_dies_loses_no_answer_and_the_same_command_goes_on(
     url, server = served("dies")
     server.quick = 13 + 4  # the check, and the requests of two rows of the first task
     eval_ = words(tiny_model, mini, url, "--tasks", "winogrande,gsm8k", "--limit", 2, "--out", "r.json")
-    done = command(*eval_, "--concurrency", 1)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "cannot reach the server" in done.stderr.splitlines()[-1] or "disconnected" in done.stderr.splitlines()[-1]
+    process = command(*eval_, "--concurrency", 1)
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert (
+        "cannot reach the server" in process.stderr.splitlines()[-1]
+        or "disconnected" in process.stderr.splitlines()[-1]
+    )
     assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande"]
     server.quick = 10_000  # it is there again
-    done = command(*eval_)
-    assert done.returncode == 0 and "Winogrande: 4 answers were cached by an earlier run" in done.stdout + done.stderr
+    process = command(*eval_)
+    assert (
+        process.returncode == 0
+        and "Winogrande: 4 answers were cached by an earlier run" in process.stdout + process.stderr
+    )
     assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande", "gsm8k"]
 
 

@@ -40,13 +40,13 @@ def test_the_share_of_cached_tokens_is_shown_and_in_the_result(served, tiny_mode
     url, server = served(fault)
     eval_ = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--engine", "api"]
     eval_ += ["--base-url", url, "--tasks", "gsm8k", "--limit", 3, "--out", "r.json"]
-    done = command(*eval_)
-    assert done.returncode == 0, done.stderr
+    process = command(*eval_)
+    assert process.returncode == 0, process.stderr
     prefix_cache = json.loads((command.folder / "r.json").read_text())["model"]["engine"]["prefix_cache"]
     assert (
         prefix_cache["counted_by"] == counted_by and 0 < prefix_cache["cached_tokens"] < prefix_cache["prompt_tokens"]
     )
     share = prefix_cache["cached_tokens"] / prefix_cache["prompt_tokens"]
     line = f"the server had {share:.0%} of {prefix_cache['prompt_tokens']:,} prompt tokens in its cache so far"
-    assert line in " ".join((done.stdout + done.stderr).split())
+    assert line in " ".join((process.stdout + process.stderr).split())
     assert command("verify", "r.json", "--benchmarks", mini["mini:benchmarks"]).returncode == 0

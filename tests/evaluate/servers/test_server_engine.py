@@ -162,9 +162,9 @@ def test_a_server_is_probed_within_its_window(served, window):
 
 def test_nan_from_a_server_is_named_by_its_request(served, tiny_model, mini, command):
     eval_ = ["eval", "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande"]
-    done = command(*eval_, "--model", tiny_model, "--engine", "api", "--base-url", served("nan")[0])
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
+    process = command(*eval_, "--model", tiny_model, "--engine", "api", "--base-url", served("nan")[0])
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    line = process.stderr.splitlines()[-1]
     assert line.startswith("error: winogrande document") and "NaN or infinity" in line
 
 

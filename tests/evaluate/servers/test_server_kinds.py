@@ -48,13 +48,13 @@ def llamacpp_url(tiny_model, tmp_path):
 
 def test_llamacpps_server_generates_texts_and_is_refused_for_likelihoods(llamacpp_url, tiny_model, mini, command):
     eval_ = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--engine", "api", "--base-url"]
-    done = command(*eval_, llamacpp_url, "--tasks", "winogrande,gsm8k", "--limit", 1)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    error = done.stderr.splitlines()[-1]
+    process = command(*eval_, llamacpp_url, "--tasks", "winogrande,gsm8k", "--limit", 1)
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    error = process.stderr.splitlines()[-1]
     assert "the server is llama.cpp's, which tells log-probabilities of the tokens that it generates and never" in error
     assert "--engine llamacpp --model FILE.gguf" in error
-    done = command(*eval_, llamacpp_url, "--tasks", "gsm8k", "--limit", 2, "--out", "r.json")
-    assert done.returncode == 0, done.stderr
+    process = command(*eval_, llamacpp_url, "--tasks", "gsm8k", "--limit", 2, "--out", "r.json")
+    assert process.returncode == 0, process.stderr
     own = command(*eval_[:-3], "--dtype", "float32", "--tasks", "gsm8k", "--limit", 2, "--out", "own.json")
     assert own.returncode == 0, own.stderr
     lines = [(command.folder / f"{name}.questions.jsonl").read_text().splitlines() for name in ("r", "own")]

@@ -21,8 +21,8 @@ def words(model, mini, url, *more):
 def test_tasks_through_sglang_have_the_scores_of_the_engine_here(sglang, tiny_model, mini, command, protocol):
     url, server = sglang()
     eval_ = words(tiny_model, mini, url, "--tasks", "arc_challenge,mmlu,gsm8k", "--protocol", protocol)
-    done = command(*eval_)
-    assert done.returncode == 0, done.stderr
+    process = command(*eval_)
+    assert process.returncode == 0, process.stderr
     own_words = [word for word in eval_[: eval_.index("--engine")] if word != "r.json"] + [
         "own.json",
         "--dtype",
@@ -36,7 +36,7 @@ def test_tasks_through_sglang_have_the_scores_of_the_engine_here(sglang, tiny_mo
     assert engine["version"] == "sglang 0.5.9" and engine["window"] == 1018
     cached_tokens, prompt_tokens = (engine["prefix_cache"][f"{name}_tokens"] for name in ("cached", "prompt"))
     line = f"the server had {cached_tokens / prompt_tokens:.0%} of {prompt_tokens:,} prompt tokens in its cache so far"
-    assert cached_tokens > 0 and line in " ".join((done.stdout + done.stderr).split())
+    assert cached_tokens > 0 and line in " ".join((process.stdout + process.stderr).split())
     sent = len(server.requests)
     assert command(*eval_).returncode == 0
     assert all(len(request.get("input_ids") or []) < 60 for request in server.requests[sent:])  # the check's
@@ -70,16 +70,18 @@ def test_the_last_id_of_a_vocabulary_is_scored_though_sglang_echoes_it_as_0(conn
 
 def test_a_text_that_is_broken_off_is_no_answer_and_the_same_command_goes_on(sglang, tiny_model, mini, command):
     url, _ = sglang("abort")
-    done = command(*words(tiny_model, mini, url, "--tasks", "winogrande,gsm8k"))
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    error = done.stderr.splitlines()[-1]
+    process = command(*words(tiny_model, mini, url, "--tasks", "winogrande,gsm8k"))
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    error = process.stderr.splitlines()[-1]
     assert "the server broke a text off (abort: out of memory)" in error and "the same command goes on" in error
     assert list(json.loads((command.folder / "r.json").read_text())["tasks"]) == ["winogrande"]
 
 
 def test_a_server_without_its_tokenizer_is_refused(sglang, tiny_model, mini, command):
-    done = command(*words(tiny_model, mini, sglang("textless")[0], "--tasks", "gsm8k"))
-    assert done.returncode == 2 and "the server's answer has no text that can be read; is it SGLang" in done.stderr
+    process = command(*words(tiny_model, mini, sglang("textless")[0], "--tasks", "gsm8k"))
+    assert (
+        process.returncode == 2 and "the server's answer has no text that can be read; is it SGLang" in process.stderr
+    )
 
 
 def test_a_model_whose_log_probabilities_are_no_numbers_is_refused_in_one_line(connect, sglang, tiny_model):

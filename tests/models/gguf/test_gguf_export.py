@@ -116,9 +116,9 @@ def test_a_full_disk_is_named_and_leaves_no_file(wide_llama, tmp_path, type_name
         "from orca_bench.cli.main import main; sys.argv = ['orca-bench', *sys.argv[1:]]; main()"
     )
     words = ["export", str(wide_llama), "--gguf", type_name, "--out", "m.gguf"]
-    done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "cannot write: " in done.stderr and "free space" in done.stderr, done.stderr
+    process = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
+    assert "cannot write: " in process.stderr and "free space" in process.stderr, process.stderr
     assert list(tmp_path.iterdir()) == []
 
 

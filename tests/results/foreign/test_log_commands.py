@@ -17,11 +17,11 @@ FIRST, SECOND = "output/someone__first", "output/someone__second"
 
 
 def test_a_table_has_every_task_and_metric(in_logs):
-    done = in_logs("table", "output", "--format", "markdown", "--reported", "none")
-    assert done.returncode == 0, done.stderr
+    process = in_logs("table", "output", "--format", "markdown", "--reported", "none")
+    assert process.returncode == 0, process.stderr
     for words in ("someone/first", "someone/second", "| choice_plain |", "bits_per_byte", "exact_match,strict-match"):
-        assert words in done.stdout
-    assert "does not tell token ids nor hashes of the model" in done.stdout
+        assert words in process.stdout
+    assert "does not tell token ids nor hashes of the model" in process.stdout
 
 
 def test_a_table_has_the_examples_that_a_log_tells_and_no_others(in_logs, lm_eval_output, inspect_output):
@@ -41,9 +41,9 @@ def test_a_table_has_the_examples_that_a_log_tells_and_no_others(in_logs, lm_eva
 
 
 def test_two_logs_are_compared_document_by_document_and_by_each_metric(in_logs):
-    done = in_logs("compare", FIRST, SECOND, "--format", "json")
-    assert done.returncode == 0, done.stderr
-    (comparison,) = json.loads(done.stdout)
+    process = in_logs("compare", FIRST, SECOND, "--format", "json")
+    assert process.returncode == 0, process.stderr
+    (comparison,) = json.loads(process.stdout)
     lines = {line["name"]: line for line in comparison["lines"]}
     assert lines["choice_plain"]["difference"]["n"] == 24 and lines["parts"]["difference"]["n"] == 48
     for name in ("choice_plain:acc_norm", "sums:exact_match,flexible-extract", "pages:bits_per_byte"):
@@ -51,9 +51,9 @@ def test_two_logs_are_compared_document_by_document_and_by_each_metric(in_logs):
 
 
 def test_the_gate_passes_and_says_what_it_could_not_hold(in_logs):
-    done = in_logs("check", SECOND, "--baseline", FIRST)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "token ids were not compared, for a result does not know them: parts" in " ".join(done.stdout.split())
+    process = in_logs("check", SECOND, "--baseline", FIRST)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "token ids were not compared, for a result does not know them: parts" in " ".join(process.stdout.split())
 
 
 def test_the_gate_holds_requests_by_what_lm_eval_logged(in_logs, lm_eval_output):
@@ -61,9 +61,9 @@ def test_the_gate_holds_requests_by_what_lm_eval_logged(in_logs, lm_eval_output)
     shutil.copytree(lm_eval_output / "someone__second", changed)
     samples = next(changed.glob("samples_choice_plain_*"))
     samples.write_text(samples.read_text(encoding="utf-8").replace("Answer:", "The answer:"), encoding="utf-8")
-    done = in_logs("check", "other_prompt", "--baseline", FIRST)
-    assert done.returncode == 1
-    assert "other requests of choice_plain: the prompt is not what it was" in " ".join(done.stdout.split())
+    process = in_logs("check", "other_prompt", "--baseline", FIRST)
+    assert process.returncode == 1
+    assert "other requests of choice_plain: the prompt is not what it was" in " ".join(process.stdout.split())
 
 
 def test_a_log_without_hashes_is_compared_by_number_and_the_gate_says_so(in_logs, lm_eval_output):
@@ -75,9 +75,9 @@ def test_a_log_without_hashes_is_compared_by_number_and_the_gate_says_so(in_logs
             for key in ("doc_hash", "prompt_hash", "target_hash", "arguments"):
                 del line[key]
         samples.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    done = in_logs("check", "old_second", "--baseline", "old_first")
-    text = " ".join(done.stdout.split())
-    assert done.returncode == 0, text + done.stderr
+    process = in_logs("check", "old_second", "--baseline", "old_first")
+    text = " ".join(process.stdout.split())
+    assert process.returncode == 0, text + process.stderr
     for noun in ("rows", "requests"):
         assert f"{noun} were not compared, for a log does not tell them: choice_plain" in text
 
@@ -90,20 +90,20 @@ def test_documents_that_differ_are_not_paired(in_logs, lm_eval_output):
     for line in lines[:10]:
         line["doc_hash"] = "0" * 64
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    done = in_logs("compare", FIRST, "other_documents", "--format", "markdown")
-    assert "14 questions in common, of 24 and 24" in done.stdout
-    done = in_logs("check", "other_documents", "--baseline", FIRST)
-    assert done.returncode == 1 and "other rows of choice_plain" in " ".join(done.stdout.split())
+    process = in_logs("compare", FIRST, "other_documents", "--format", "markdown")
+    assert "14 questions in common, of 24 and 24" in process.stdout
+    process = in_logs("check", "other_documents", "--baseline", FIRST)
+    assert process.returncode == 1 and "other rows of choice_plain" in " ".join(process.stdout.split())
 
 
 def test_page_and_pictures_show_logs(in_logs):
-    done = in_logs("page", FIRST, SECOND, "--out", "page.html", "--reported", "none")
-    assert done.returncode == 0, done.stderr
-    assert "576 scored questions of 2 results" in done.stderr
+    process = in_logs("page", FIRST, SECOND, "--out", "page.html", "--reported", "none")
+    assert process.returncode == 0, process.stderr
+    assert "576 scored questions of 2 results" in process.stderr
     page = (in_logs.folder / "page.html").read_text(encoding="utf-8")
     assert "someone/second" in page and "choice_plain" in page
-    done = in_logs("plot", FIRST, SECOND, "--to", "plots", "--reported", "none")
-    assert done.returncode == 0 and (in_logs.folder / "plots" / "differences.png").is_file()
+    process = in_logs("plot", FIRST, SECOND, "--to", "plots", "--reported", "none")
+    assert process.returncode == 0 and (in_logs.folder / "plots" / "differences.png").is_file()
 
 
 def test_what_needs_results_of_this_program_refuses_logs(in_logs):
@@ -115,19 +115,19 @@ def test_scores_without_samples_are_compared_unpaired_and_said(in_logs, lm_eval_
     scores = in_logs.folder / "scores_only"
     shutil.copytree(lm_eval_output / "someone__second", scores, ignore=shutil.ignore_patterns("samples_*"))
     assert in_logs("table", "scores_only", "--reported", "none").returncode == 0
-    done = in_logs("compare", FIRST, "scores_only", "--format", "markdown")
-    assert done.returncode == 0, done.stderr
-    assert "the log scores_only has no questions" in done.stdout
+    process = in_logs("compare", FIRST, "scores_only", "--format", "markdown")
+    assert process.returncode == 0, process.stderr
+    assert "the log scores_only has no questions" in process.stdout
     assert "the log has scores and no questions" in in_logs.refused("check", "scores_only", "--baseline", FIRST)
 
 
 def test_logs_of_inspect_are_results_too(command_in, inspect_output):
     in_logs = command_in(inspect_output)
-    done = in_logs("table", ".", "--format", "markdown", "--reported", "none")
-    assert done.returncode == 0, done.stderr
-    assert "| some_errors |" in done.stdout and "2 of 12 samples ended in an error" in done.stdout
+    process = in_logs("table", ".", "--format", "markdown", "--reported", "none")
+    assert process.returncode == 0, process.stderr
+    assert "| some_errors |" in process.stdout and "2 of 12 samples ended in an error" in process.stdout
     (comparison,) = json.loads(in_logs("compare", "mockllm__a", "mockllm__b", "--format", "json").stdout)
     lines = {line["name"]: line for line in comparison["lines"]}
     assert lines["matched"]["difference"]["n"] == 12 and lines["two_scorers:accuracy,includes"]["difference"]["n"] == 12
-    done = in_logs("check", "mockllm__b", "--baseline", "mockllm__a")
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = in_logs("check", "mockllm__b", "--baseline", "mockllm__a")
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -201,11 +201,11 @@ def test_an_evaluation_over_the_server_gives_the_scores_of_one_in_this_process(c
         3,
     ]
     options += ["--max-new-tokens", "gsm8k=12", "--dtype", "float32"]
-    done = command("eval", *options, "--out", "here.json")
-    assert done.returncode == 0, done.stderr
+    process = command("eval", *options, "--out", "here.json")
+    assert process.returncode == 0, process.stderr
     base_url = ["--engine", "api", "--base-url", f"{server.url}/v1"]
-    done = command("eval", *options[:-2], *base_url, "--out", "server.json")
-    assert done.returncode == 0, done.stderr
+    process = command("eval", *options[:-2], *base_url, "--out", "server.json")
+    assert process.returncode == 0, process.stderr
     here, there = (_questions(command.folder / f"{name}.questions.jsonl") for name in ("here", "server"))
     assert "orca-bench serve 0." in (command.folder / "server.json").read_text(encoding="utf-8"), (
         "what answered is named"

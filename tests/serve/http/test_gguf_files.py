@@ -35,9 +35,9 @@ def _answer_over_http(command, file):
 
 def _check(command, file):
     chat_text, completion_text = _answer_over_http(command, file)
-    done = command("generate", QUESTION, "--model", file, *_GREEDY)
-    assert done.returncode == 0, done.stderr
-    assert chat_text.strip() and chat_text.strip() == done.stdout.strip()
+    process = command("generate", QUESTION, "--model", file, *_GREEDY)
+    assert process.returncode == 0, process.stderr
+    assert chat_text.strip() and chat_text.strip() == process.stdout.strip()
     assert completion_text.strip() == chat_text.strip()
 
 
