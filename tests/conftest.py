@@ -281,8 +281,8 @@ def browser():
     program = chromium_program()
     if program is None:
         pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as started:
-        running = open_browser(started, program)
+    with playwright.sync_playwright() as playwright_session:
+        running = open_browser(playwright_session, program)
         yield running
         running.close()
 

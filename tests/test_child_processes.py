@@ -43,7 +43,7 @@ with Lifeline("a test") as line:
 @pytest.fixture
 def family(tmp_path):
     """The ids of a command, its launcher and its worker, all running; started as `family("wait")`."""
-    started = []
+    processes = []
 
     def start(*words):
         command = subprocess.Popen(
@@ -53,12 +53,12 @@ def family(tmp_path):
             env=os.environ | {"TMPDIR": str(tmp_path)},
             text=True,
         )
-        started.extend([command, *(psutil.Process(int(command.stdout.readline())) for _ in range(3))])
-        by_depth = sorted(started[1:], key=lambda process: len(process.parents()))
+        processes.extend([command, *(psutil.Process(int(command.stdout.readline())) for _ in range(3))])
+        by_depth = sorted(processes[1:], key=lambda process: len(process.parents()))
         return [command, *by_depth[1:]]
 
     yield start
-    for process in started:
+    for process in processes:
         if process.is_running() if isinstance(process, psutil.Process) else process.poll() is None:
             process.kill()
 

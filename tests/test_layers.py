@@ -55,6 +55,7 @@ ALLOWED = (("serve", "orca_bench.evaluate.engine"),)
 #: Names that say that something happened, not what they hold. `read` is refused for a variable only: it is a verb too.
 EMPTY_NAMES = frozenset(
     ["asked", "told", "say", "said", "made", "found", "kept", "shown", "given", "seen", "got", "taken", "drawn"]
+    + ["began", "took", "done", "known", "held", "loaded", "measured", "written"]
 )
 EMPTY_VARIABLES = EMPTY_NAMES | {"read"}
 

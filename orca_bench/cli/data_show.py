@@ -40,13 +40,13 @@ def show(
     chosen = _chosen_records(files, record_numbers, source, system)
     if record_numbers:
         limit = len(set(record_numbers))
-    shown_count = 0
+    printed_count = 0
     for location, row, texts in itertools.islice(chosen, limit):
-        if shown_count:
+        if printed_count:
             console.print("")
         _print_record(location, row, texts)
-        shown_count += 1
-    if not shown_count:
+        printed_count += 1
+    if not printed_count:
         choices = (("--index", record_numbers), ("--source", source), ("--system", system))
         raise UserError(
             "no record is so", where=" ".join(option for option, value in choices if value) or str(files[0])

@@ -111,18 +111,18 @@ def command(
             "--network-gb-s": network_gb_s,
         },
     )
-    loaded = api.load_recipe(recipe, overrides, runs)
-    gpus_per_node, node_count = check_machines(loaded.train, gpu, gpus_per_node, node_count)
+    checked_recipe = api.load_recipe(recipe, overrides, runs)
+    gpus_per_node, node_count = check_machines(checked_recipe.train, gpu, gpus_per_node, node_count)
     machines = Machines(gpu, gpus_per_node, node_count, gpu.dollars_per_hour if price is None else price)
     if record_count is None:
-        workload = read_workload(loaded)
+        workload = read_workload(checked_recipe)
     else:
-        workload = described_workload(loaded, record_count, tokens_per_record)
-    plan = plan_run(loaded, workload, machines, measured_step_s)
+        workload = described_workload(checked_recipe, record_count, tokens_per_record)
+    plan = plan_run(checked_recipe, workload, machines, measured_step_s)
     if output_format == "json":
         print(json.dumps(_plan_values(workload, machines, plan), indent=1))
     else:
-        _print_plan(loaded, workload, machines, plan)
+        _print_plan(checked_recipe, workload, machines, plan)
 
 
 def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: RunPlan) -> None:

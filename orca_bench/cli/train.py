@@ -56,13 +56,13 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
     from orca_bench import api, launcher_environment
     from orca_bench.cli.training_display import TrainingConsole
 
-    loaded = api.load_recipe(recipe, overrides, runs)
+    checked_recipe = api.load_recipe(recipe, overrides, runs)
     if dry_run:
-        _print_plan(loaded)
+        _print_plan(checked_recipe)
     else:
-        run = api.train(loaded, runs=runs, fresh=fresh, launcher=launcher, display=TrainingConsole())
+        run = api.train(checked_recipe, runs=runs, fresh=fresh, launcher=launcher, display=TrainingConsole())
         if launcher_environment.rank() == 0:
-            _print_next_step(loaded, run.model, runs)
+            _print_next_step(checked_recipe, run.model, runs)
 
 
 def _print_next_step(recipe: Recipe, model: Path, runs: Path) -> None:

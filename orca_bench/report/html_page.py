@@ -36,7 +36,7 @@ from orca_bench.results.question_texts import QuestionTextsLookup
 from orca_bench.results.reading import ResultFile
 
 
-def no_progress(_written: int, _count: int) -> None:
+def no_progress(_written_count: int, _count: int) -> None:
     """A Progress without a display."""
 
 

@@ -255,7 +255,7 @@ class BatchScheduler:
         """One step of all open requests; one that needs plain passes is computed to its end."""
         if not self._open:
             return
-        started = time.perf_counter()
+        start = time.perf_counter()
         new_count = sum(sequence.new_count for sequence in self._open)
         batch = [sequence for sequence in self._open if not sequence.is_plain and sequence.end is None]
         if batch:
@@ -266,7 +266,7 @@ class BatchScheduler:
                 plain_requests.compute_request(self._engine.plain_passes, sequence)
         self._new_tokens += sum(sequence.new_count for sequence in self._open) - new_count
         self._steps += 1
-        self._compute_seconds += time.perf_counter() - started
+        self._compute_seconds += time.perf_counter() - start
 
     @contextmanager
     def _ending_on_error(self, sequences: Sequence[RequestSequence]) -> Iterator[None]:

@@ -134,12 +134,12 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     counts: dict[str, int] = {}
     for name, theirs in their_tasks(modules, splits):
         task, mine = task_of[name], documents.pop(name)
-        sent, scored = [], []
+        request_lists, scored = [], []
         make, process = theirs.construct_requests, theirs.process_results
 
-        def construct(doc, ctx, make=make, sent=sent):
+        def construct(doc, ctx, make=make, request_lists=request_lists):
             requests = make(doc, ctx)
-            sent.append(requests if isinstance(requests, (list, tuple)) else [requests])
+            request_lists.append(requests if isinstance(requests, (list, tuple)) else [requests])
             return requests
 
         def score(doc, results, process=process, scored=scored):
@@ -152,9 +152,9 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
             metrics_of_task = evaluator.evaluate(
                 lm=Recorder(right_answers), task_dict={name: theirs}, num_fewshot=shots, limit=limit, bootstrap_iters=0
             )["results"][name]
-        assert len(sent) == len(scored) == len(mine), (name, len(sent), len(mine))
+        assert len(request_lists) == len(scored) == len(mine), (name, len(request_lists), len(mine))
         values = []
-        for document, requests, metrics in zip(mine, sent, scored, strict=True):
+        for document, requests, metrics in zip(mine, request_lists, scored, strict=True):
             place = f"{name} document {document.document_index}"
             assert len(requests) == len(document.requests), place
             answers = []
@@ -174,7 +174,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
                 assert question.extra[metric] == float(metrics[metric]), (place, metric, question, metrics)
             values.append(question.value)
         assert sum(values) / len(values) == float(metrics_of_task[task.metric]), name
-        counts[task.name] = counts.get(task.name, 0) + sum(map(len, sent))
+        counts[task.name] = counts.get(task.name, 0) + sum(map(len, request_lists))
     assert not documents, f"not compared: {sorted(documents)}"
     return counts
 

@@ -164,9 +164,9 @@ def _matrix_rate(body: Any) -> float:
     with torch.inference_mode():
         for products in (matrix_products.TorchProducts(), matrix_products.products_of_this_cpu()):
             for _ in range(6):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 products.linear(inputs, weight, None)
-                fastest = min(fastest, time.perf_counter() - began)
+                fastest = min(fastest, time.perf_counter() - start)
     return 2 * _RATE_TOKENS * weight.numel() / fastest
 
 
@@ -176,10 +176,10 @@ def _score(lm: Any, encoding: Any, task: str, pairs: Sequence[tuple[str, str]]) 
     from orca_bench.evaluate.engine import prefix_tree
 
     instances = [Instance("loglikelihood", {}, pair, 0, metadata=(task, i, 1)) for i, pair in enumerate(pairs)]
-    began = time.perf_counter()
+    start = time.perf_counter()
     answers = lm.loglikelihood(instances, disable_tqdm=True)
     record = {
-        "seconds": time.perf_counter() - began,
+        "seconds": time.perf_counter() - start,
         "answers": [[float(lp), bool(greedy)] for lp, greedy in answers],
     }
     if encoding is not None:
@@ -200,9 +200,9 @@ def _generate(lm: Any, encoding: Any, task: str, requests: list) -> dict[str, An
         )
         for number, r in enumerate(requests)
     ]
-    began = time.perf_counter()
+    start = time.perf_counter()
     answers = lm.generate_until(instances, disable_tqdm=True)
-    record = {"seconds": time.perf_counter() - began, "answers": answers}
+    record = {"seconds": time.perf_counter() - start, "answers": answers}
     if encoding is not None:
         # `hf` discards no tokens of a cut context's answer, so the full text of ours is compared with it.
         full_texts = [response.answer.full_text or response for response in answers]

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, model: Path, rows: str) -> list[str]:
         documents = bench_contender.prompts_of(options.benchmarks, options.fraction or 1.0, options.texts)
     else:
         documents = bench_contender.documents_of(options.benchmarks, options.fraction or FRACTIONS[options.size])
-    began = time.perf_counter()
+    start = time.perf_counter()
     contenders = {
         name: _Contender(name, model, options.texts or "leaderboard", dtype)
         for name, dtype in (("hf", "float32"), ("ours", "float32"), ("ours bfloat16", "bfloat16"))
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace, model: Path, rows: str) -> list[str]:
             names = list(contenders) if part % 2 == 0 else list(reversed(contenders))
             for name in names:
                 contenders[name].answer(task, batches[task], _part(of_task, part))
-        print(f"part {part + 1} of {_PARTS}: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
+        print(f"part {part + 1} of {_PARTS}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
     for contender in contenders.values():
         contender.end()
     records = {name: contender.records for name, contender in contenders.items()}
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, model: Path, rows: str) -> list[str]:
         "",
         f"{conditions(dtype='float32 and bfloat16')}; {rows}, requests of the {options.texts or 'leaderboard'} protocol. "
         f"`hf` in float32 at the best of batch sizes {options.batches} for each task, found on a tenth of the requests; then all "
-        f"took turns in {_PARTS} parts. The whole run took {(time.perf_counter() - began) / 60:.0f} minutes.",
+        f"took turns in {_PARTS} parts. The whole run took {(time.perf_counter() - start) / 60:.0f} minutes.",
         "",
         *section(records, batches),
     ]
@@ -101,9 +101,10 @@ def best_batches(hf: "_Contender", documents: dict[str, Any], batches: list[int]
     best = {}
     for task, of_task in documents.items():
         tenth = of_task[:: 10 if len(of_task) >= 10 * max(batches) else max(1, len(of_task) // max(batches))]
-        seconds = {batch: hf.ask(task, batch, tenth)["seconds"] for batch in batches}
-        best[task] = min(batches, key=seconds.__getitem__)
-        print(f"{task}: " + ", ".join(f"batch {batch} {took:.1f} s" for batch, took in seconds.items()), flush=True)
+        seconds_by_batch = {batch: hf.ask(task, batch, tenth)["seconds"] for batch in batches}
+        best[task] = min(batches, key=seconds_by_batch.__getitem__)
+        text = ", ".join(f"batch {batch} {seconds:.1f} s" for batch, seconds in seconds_by_batch.items())
+        print(f"{task}: {text}", flush=True)
     return best
 
 

@@ -65,7 +65,7 @@ def measure_tree_attention(recorder: Recorder) -> None:
         for way_name, prepare in ways.items():
             recorder.measure(
                 f"{case.name}: {way_name}",
-                lambda name=way_name, case=case, prepare=prepare, reference=reference: _measured(
+                lambda name=way_name, case=case, prepare=prepare, reference=reference: _measurement(
                     recorder.device, case, name, prepare, reference
                 ),
                 expected_s=0 if recorder.is_tiny else 2,
@@ -78,7 +78,7 @@ def measure_flex_attention(recorder: Recorder) -> None:
         reference = _Reference(case)
         recorder.measure(
             f"{case.name}: flex_attention",
-            lambda case=case, reference=reference: _measured(
+            lambda case=case, reference=reference: _measurement(
                 recorder.device, case, "flex_attention", lambda: _flexible(case), reference
             ),
             expected_s=0 if recorder.is_tiny else 5,
@@ -136,7 +136,7 @@ class _Reference:
         return float((output.float() - self._output).abs().max() / self._output.abs().max())
 
 
-def _measured(
+def _measurement(
     device: str, case: TreeCase, way_name: str, prepare: Callable[[], Callable[[], Any]], reference: _Reference
 ) -> dict[str, Any]:
     """`prepare` is what a batch needs once for all layers; what it returns is what every layer does."""

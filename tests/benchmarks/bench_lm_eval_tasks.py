@@ -71,14 +71,14 @@ def main():
     }
 
     def run(model, name, rows):
-        loaded = load_named_tasks([name], rows, manager)
-        for task in loaded.tasks_by_name.values():
+        named_tasks = load_named_tasks([name], rows, manager)
+        for task in named_tasks.tasks_by_name.values():
             if task.OUTPUT_TYPE == "generate_until":
                 task.set_config("generation_kwargs", {"max_gen_toks": options.max_gen_toks}, update=True)
         start_s = time.perf_counter()
         with explained_rows(rows):
             result = evaluate(
-                lm=model, task_dict=loaded.as_task_dict(), limit=options.limit, bootstrap_iters=0, log_samples=True
+                lm=model, task_dict=named_tasks.as_task_dict(), limit=options.limit, bootstrap_iters=0, log_samples=True
             )
         return time.perf_counter() - start_s, numbers_of(result)
 

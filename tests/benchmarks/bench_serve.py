@@ -175,13 +175,13 @@ def scoring_section(complete: Complete, model: Path, options: argparse.Namespace
     largest_difference = 0.0
     import torch
 
-    started = time.perf_counter()
+    start = time.perf_counter()
     with torch.inference_mode():
         for ids, answer in zip(prompts, answers, strict=True):
             expected = passes.log_probabilities(ids[:-1])[range(len(ids) - 1), ids[1:]]
             values = torch.tensor(answer["choices"][0]["logprobs"]["token_logprobs"][1:])
             largest_difference = max(largest_difference, float((values - expected).abs().max()))
-    plain_seconds = time.perf_counter() - started
+    plain_seconds = time.perf_counter() - start
     return [
         "## Scored prompts",
         "",
@@ -204,9 +204,9 @@ def _prompt(generator: random.Random, word_count: int) -> str:
 def _timed(complete: Complete, bodies: Sequence[dict[str, Any]], concurrent: int) -> tuple[float, list[dict[str, Any]]]:
     """Seconds for all requests, so many at a time, and the answers."""
     with ThreadPoolExecutor(concurrent) as executor:
-        started = time.perf_counter()
+        start = time.perf_counter()
         answers = list(executor.map(complete, bodies))
-        return time.perf_counter() - started, answers
+        return time.perf_counter() - start, answers
 
 
 # --- the servers -------------------------------------------------------------------------------------------------------
@@ -242,8 +242,8 @@ def _program(model: Path, *words: str) -> Iterator[Complete]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    started = time.monotonic()
-    while time.monotonic() - started < _START_TIMEOUT_S and process.poll() is None:
+    start = time.monotonic()
+    while time.monotonic() - start < _START_TIMEOUT_S and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", port)
             connection.request("GET", "/health")

@@ -105,21 +105,21 @@ CONFIGURATIONS = (
 
 def main(words: list[str] | None = None) -> None:
     options = _options(words)
-    measured = _read(options.measurements)
+    entries = _read(options.measurements)
     for configuration in CONFIGURATIONS:
         if options.shapes and configuration.shape not in options.shapes.split(","):
             continue
-        if any(entry["configuration"] == asdict(configuration) for entry in measured):
+        if any(entry["configuration"] == asdict(configuration) for entry in entries):
             continue
         environment = {} if options.keeping_allocator else _RETURNING_ALLOCATOR
         entry = {"configuration": asdict(configuration), **measure(configuration, options.steps, environment)}
-        measured.append(entry)
+        entries.append(entry)
         options.measurements.parent.mkdir(parents=True, exist_ok=True)
         with open(options.measurements, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         print(json.dumps(entry), flush=True)
     rates = published_rates.read_rates() if published_rates.RATES_FILE.is_file() else []
-    options.record.write_text(report.record(measured, rates, with_times=not options.memory_only), encoding="utf-8")
+    options.record.write_text(report.record(entries, rates, with_times=not options.memory_only), encoding="utf-8")
 
 
 def _options(words: list[str] | None) -> argparse.Namespace:

@@ -22,7 +22,7 @@ _EMPTY_SHAPE = "tiny"
 _PROCESSOR = Gpu("cpu", 1e11, 16, 20, 5, product_share=1.0, attention_share=0.5)
 
 
-def record(measured: list[dict[str, Any]], rates: list[Rate], with_times: bool) -> str:
+def record(entries: list[dict[str, Any]], rates: list[Rate], with_times: bool) -> str:
     """The whole record."""
     lines = [
         "# Estimates of `orca-bench plan` beside measurements",
@@ -32,17 +32,17 @@ def record(measured: list[dict[str, Any]], rates: list[Rate], with_times: bool) 
         + f". Processor: {processor_name()}.",
         "",
     ]
-    if measured:
-        lines += [*_memory_section(measured), ""]
-        lines += [*_time_section(measured), ""] if with_times else []
+    if entries:
+        lines += [*_memory_section(entries), ""]
+        lines += [*_time_section(entries), ""] if with_times else []
     if rates:
         lines += [*_rates_section(rates), ""]
     return "\n".join(line if line.startswith(("|", "#")) else textwrap.fill(line, _COLUMNS) for line in lines)
 
 
-def _memory_section(measured: list[dict[str, Any]]) -> list[str]:
-    empty = [entry for entry in measured if entry["configuration"]["shape"] == _EMPTY_SHAPE]
-    judged = [entry for entry in measured if entry["configuration"]["shape"] != _EMPTY_SHAPE]
+def _memory_section(entries: list[dict[str, Any]]) -> list[str]:
+    empty = [entry for entry in entries if entry["configuration"]["shape"] == _EMPTY_SHAPE]
+    judged = [entry for entry in entries if entry["configuration"]["shape"] != _EMPTY_SHAPE]
     libraries_gib = max(entry["memory_gib"] for entry in empty)
     table = [
         "| shape | tokens | micro batch | processes | ZeRO | precision | recompute | packing | measured | estimated | off by |",
@@ -71,8 +71,8 @@ def _memory_section(measured: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _time_section(measured: list[dict[str, Any]]) -> list[str]:
-    judged = [entry for entry in measured if entry["configuration"]["shape"] != _EMPTY_SHAPE]
+def _time_section(entries: list[dict[str, Any]]) -> list[str]:
+    judged = [entry for entry in entries if entry["configuration"]["shape"] != _EMPTY_SHAPE]
     calibration = judged[len(judged) // 2]
     scale = _measured_seconds(calibration) / seconds_of(calibration["configuration"])
     table = ["| configuration | measured | estimated | off by |", "|---|--:|--:|--:|"]

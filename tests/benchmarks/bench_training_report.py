@@ -168,11 +168,11 @@ def _padding_lines(entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         if "contender" in entry and entry["contender"]["program"] == "orca" and entry["contender"]["packing"] != "none"
     ]
-    known = [share for share in shares if share is not None]
-    if not known:
+    known_shares = [share for share in shares if share is not None]
+    if not known_shares:
         return []
-    verdict = "reached" if max(known) <= 0.005 else "**missed**"
-    return [f"| padding, share of computed tokens, packed | at most 0.5 % | 0 | {max(known):.2%} | {verdict} |"]
+    verdict = "reached" if max(known_shares) <= 0.005 else "**missed**"
+    return [f"| padding, share of computed tokens, packed | at most 0.5 % | 0 | {max(known_shares):.2%} | {verdict} |"]
 
 
 def _loss_lines(entries: Sequence[Entry]) -> list[str]:

@@ -83,13 +83,17 @@ def answer(run: str, model: Path, questions: Sequence[Question], path: Path) -> 
         if not path.stat().st_size:
             file.write(json.dumps({"questions": _hash(questions)}) + "\n")
         for chunk in _chunks(missing, _DOCUMENTS_AT_ONCE[contender]):
-            began = time.perf_counter(), time.process_time()
+            start_s, start_processor_s = time.perf_counter(), time.process_time()
             values = _log_probabilities(lm.loglikelihood, [questions[index] for index in chunk])
-            took = time.perf_counter() - began[0], time.process_time() - began[1]
-            line = {"answers": dict(zip(chunk, values, strict=True)), "seconds": took[0], "processor_seconds": took[1]}
+            seconds, processor_seconds = time.perf_counter() - start_s, time.process_time() - start_processor_s
+            line = {
+                "answers": dict(zip(chunk, values, strict=True)),
+                "seconds": seconds,
+                "processor_seconds": processor_seconds,
+            }
             file.write(json.dumps(line) + "\n")
             file.flush()
-            print(f"{run}: {chunk[-1] + 1} of {len(questions)}, {took[0]:.1f} s", flush=True)
+            print(f"{run}: {chunk[-1] + 1} of {len(questions)}, {seconds:.1f} s", flush=True)
 
 
 def _log_probabilities(loglikelihood: Callable[..., Any], questions: Sequence[Question]) -> list[list[float]]:

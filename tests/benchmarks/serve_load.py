@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--cache-tokens", type=int, default=16_384, help="--cache-tokens of the server")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "serve-load.md")
     options = parser.parse_args()
-    load_before, began = os.getloadavg()[0], time.monotonic()
+    load_before, start = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model_of_size(Path(folder) / options.size, options.size, options.tokenizer)
         words = (
@@ -92,7 +92,7 @@ def main() -> None:
         [
             f"# `orca-bench serve` under load, {options.size}",
             "",
-            f"{conditions()}; {(time.monotonic() - began) / 60:.0f} minutes. {load_sentence(load_before)} The clients run on the "
+            f"{conditions()}; {(time.monotonic() - start) / 60:.0f} minutes. {load_sentence(load_before)} The clients run on the "
             f"same machine. The server computes 16 requests at a time, lets 64 wait, and has keys and values of "
             f"{options.cache_tokens:,} tokens.",
             "",
@@ -140,12 +140,12 @@ class Load:
             self.faults.append(fault)
 
     async def _answer_alone(self) -> None:
-        started = time.monotonic()
+        start = time.monotonic()
         for request in self._requests:
             self._expected.append(await send(self._client, request))
         kinds = collections.Counter(request.path.rpartition("/v1/")[2] for request in self._requests)
         streams = sum(request.is_stream for request in self._requests)
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - start
         self._note(
             f"**Alone**: {len(self._requests)} different requests, {', '.join(f'{n} {kind}' for kind, n in kinds.items())}, "
             f"{streams} of them streamed, one after another in {seconds:.0f} s; memory {self._server.memory_mib():.0f} MiB."
@@ -153,7 +153,7 @@ class Load:
 
     async def _send_checked(self, index: int) -> float:
         """Send a request, again where it gets 429, and compare its answer; returns the seconds it took."""
-        started = time.monotonic()
+        start = time.monotonic()
         try:
             choices = await send(self._client, self._requests[index])
         except (Refused, RuntimeError, httpx.HTTPError) as error:
@@ -161,17 +161,17 @@ class Load:
             if isinstance(error, Refused) and status == 429 and "Retry-After" in error.response.headers:
                 self._retry_count += 1
                 await asyncio.sleep(int(error.response.headers["Retry-After"]))
-                return time.monotonic() - started + await self._send_checked(index)
+                return time.monotonic() - start + await self._send_checked(index)
             if status == 503 and self._is_stopping:
                 self._refused_count += 1
-                return time.monotonic() - started
+                return time.monotonic() - start
             self.faults.append(f"request {index}: {type(error).__name__} {error}")
-            return time.monotonic() - started
+            return time.monotonic() - start
         fault, largest = difference(self._expected[index], choices)
         self._largest_difference = max(self._largest_difference, largest)
         self._check(fault is None, f"request {index} ({self._requests[index].body}): {fault}")
         self._check(largest <= _MAX_DIFFERENCE, f"request {index}: log-probabilities differ by {largest:.1e}")
-        return time.monotonic() - started
+        return time.monotonic() - start
 
     async def _send_together(self, indices: Sequence[int], clients: int) -> list[float]:
         """Send requests, so many at a time; returns the seconds of each."""
@@ -186,13 +186,13 @@ class Load:
     async def _answer_together(self, clients: int) -> None:
         indices = [index for index in range(len(self._requests)) for _ in range(self._options.rounds)]
         self._generator.shuffle(indices)
-        fault_count, started = len(self.faults), time.monotonic()
+        fault_count, start = len(self.faults), time.monotonic()
         self._largest_difference, self._retry_count = 0.0, 0
         seconds = sorted(await self._send_together(indices, clients))
-        took = time.monotonic() - started
+        elapsed_s = time.monotonic() - start
         self._note(
-            f"**{clients} clients**: {len(indices)} answers in {took:.0f} s, {len(self.faults) - fault_count} of them other than "
-            f"alone; the largest difference of a log-probability is {self._largest_difference:.1e} nats. An answer takes "
+            f"**{clients} clients**: {len(indices)} answers in {elapsed_s:.0f} s, {len(self.faults) - fault_count} of them other "
+            f"than alone; the largest difference of a log-probability is {self._largest_difference:.1e} nats. An answer takes "
             f"{seconds[len(seconds) // 2]:.1f} s (median), at most {seconds[-1]:.1f} s; {self._retry_count} times a request got "
             f"429, since its answers found no place, and was sent again. Memory {self._server.memory_mib():.0f} MiB."
         )
@@ -286,7 +286,7 @@ class Load:
         ]
         memory = [self._server.memory_mib()]
         slow = [asyncio.create_task(reader.read(self._options.slow_seconds)) for reader in readers]
-        started, answers = time.monotonic(), 0
+        start, answers = time.monotonic(), 0
         while answers == 0 or not all(task.done() for task in slow):
             answers += len(await self._send_together(self._generator.choices(range(len(self._requests)), k=16), 8))
             memory.append(self._server.memory_mib())
@@ -301,7 +301,7 @@ class Load:
             )
         self._note(
             f"**{len(readers)} readers of a byte a second**, of two long streams and {echo['n']} echoes each of a prompt of "
-            f"{token_count} tokens with 20 likeliest ones, whole and as a stream, for {time.monotonic() - started:.0f} s: "
+            f"{token_count} tokens with 20 likeliest ones, whole and as a stream, for {time.monotonic() - start:.0f} s: "
             f"{answers} answers to others meanwhile; "
             f"the server closed {closed} of their connections; they had "
             f"{', '.join(str(reader.byte_count) for reader in readers)} bytes. Memory in MiB: "
@@ -359,15 +359,15 @@ class Load:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)
             self._is_stopping = True
-            started = time.monotonic()
+            start = time.monotonic()
             exit_code = await asyncio.to_thread(self._server.stop)
-            took = time.monotonic() - started
+            elapsed_s = time.monotonic() - start
             await answers
         log = self._server.log
         self._check(exit_code == 0, f"exit code {exit_code} after SIGTERM")
         self._check("Traceback" not in log and "failed" not in log, f"the server wrote: {log[-600:]}")
         self._note(
-            f"**SIGTERM** with {len(indices)} requests under way: exit code {exit_code} after {took:.1f} s, "
+            f"**SIGTERM** with {len(indices)} requests under way: exit code {exit_code} after {elapsed_s:.1f} s, "
             f"{self._refused_count} of them came after it and got 503, {len(self.faults) - fault_count} were answered otherwise "
             "than alone."
         )

@@ -59,12 +59,12 @@ class ServerProcess:
 
     def wait_until_free(self) -> tuple[float, int]:
         """Wait until no request is open or waits; returns the seconds and the steps of the model that passed."""
-        started, first_steps = time.monotonic(), self.metrics()["steps_total"]
+        start, first_steps = time.monotonic(), self.metrics()["steps_total"]
         while True:
             metrics = self.metrics()
             if metrics["requests_open"] + metrics["requests_waiting"] == 0:
-                return time.monotonic() - started, int(metrics["steps_total"] - first_steps)
-            if time.monotonic() - started > _END_TIMEOUT_S:
+                return time.monotonic() - start, int(metrics["steps_total"] - first_steps)
+            if time.monotonic() - start > _END_TIMEOUT_S:
                 raise RuntimeError(f"requests are open after {_END_TIMEOUT_S} s: {metrics}")
             time.sleep(0.005)
 
@@ -96,8 +96,8 @@ def serve_process(model: Path, *words: str) -> Iterator[ServerProcess]:
 
 
 def _url(process: subprocess.Popen[bytes], log_file: Path) -> str:
-    started = time.monotonic()
-    while process.poll() is None and time.monotonic() - started < _START_TIMEOUT_S:
+    start = time.monotonic()
+    while process.poll() is None and time.monotonic() - start < _START_TIMEOUT_S:
         log = log_file.read_text(encoding="utf-8", errors="replace")
         if (match := re.search(r" at (http://\S+)/ ", log)) is not None:
             return match[1]

@@ -93,14 +93,14 @@ def main() -> None:
             if name not in known_names:
                 parser.error(f"argument --{option.replace('_', '-')}: {name!r} is not one of {', '.join(known_names)}")
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm_eval's client draws a bar for every task
-    load_before, began = os.getloadavg()[0], time.monotonic()
+    load_before, start = os.getloadavg()[0], time.monotonic()
     library_settings.prepare_libraries()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model_of_size(Path(folder) / options.size, options.size, options.tokenizer)
         work = (options.work or Path(folder) / "work") / _answers_name(model, options.new_tokens)
         lines, faults = run(options, model.resolve(), work)
     name = "serve-scores.md" if options.size == "15m" else f"serve-scores-{options.size}.md"
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.monotonic() - start) / 60
     heading = f"# Scores over `orca-bench serve` beside those in process, {options.size}"
     first_lines = [heading, "", f"{conditions()}; {minutes:.0f} minutes. {load_sentence(load_before)}", ""]
     write_record(options.out or ROOT / "results" / "bench" / name, [*first_lines, *lines])
@@ -128,13 +128,13 @@ def run(options: argparse.Namespace, model: Path, work: Path) -> tuple[list[str]
             (_LM_EVAL, lambda: evaluate_by_lm_eval(options, model, limits, work / "lm_eval", server)),
             (_API, lambda: evaluate(options, model, api_limits, work / "api", server)),
         ):
-            started, before = time.monotonic(), server.metrics()
+            start, before = time.monotonic(), server.metrics()
             samples_by_way[way] = score()
             after = server.metrics()
             cached = after["cached_prompt_tokens_total"] - before["cached_prompt_tokens_total"]
             share = cached / max(1, after["prompt_tokens_total"] - before["prompt_tokens_total"])
             seconds_by_way[way] = (
-                f"{way} {(time.monotonic() - started) / 60:.1f} minutes, {share:.0%} of the prompts' tokens cached"
+                f"{way} {(time.monotonic() - start) / 60:.1f} minutes, {share:.0%} of the prompts' tokens cached"
             )
             print(seconds_by_way[way], flush=True)
         log = server.log
@@ -281,9 +281,9 @@ def add_samples(samples: Samples, name: str, harness_samples: Iterable[Mapping[s
         requests = [tuple(text for text in request if isinstance(text, str)) for request in arguments]
         responses = [_response(responses[0]) for responses in sample["resps"]]
         scores = {f"{metric} {sample['filter']}": _score(sample[metric]) for metric in sample["metrics"]}
-        known = samples.get((name, sample["doc_id"]))
-        if known is not None and known.requests == requests:  # of another filter
-            scores = known.scores | scores
+        sample_of_other_filter = samples.get((name, sample["doc_id"]))
+        if sample_of_other_filter is not None and sample_of_other_filter.requests == requests:  # of another filter
+            scores = sample_of_other_filter.scores | scores
         samples[name, sample["doc_id"]] = Sample(requests, responses, scores)
 
 

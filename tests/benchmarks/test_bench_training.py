@@ -192,10 +192,10 @@ def test_on_a_gpu_what_does_not_fit_the_budget_or_fails_is_named_and_the_rest_is
     )
     bench_training_gpu.run(["1b", "3b"], 500, tmp_path)
     text = (tmp_path / "training-gpu.md").read_text(encoding="utf-8")
-    measured, left_out = text.split("Left out:")
-    assert "| 1b, 0.00 B | orca-bench, packing exact, 1 process | 16 | 100 | **5,000** | 2.00 |" in measured
-    assert "3b" not in measured
-    assert "| 128 | 1.0e-03 | 2.0e-03 | 1.25 ms | 2.50 ms |" in measured
+    table, left_out = text.split("Left out:")
+    assert "| 1b, 0.00 B | orca-bench, packing exact, 1 process | 16 | 100 | **5,000** | 2.00 |" in table
+    assert "3b" not in table
+    assert "| 128 | 1.0e-03 | 2.0e-03 | 1.25 ms | 2.50 ms |" in table
     assert "attention with heads of 100: head_size must" in left_out
     assert (
         "1b, orca-bench, packing dense, 1 process, gradient checkpointing, batch 16: torch.OutOfMemoryError" in left_out
@@ -203,7 +203,7 @@ def test_on_a_gpu_what_does_not_fit_the_budget_or_fails_is_named_and_the_rest_is
     assert "micro batch 8, random, gradient checkpointing, batch 16: was not done after" in left_out
     assert left_out.count("s were left") == len(bench_training_gpu.attempts(["3b"]))
     lines = (tmp_path / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == measured.count("| 1b,")
+    assert len(lines) == table.count("| 1b,")
 
 
 def test_a_record_has_every_table_and_a_second_run_goes_on_after_the_measurements_of_the_first(tmp_path, monkeypatch):

@@ -137,8 +137,8 @@ def test_repeated_records_differ_from_the_first(tmp_path: Path) -> None:
     ]
     source.write_text("\n".join(lines))
     bench_data_check.write_repeated(tmp_path / "b.jsonl", [source], 5, seed=0)
-    written = (tmp_path / "b.jsonl").read_text().splitlines()
-    assert len(written) == 5 and written[:2] == lines and written[2] != lines[0]
+    written_lines = (tmp_path / "b.jsonl").read_text().splitlines()
+    assert len(written_lines) == 5 and written_lines[:2] == lines and written_lines[2] != lines[0]
 
 
 def test_the_memory_of_children_counts() -> None:

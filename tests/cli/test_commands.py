@@ -46,8 +46,8 @@ def test_help_imports_nothing_heavy(words):
         "print(sorted(sys.modules), file=sys.stderr)"
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    loaded = {name.split(".")[0] for name in re.findall(r"'([^']+)'", process.stderr)}
-    assert "orca_bench" in loaded and not loaded & HEAVY
+    module_names = {name.split(".")[0] for name in re.findall(r"'([^']+)'", process.stderr)}
+    assert "orca_bench" in module_names and not module_names & HEAVY
     assert process.stdout.startswith("Usage: orca-bench")
 
 

@@ -207,9 +207,9 @@ def test_requests_and_answers_elsewhere_are_those_of_the_evaluation(evaluated, c
     assert "the chat template that the answers were made with is not known" in process.stderr
     process = command("score", "answers.jsonl", *words, "--model", model[-1], "--out", "known.json")
     assert process.returncode == 0 and "is not known" not in process.stderr, process.stderr
-    known = reading.read_result(command.folder / "known.json").protocol
-    assert known.template_sha256 == expected.protocol.template_sha256 and known.template_sha256 is not None
-    assert known.differing_keys(expected.protocol, result.tasks) == ["max_length"]
+    protocol = reading.read_result(command.folder / "known.json").protocol
+    assert protocol.template_sha256 == expected.protocol.template_sha256 and protocol.template_sha256 is not None
+    assert protocol.differing_keys(expected.protocol, result.tasks) == ["max_length"]
     refused = command("score", "answers.jsonl", *words[2:], "--protocol", "orca", "--model", model[-1])
     assert refused.returncode == 2 and "which has no chat template" in refused.stderr
 

@@ -199,10 +199,10 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
     for task in SUITE:
         rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
         parts = list(plain_protocol.harness_parts(task, rows))
-        loaded = plain_protocol.load_harness_tasks(task, parts)
-        results = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=2, bootstrap_iters=0, task_manager=manager)[
-            "results"
-        ]
+        harness_tasks = plain_protocol.load_harness_tasks(task, parts)
+        results = lm_eval.simple_evaluate(
+            theirs, tasks=harness_tasks, limit=2, bootstrap_iters=0, task_manager=manager
+        )["results"]
         facts = task.facts.harness_facts
         values = [results[part.harness_task_name][f"{facts.metric},{facts.filter_name}"] for part in parts]
         assert ours[task.name]["value"] == pytest.approx(sum(values) / len(values), abs=1e-6), task.name

@@ -97,12 +97,12 @@ def test_a_group_whose_parts_count_alike_is_their_plain_mean(rows):
     from lm_eval.api.group import Group
     from lm_eval.config.group import AggMetricConfig
 
-    (loaded,) = load_entries(["mmlu_social_sciences"], rows)
-    tasks = {name: loaded.tasks_by_name[name] for name in ("mmlu_econometrics", "mmlu_sociology")}
+    (mmlu_entry,) = load_entries(["mmlu_social_sciences"], rows)
+    tasks = {name: mmlu_entry.tasks_by_name[name] for name in ("mmlu_econometrics", "mmlu_sociology")}
     group = Group("pair", aggregate_metric_list=[AggMetricConfig(metric="acc", weight_by_size=False)])
     for task in tasks.values():
         group.add(task)
-    entry = replace(loaded, name="pair", tasks_by_name=tasks, group=group)
+    entry = replace(mmlu_entry, name="pair", tasks_by_name=tasks, group=group)
     scores = {"mmlu_econometrics": [1, 0, 1], "mmlu_sociology": [1, 0, 0, 0, 0]}
     samples = {
         name: [

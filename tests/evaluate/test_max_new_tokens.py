@@ -150,11 +150,11 @@ def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, 
     assert command("verify", "r.json", "--benchmarks", mini["mini:benchmarks"]).returncode == 0
 
     assert command("requests", *words, "--out", "q.jsonl").returncode == 0
-    sent = [json.loads(line) for line in (command.folder / "q.jsonl").read_text().splitlines()]
-    assert [line["max_new_tokens"] for line in sent] == [3] * 4 + [2] * 4
-    for line in sent:
+    request_lines = [json.loads(line) for line in (command.folder / "q.jsonl").read_text().splitlines()]
+    assert [line["max_new_tokens"] for line in request_lines] == [3] * 4 + [2] * 4
+    for line in request_lines:
         line |= {"answer": "The answer is 5.", "ran_out": line["index"] == 0}
-    (command.folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in sent))
+    (command.folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in request_lines))
     options = ["--protocol", "orca", "--benchmarks", mini["mini:benchmarks"], "--limit", 4]
     line = command.refused("score", "a.jsonl", *options)
     assert "the max_new_tokens of gsm8k document 0 request 0 is not the one that this protocol makes" in line

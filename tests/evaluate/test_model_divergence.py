@@ -97,14 +97,14 @@ def _plain_divergences(reference, model, sequences):
 
 
 def _expect_plain_divergences(reference, model, sequences, divergences):
-    measured = _by_record(divergences)
+    divergences_by_record = _by_record(divergences)
     kl, log_probabilities, reference_log_probabilities, same_top = _plain_divergences(reference, model, sequences)
-    assert measured["kl_divergences"] == pytest.approx(kl, rel=1e-4, abs=1e-6) and kl.mean() > 1e-3
-    assert measured["log_probabilities"] == pytest.approx(log_probabilities, abs=1e-4)
-    assert measured["reference_log_probabilities"] == pytest.approx(reference_log_probabilities, abs=1e-4)
-    assert (measured["has_same_top"] == same_top).mean() > 0.999 and not same_top.all()
+    assert divergences_by_record["kl_divergences"] == pytest.approx(kl, rel=1e-4, abs=1e-6) and kl.mean() > 1e-3
+    assert divergences_by_record["log_probabilities"] == pytest.approx(log_probabilities, abs=1e-4)
+    assert divergences_by_record["reference_log_probabilities"] == pytest.approx(reference_log_probabilities, abs=1e-4)
+    assert (divergences_by_record["has_same_top"] == same_top).mean() > 0.999 and not same_top.all()
     lengths = [len(sequence.token_ids) - sequence.scored_start for sequence in sequences]
-    assert measured["record_labels"].tolist() == np.repeat(np.arange(len(sequences)), lengths).tolist()
+    assert divergences_by_record["record_labels"].tolist() == np.repeat(np.arange(len(sequences)), lengths).tolist()
 
 
 def test_a_model_does_not_diverge_from_itself(folders, sequences):
@@ -123,12 +123,14 @@ def test_a_perturbed_model_diverges_as_plain_pytorch_says(folders, sequences):
 
 def test_what_is_computed_at_once_changes_nothing(folders, sequences, monkeypatch):
     reference, model = folders
-    measured = [_by_record(measure_divergences(reference, [model], sequences)[0])]
+    divergences_by_run = [_by_record(measure_divergences(reference, [model], sequences)[0])]
     monkeypatch.setattr(memory_budget, "max_batch_tokens", lambda *_: 37)
     monkeypatch.setattr(model_divergence, "_POSITIONS_AT_ONCE", 5)
-    measured.append(_by_record(measure_divergences(reference, [model], sequences)[0]))
-    for name, values in measured[0].items():
-        assert values.astype(float) == pytest.approx(measured[1][name].astype(float), rel=1e-3, abs=1e-5), name
+    divergences_by_run.append(_by_record(measure_divergences(reference, [model], sequences)[0]))
+    for name, values in divergences_by_run[0].items():
+        assert values.astype(float) == pytest.approx(divergences_by_run[1][name].astype(float), rel=1e-3, abs=1e-5), (
+            name
+        )
 
 
 def test_several_models_are_each_measured_beside_the_reference(folders, sequences):

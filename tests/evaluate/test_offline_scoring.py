@@ -147,14 +147,14 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
     process = orca("score", path, *words, "--format", "json")
     assert process.returncode == 0, process.stderr
     result, (expected, questions) = json.loads(process.stdout), evaluated[0][protocol]
-    written = path.with_name(f"{protocol}-answers.result.json")
-    assert json.loads(written.read_text()) == result and result["complete"]
+    result_file = path.with_name(f"{protocol}-answers.result.json")
+    assert json.loads(result_file.read_text()) == result and result["complete"]
     assert result["requests_sha256"] == expected["requests_sha256"]
     assert result["data_hashes"] == expected["data_hashes"]
     for name, entry in result["tasks"].items():
         assert entry["value"] == pytest.approx(expected["tasks"][name]["value"], abs=1e-6)
         assert entry["warnings"] == expected["tasks"][name]["warnings"]
-    for mine, theirs in zip(lines_of(written.with_suffix(".questions.jsonl")), questions, strict=True):
+    for mine, theirs in zip(lines_of(result_file.with_suffix(".questions.jsonl")), questions, strict=True):
         assert (mine["task"], mine["index"], mine["prediction"]) == (
             theirs["task"],
             theirs["index"],

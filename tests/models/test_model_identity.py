@@ -157,7 +157,7 @@ def test_every_file_of_a_vocabulary_belongs_to_the_model(folder, name):
     )
 
 
-def loaded(folder, dtype="float32", engine=None):
+def identity_of(folder, dtype="float32", engine=None):
     model = load_model(ModelFolder(str(folder)), dtype, "auto")
     return model_identity.loaded_model_identity(
         model, ModelFolder(str(folder)), torch.device("cpu"), engine or {"attention": "runs"}
@@ -165,15 +165,15 @@ def loaded(folder, dtype="float32", engine=None):
 
 
 def test_each_weight_the_dtype_and_the_way_of_attending_belong_to_a_loaded_model(folder):
-    before = loaded(folder)
-    assert loaded(folder) == before and len(before["sha256"]) == 64
-    assert model_identity.differing_parts(before, loaded(folder, engine={"attention": "mask"})) == ["engine"]
-    assert model_identity.differing_parts(before, loaded(folder, dtype="bfloat16")) == ["dtype", "weights"]
+    before = identity_of(folder)
+    assert identity_of(folder) == before and len(before["sha256"]) == 64
+    assert model_identity.differing_parts(before, identity_of(folder, engine={"attention": "mask"})) == ["engine"]
+    assert model_identity.differing_parts(before, identity_of(folder, dtype="bfloat16")) == ["dtype", "weights"]
     state = load_file(folder / "model.safetensors")
     for name in ("model.norm.weight", "lm_head.weight"):
         file = folder / "model.safetensors"
         save_file(state | {name: state[name] + 1e-3}, file, metadata={"format": "pt"})
-        after = loaded(folder)
+        after = identity_of(folder)
         assert model_identity.differing_parts(before, after) == ["weights"] and after["sha256"] != before["sha256"]
 
 

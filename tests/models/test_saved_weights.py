@@ -49,15 +49,15 @@ def test_tied_embeddings_are_written_once_and_untied_ones_both(tmp_path):
 
 @pytest.mark.long
 def test_every_architecture_is_written_as_save_pretrained_does(tmp_path):
-    written = 0
+    architecture_count = 0
     for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         try:
             model = tiny(configuration(name, 600))
         except Exception:  # six that are no models of text: tests/architectures.md
             continue
         assert_equal_files(model, tmp_path / name)
-        written += 1
-    assert written > 150
+        architecture_count += 1
+    assert architecture_count > 150
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

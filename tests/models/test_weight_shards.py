@@ -56,12 +56,12 @@ def test_no_more_than_one_shard_is_in_memory(tmp_path, quick_collections):
     def count(tensor):
         gc.collect()
         references.append(weakref.ref(tensor))
-        held.append(sum(reference() is not None for reference in references))
+        numbers_in_memory.append(sum(reference() is not None for reference in references))
 
     for numbers_of_a_shard, most in ((300, 3), (100, 1)):
-        held: list[int] = []
+        numbers_in_memory: list[int] = []
         write(tmp_path, numbers_of_a_shard, {f"w{number}": 100 for number in range(30)}, count)
-        assert max(held) == most
+        assert max(numbers_in_memory) == most
 
 
 def test_a_full_disk_leaves_no_folder_and_says_so(tmp_path, monkeypatch):

@@ -351,12 +351,12 @@ class Hub(BaseHTTPRequestHandler):
         )
 
     def _reply(self, code, content):
-        sent = json.dumps(content).encode()
+        body = json.dumps(content).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(sent)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(sent)
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass

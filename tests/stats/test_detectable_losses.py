@@ -79,12 +79,12 @@ def test_the_smallest_loss_of_graded_scores_is_found_at_least_four_times_in_five
 def test_the_smallest_loss_of_scores_without_pairs_is_found_four_times_in_five(question_count, score):
     rng, found_count, runs = random.Random(3), 0, 1000
 
-    def measured(true_score):
+    def measured_share(true_score):
         share = sum(rng.random() < true_score for _ in range(question_count)) / question_count
         return share, max(math.sqrt(share * (1 - share) / question_count), 0.5 / question_count)
 
     def difference(loss):
-        (first, first_stderr), (second, second_stderr) = measured(score), measured(score - loss)
+        (first, first_stderr), (second, second_stderr) = measured_share(score), measured_share(score - loss)
         stderr = math.hypot(first_stderr, second_stderr)
         return first, normal_difference(second - first, stderr, UNPAIRED_NORMAL_TEST, question_count, question_count)
 

@@ -27,7 +27,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors, make_writable_folder
 
 _LOG_FOLDER = Path("logs")
-_SHOWN_LOG_LINES = 12  # of a stage that failed
+_REPORTED_LOG_LINES = 12  # of a stage that failed
 _STOP_S = 15.0  # the time that a command has to keep its work
 _INTERRUPTED = 130
 
@@ -91,7 +91,7 @@ class ConcurrentStages:
             if not ended:
                 return False
             for future in ended:
-                self._take_end(running.pop(future), future)
+                self._report_end(running.pop(future), future)
         return True
 
     def _giver_names(self, stage: Stage) -> set[str]:
@@ -116,7 +116,7 @@ class ConcurrentStages:
                 report,
             )
 
-    def _take_end(self, stage: Stage, future: Future[int]) -> None:
+    def _report_end(self, stage: Stage, future: Future[int]) -> None:
         """Report how a stage ended, with the end of its log where it failed."""
         try:
             exit_code = future.result()
@@ -133,7 +133,7 @@ class ConcurrentStages:
             self._report(f"{stage.name}: failed ({problem}); no log: {error.strerror}")
             return
         heading = f"{stage.name}: failed ({problem}); the end of {_log_path(stage)}:"
-        self._report("\n  ".join([heading, *log_lines[-_SHOWN_LOG_LINES:]]))
+        self._report("\n  ".join([heading, *log_lines[-_REPORTED_LOG_LINES:]]))
 
     def _stop_commands(self) -> None:
         try:

@@ -183,14 +183,14 @@ def try_out(name: str, requests, prompts) -> Outcome:
         model = tiny(config)
     except Exception as error:  # whatever a configuration asks for that a tiny one does not have
         return Outcome(name, "not built", _line(error))
-    began = time.perf_counter()
+    start = time.perf_counter()
     try:
         engine = TreeEngine(model, max_batch_tokens=64, max_cache_tokens=600)
         engine.choose_path()
         problem = differences(engine, requests, prompts)
     except UserError as error:
         return Outcome(name, "refused", error.problem)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     path = (
         engine.computation_path
         if engine.max_tree_tokens in (None, 0)

@@ -13,14 +13,14 @@ class LiveTensors(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.live = self.peak = 0
-        self._known = weakref.WeakSet()
+        self._counted_storages = weakref.WeakSet()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_flatten(result)[0]:
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._known:
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._counted_storages:
                 storage = tensor.untyped_storage()
-                self._known.add(storage)
+                self._counted_storages.add(storage)
                 size = storage.nbytes()
                 self.live += size
                 weakref.finalize(storage, self._free, size)

@@ -20,8 +20,8 @@ def main() -> None:
     program = chromium_program()
     if program is None:
         sys.exit("no Chromium on the PATH")
-    with sync_playwright() as started:
-        browser = open_browser(started, program)
+    with sync_playwright() as playwright_session:
+        browser = open_browser(playwright_session, program)
         tab = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         tab.goto(Path(page).resolve().as_uri() + (f"#{question[0]}" if question else ""))
         tab.wait_for_selector("html[data-ready]", state="attached")

@@ -83,9 +83,9 @@ def serve(folder: str, fault: str | None = None, window: int = 1024, capacity: i
             if self.path != "/generate":
                 return self._send_json(404, {"detail": "Not Found"})
             ids = request.get("input_ids") or []
-            sent = len(ids) + request["sampling_params"]["max_new_tokens"]
-            if sent >= window or len(ids) >= window - 6:
-                error = f"The input ({sent} tokens) is longer than the model's context length ({window} tokens)."
+            token_count = len(ids) + request["sampling_params"]["max_new_tokens"]
+            if token_count >= window or len(ids) >= window - 6:
+                error = f"The input ({token_count} tokens) is longer than the model's context length ({window} tokens)."
                 return self._send_json(400, {"error": {"message": error}})
             answer = generate(request)
             if fault == "abort" and request["sampling_params"]["max_new_tokens"] > 16:

@@ -21,11 +21,11 @@ def manifest_of(step):
 
 def write(folder, step):
     """The files of a checkpoint, not yet marked as whole."""
-    written = checkpoint_files.temporary_folder(folder, step)
-    written.mkdir(parents=True)
+    checkpoint_folder = checkpoint_files.temporary_folder(folder, step)
+    checkpoint_folder.mkdir(parents=True)
     for name, text in CONTENTS.items():
-        (written / name).write_bytes(text)
-    return written
+        (checkpoint_folder / name).write_bytes(text)
+    return checkpoint_folder
 
 
 @pytest.fixture
@@ -214,9 +214,9 @@ def test_the_newest_few_stay_and_a_kill_while_others_are_removed_leaves_no_half_
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(folder):
-    written = write(folder, 15)
-    (written / "more").write_text("1")
-    mark_whole(written, manifest_of(15))
+    checkpoint_folder = write(folder, 15)
+    (checkpoint_folder / "more").write_text("1")
+    mark_whole(checkpoint_folder, manifest_of(15))
     assert (folder / "step-00000015" / "more").is_file()
     assert names(folder) == ["latest", "step-00000005", "step-00000010", "step-00000015"]
 

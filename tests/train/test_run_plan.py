@@ -29,11 +29,11 @@ def step_of(gpu=A100, tokens=600.0, nodes=1, **options):
 
 
 def test_zero_3_sends_three_times_the_weights_a_pass_and_stage_2_the_gradients_a_pass_and_the_weights_once():
-    sent = 2 * SHAPE_13B.parameter_count * 7 / 8
-    assert step_of(zero_stage=3).communication_bytes == pytest.approx(3 * sent)
-    assert step_of(zero_stage=3, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(6 * sent)
-    assert step_of(zero_stage=2, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(3 * sent)
-    assert step_of(zero_stage=1, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(2 * sent)
+    bytes_a_pass = 2 * SHAPE_13B.parameter_count * 7 / 8
+    assert step_of(zero_stage=3).communication_bytes == pytest.approx(3 * bytes_a_pass)
+    assert step_of(zero_stage=3, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(6 * bytes_a_pass)
+    assert step_of(zero_stage=2, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(3 * bytes_a_pass)
+    assert step_of(zero_stage=1, micro_batch=1, accumulation=2).communication_bytes == pytest.approx(2 * bytes_a_pass)
     assert step_of(global_batch=2, processes=1).communication_bytes == 0
 
 
@@ -100,11 +100,15 @@ def test_examples_of_different_lengths_cost_less_packed_than_padded():
 
 
 def test_a_measured_step_scales_all_times():
-    estimated, measured = (plan_run(CARD, CARD_WORKLOAD, machines(), seconds) for seconds in (None, 2.1))
-    assert measured.recipe_estimate.step.seconds == pytest.approx(2.1)
-    assert measured.recipe_estimate.mfu == pytest.approx(0.074, rel=0.05)  # the card's 15 hours
-    factor = 2.1 / estimated.recipe_estimate.step.seconds
-    assert measured.fitting_estimates[0].hours == pytest.approx(factor * estimated.fitting_estimates[0].hours)
+    estimated_plan, plan_of_measured_step = (
+        plan_run(CARD, CARD_WORKLOAD, machines(), seconds) for seconds in (None, 2.1)
+    )
+    assert plan_of_measured_step.recipe_estimate.step.seconds == pytest.approx(2.1)
+    assert plan_of_measured_step.recipe_estimate.mfu == pytest.approx(0.074, rel=0.05)  # the card's 15 hours
+    factor = 2.1 / estimated_plan.recipe_estimate.step.seconds
+    assert plan_of_measured_step.fitting_estimates[0].hours == pytest.approx(
+        factor * estimated_plan.fitting_estimates[0].hours
+    )
 
 
 def test_what_fits_nowhere_is_refused_with_what_would_make_it_fit():

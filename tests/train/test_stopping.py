@@ -48,8 +48,8 @@ def nothing_left(run):
 
 
 def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_trains_the_run(orca, training):
-    command, run, started = training("twice", *ENDLESS)
-    assert len(started) >= 3  # the launcher and two workers
+    command, run, process_ids = training("twice", *ENDLESS)
+    assert len(process_ids) >= 3  # the launcher and two workers
     refusal = orca.refused("train", "r.yaml", "-o", "name=twice", *ENDLESS)
     assert f"another process ({command.pid} on " in refusal
     assert "another process" in orca.refused("train", "r.yaml", "-o", "name=twice", *ENDLESS, "--fresh")
@@ -74,9 +74,9 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     ],
 )
 def test_who_ever_is_killed_takes_all_others_with_it(training, launcher, victim):
-    command, run, started = training(f"{launcher}-{victim}", *ENDLESS, "--launcher", launcher)
+    command, run, process_ids = training(f"{launcher}-{victim}", *ENDLESS, "--launcher", launcher)
     children = psutil.Process(command.pid).children(recursive=True)
-    worker = [child for child in children if child.pid in started][-1]  # not a program that a library has started
+    worker = [child for child in children if child.pid in process_ids][-1]  # not a program that a library has started
     {"command": psutil.Process(command.pid), "launcher": children[0], "worker": worker}[victim].kill()
     nothing_left(run)
     _, err = command.communicate(timeout=PATIENCE_S)

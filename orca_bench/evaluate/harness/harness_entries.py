@@ -80,8 +80,8 @@ def load_entries(names: Sequence[str], benchmarks_folder: Path | None) -> list[H
     one that runs code of the model.
     """
     hide_harness_log()
-    loaded = load_named_tasks(names, benchmarks_folder)
-    entries = {entry.name: entry for entry in _entries(names, loaded)}
+    named_tasks = load_named_tasks(names, benchmarks_folder)
+    entries = {entry.name: entry for entry in _entries(names, named_tasks)}
     entries = {name: entries[name] for name in (*(name for name in names if name in entries), *entries)}
     for entry in entries.values():
         for task in entry.tasks_by_name.values():
@@ -127,12 +127,12 @@ def limit_new_tokens(entries: Sequence[HarnessEntry], max_new_tokens_by_task: Ma
             task.set_config(key="generation_kwargs", value=arguments)
 
 
-def _entries(names: Sequence[str], loaded: NamedTasks) -> Iterator[HarnessEntry]:
-    child_names = {name for children in loaded.child_names_by_group.values() for name in children}
-    for name, group in loaded.groups_by_name.items():
+def _entries(names: Sequence[str], named_tasks: NamedTasks) -> Iterator[HarnessEntry]:
+    child_names = {name for children in named_tasks.child_names_by_group.values() for name in children}
+    for name, group in named_tasks.groups_by_name.items():
         if name not in child_names or name in names:
             yield from _entries_of_group(group)
-    for name, task in loaded.tasks_by_name.items():
+    for name, task in named_tasks.tasks_by_name.items():
         if name not in child_names or name in names:
             yield HarnessEntry(name, {name: task})
 

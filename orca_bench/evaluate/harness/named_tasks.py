@@ -79,14 +79,14 @@ def load_named_tasks(
     manager = task_manager() if manager is None else manager
     exact_names = [exact_name for name in names for exact_name in _matching_names(name, manager)]
     with explained_rows(benchmarks_folder):
-        loaded = _load(manager, list(dict.fromkeys(exact_names)))
-        for task in loaded.tasks_by_name.values():
+        named_tasks = _load(manager, list(dict.fromkeys(exact_names)))
+        for task in named_tasks.tasks_by_name.values():
             if few_shot_count is not None and task.get_config("num_fewshot") != 0:
                 task.set_config(key="num_fewshot", value=few_shot_count)
             elif task.get_config("num_fewshot") is None:
                 task.set_config(key="num_fewshot", value=0)
             task.set_fewshot_seed(seed=few_shot_seed)
-    return loaded
+    return named_tasks
 
 
 @contextlib.contextmanager
@@ -165,5 +165,5 @@ def _matching_names(name: str, manager: TaskManager) -> list[str]:
 
 
 def _load(manager: TaskManager, names: list[str]) -> NamedTasks:
-    loaded = manager.load(names)
-    return NamedTasks(loaded["tasks"], loaded.get("groups", {}), loaded.get("group_map", {}))
+    content = manager.load(names)
+    return NamedTasks(content["tasks"], content.get("groups", {}), content.get("group_map", {}))

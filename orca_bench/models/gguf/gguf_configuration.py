@@ -187,15 +187,16 @@ def check_rope_parameters(parameters: dict[str, Any], head_size: int, where: Pat
     rope_type = parameters.get("rope_type", "default")
     if rope_type not in _ROPE_KEYS:
         raise UserError(f"rope scaling of type {rope_type!r} cannot be written as GGUF", where=where)
-    held = {key: parameters[key] for key in ("rope_theta", "rope_type", *_ROPE_KEYS[rope_type]) if key in parameters}
+    file_keys = ("rope_theta", "rope_type", *_ROPE_KEYS[rope_type])
+    parameters_of_file = {key: parameters[key] for key in file_keys if key in parameters}
     if rope_type == "llama3":
         factors = llama3_rope_factors(parameters, head_size)
-        held |= {"factor": float(f"{factors.max():.5g}"), **_LLAMA3_ROPE}
+        parameters_of_file |= {"factor": float(f"{factors.max():.5g}"), **_LLAMA3_ROPE}
     elif rope_type == "linear" and parameters["factor"] == 1:
-        held["rope_type"] = "default"
+        parameters_of_file["rope_type"] = "default"
     for key, value in parameters.items():
-        if key not in held or held[key] != value:
-            limit = f"only {held[key]!r}" if key in held else "it has no place there"
+        if key not in parameters_of_file or parameters_of_file[key] != value:
+            limit = f"only {parameters_of_file[key]!r}" if key in parameters_of_file else "it has no place there"
             raise UserError(
                 f"{key} {value!r} of rope_parameters, scaling of type {rope_type!r}, cannot be written as GGUF ({limit})",
                 where=where,

@@ -181,8 +181,8 @@ def test_thousands_may_be_written_with_a_comma() -> None:
 def test_one_word_contractions_are_the_same_with_and_without_an_apostrophe() -> None:
     text = "Why doesn't the baker's oven need coal while they're far from winter?"
     index = OverlapIndex([*ROWS, question(7, row=99, question=text, choices=())])
-    for written in (text, text.replace("'", "\u2019"), text.replace("'", "")):
-        assert [hit.question for hit in index.find([record(written)])] == [1.0]
+    for spelling in (text, text.replace("'", "\u2019"), text.replace("'", "")):
+        assert [hit.question for hit in index.find([record(spelling)])] == [1.0]
 
 
 def test_an_apostrophe_may_become_a_space() -> None:

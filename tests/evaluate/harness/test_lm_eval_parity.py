@@ -59,13 +59,13 @@ def both(folder, **arguments):
 
 
 def results_of(model, names, manager, rows, few_shot_count=None, **options):
-    loaded = load_named_tasks(names, rows, manager, few_shot_count)
-    for task in loaded.tasks_by_name.values():
+    named_tasks = load_named_tasks(names, rows, manager, few_shot_count)
+    for task in named_tasks.tasks_by_name.values():
         if task.OUTPUT_TYPE == "generate_until":
             task.set_config("generation_kwargs", {"max_gen_toks": 12}, update=True)
     hide_harness_log()
     with explained_rows(rows):
-        return evaluate(lm=model, task_dict=loaded.as_task_dict(), bootstrap_iters=0, log_samples=True, **options)
+        return evaluate(lm=model, task_dict=named_tasks.as_task_dict(), bootstrap_iters=0, log_samples=True, **options)
 
 
 def assert_equal_results(expected, result):
@@ -153,10 +153,12 @@ def test_a_special_token_that_is_a_stop_string_ends_a_text_as_in_hf(folders, man
     texts = {}
     for stop_string in ("<|eot_id|>", "never"):
         for model in (hf, ours):
-            loaded = load_named_tasks(["triviaqa"], rows, manager)
-            loaded.tasks_by_name["triviaqa"].set_config("generation_kwargs", {"until": stop_string, "max_gen_toks": 20})
+            named_tasks = load_named_tasks(["triviaqa"], rows, manager)
+            named_tasks.tasks_by_name["triviaqa"].set_config(
+                "generation_kwargs", {"until": stop_string, "max_gen_toks": 20}
+            )
             with explained_rows(rows):
-                result = evaluate(lm=model, task_dict=loaded.as_task_dict(), bootstrap_iters=0, log_samples=True)
+                result = evaluate(lm=model, task_dict=named_tasks.as_task_dict(), bootstrap_iters=0, log_samples=True)
             texts[stop_string, model] = [sample["resps"] for sample in result["samples"]["triviaqa"]]
     assert texts["<|eot_id|>", hf] == texts["<|eot_id|>", ours] != texts["never", ours] == texts["never", hf]
 
@@ -165,12 +167,14 @@ def test_repeats_of_a_sampled_task_differ_and_are_the_same_next_time(folders, ma
     ours = OrcaBenchLM(pretrained=str(folders["byte_level"]), dtype="float32", seed=5)
     responses = []
     for _ in range(2):
-        loaded = load_named_tasks(["gsm8k_cot_self_consistency"], rows, manager)
-        task = loaded.tasks_by_name["gsm8k_cot_self_consistency"]
+        named_tasks = load_named_tasks(["gsm8k_cot_self_consistency"], rows, manager)
+        task = named_tasks.tasks_by_name["gsm8k_cot_self_consistency"]
         task.set_config("generation_kwargs", {"max_gen_toks": 6, "temperature": 2.0}, update=True)
         task.set_config("repeats", 9)
         with explained_rows(rows):
-            result = evaluate(lm=ours, task_dict=loaded.as_task_dict(), limit=2, bootstrap_iters=0, log_samples=True)
+            result = evaluate(
+                lm=ours, task_dict=named_tasks.as_task_dict(), limit=2, bootstrap_iters=0, log_samples=True
+            )
         assert set(result["results"]["gsm8k_cot_self_consistency"]) >= {"exact_match,maj@64", "exact_match,maj@8"}
         responses.append([sample["resps"][0] for sample in result["samples"]["gsm8k_cot_self_consistency"]])
     assert responses[0] == responses[1] and all(len(set(texts)) == 9 for texts in responses[0])

@@ -34,14 +34,14 @@ def no_network(monkeypatch):
 
 @pytest.mark.parametrize("name", ["arc_easy", "squadv2", "wikitext", "winogrande", "gsm8k_cot_self_consistency"])
 def test_a_task_has_its_rows(manager, rows, name):
-    loaded = load_named_tasks([name], rows, manager)
-    assert list(loaded.tasks_by_name) == [name] and not loaded.groups_by_name
-    assert len(loaded.tasks_by_name[name].eval_docs) == 8
+    named_tasks = load_named_tasks([name], rows, manager)
+    assert list(named_tasks.tasks_by_name) == [name] and not named_tasks.groups_by_name
+    assert len(named_tasks.tasks_by_name[name].eval_docs) == 8
 
 
 def test_a_pattern_names_several_tasks_and_a_task_that_is_named_twice_is_one(manager, rows):
-    loaded = load_named_tasks(["mmlu_a[ns][at]*", "mmlu_anatomy"], rows, manager)
-    assert sorted(loaded.tasks_by_name) == ["mmlu_anatomy", "mmlu_astronomy"]
+    named_tasks = load_named_tasks(["mmlu_a[ns][at]*", "mmlu_anatomy"], rows, manager)
+    assert sorted(named_tasks.tasks_by_name) == ["mmlu_anatomy", "mmlu_astronomy"]
 
 
 def test_a_group_has_its_structure(rows, tmp_path):
@@ -50,10 +50,10 @@ def test_a_group_has_its_structure(rows, tmp_path):
         encoding="utf-8",
     )
     folders = [str(TASK_FILES / "mmlu/default"), str(tmp_path)]
-    loaded = load_named_tasks(["pair"], rows, TaskManager(include_path=folders, include_defaults=False))
-    assert list(loaded.groups_by_name) == ["pair"]
-    assert loaded.child_names_by_group == {"pair": ["mmlu_anatomy", "mmlu_astronomy"]}
-    assert loaded.as_task_dict()["group_map"] == loaded.child_names_by_group
+    named_tasks = load_named_tasks(["pair"], rows, TaskManager(include_path=folders, include_defaults=False))
+    assert list(named_tasks.groups_by_name) == ["pair"]
+    assert named_tasks.child_names_by_group == {"pair": ["mmlu_anatomy", "mmlu_astronomy"]}
+    assert named_tasks.as_task_dict()["group_map"] == named_tasks.child_names_by_group
 
 
 def test_the_number_of_examples_is_set_as_lm_eval_sets_it(manager, rows):

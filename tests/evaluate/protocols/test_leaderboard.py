@@ -21,7 +21,7 @@ def first(name, rows, pool=(), index=0):
     return PROTOCOL.documents(BY_NAME[name], BenchmarkRows(list(rows), list(pool), {}), None)[index]
 
 
-def sent(document):
+def request_pairs(document):
     return [
         (r.context, r.continuation if r.continuation is not None else list(r.stop_strings)) for r in document.requests
     ]
@@ -49,7 +49,7 @@ def test_arc_joins_examples_and_question_by_blank_lines():
         f"Question: {row['question']}\nAnswer: {row['choices']['text'][1]}" for row in few_shot_examples
     )
     context += "\n\nQuestion: Why?\nAnswer:"
-    assert sent(document) == [(context, " a b"), (context, " c")]
+    assert request_pairs(document) == [(context, " a b"), (context, " c")]
 
 
 def test_mmlu_has_preamble_first_five_and_letters():
@@ -62,7 +62,7 @@ def test_mmlu_has_preamble_first_five_and_letters():
     context += "".join(f"q{i}\nA. w\nB. x\nC. y\nD. z\nAnswer: {'ABCD'[i % 4]}\n\n" for i in range(5))
     context += "Last?\nA. w\nB. x\nC. y\nD. z\nAnswer:"
     assert document.part_name == "mmlu_us_foreign_policy"
-    assert sent(document) == [(context, f" {letter}") for letter in "ABCD"]
+    assert request_pairs(document) == [(context, f" {letter}") for letter in "ABCD"]
 
 
 def test_truthful_qa_sends_the_choices_of_mc1_and_then_those_of_mc2():
@@ -72,8 +72,14 @@ def test_truthful_qa_sends_the_choices_of_mc1_and_then_those_of_mc2():
         "mc2_targets": {"choices": ["No.", "Never.", "Yes."], "labels": [1, 1, 0]},
     }
     document = first("truthful_qa", [row])
-    assert [continuation for _, continuation in sent(document)] == [" No.", " Yes.", " No.", " Never.", " Yes."]
-    (context,) = {context for context, _ in sent(document)}
+    assert [continuation for _, continuation in request_pairs(document)] == [
+        " No.",
+        " Yes.",
+        " No.",
+        " Never.",
+        " Yes.",
+    ]
+    (context,) = {context for context, _ in request_pairs(document)}
     assert context.startswith("Q: What is human life expectancy in the United States?\nA: Human life expectancy")
     assert context.endswith("were held in Barcelona, Spain.\n\nQ: Is it?\nA:")
 
@@ -87,17 +93,17 @@ def test_winogrande_fills_the_blank_and_replaces_what_follows_the_last_blank_lin
     generator.shuffle([0])
     few_shot_examples = [r["sentence"].replace("_", "Ann") for r in generator.sample(pool, 5)]
     document = first("winogrande", [row("Who ran? _ did .")], pool)
-    assert sent(document) == [
+    assert request_pairs(document) == [
         ("\n\n".join([*few_shot_examples, f"Who ran? {name}"]), " did .") for name in ("Ann", "Bob")
     ]
     # A sentence with a blank line in it keeps its first part twice, as in the harness.
     document = first("winogrande", [row("One.\n\nTwo _ ran.")], pool)
-    assert sent(document)[1] == ("\n\n".join([*few_shot_examples, "One.", "One.\n\nTwo Bob"]), " ran.")
+    assert request_pairs(document)[1] == ("\n\n".join([*few_shot_examples, "One.", "One.\n\nTwo Bob"]), " ran.")
 
 
 def test_generation_stops_as_the_harness_stopped():
     pool = [{"question": f"q{i}", "answer": f"<<1+1=2>> #### {i}"} for i in range(5)]
-    ((context, until),) = sent(first("gsm8k", [{"question": "How many?", "answer": "#### 1"}], pool))
+    ((context, until),) = request_pairs(first("gsm8k", [{"question": "How many?", "answer": "#### 1"}], pool))
     assert until == [":", "Question:", "Question"]
     assert context.count("<<1+1=2>>") == 5 and context.endswith("\n\nQuestion: How many?\nAnswer:")
     date = {"day": "", "month": "", "year": ""}
@@ -107,7 +113,7 @@ def test_generation_stops_as_the_harness_stopped():
         answer = {"number": number, "date": date, "spans": list(spans)}
         return {"passage": "P.", "question": "Q?", "answer": answer, "validated_answers": empty}
 
-    ((context, until),) = sent(first("drop", [row("1")], [row("", ["a", "b"])] * 3))
+    ((context, until),) = request_pairs(first("drop", [row("1")], [row("", ["a", "b"])] * 3))
     assert until == ["."]
     assert context == "Passage: P.\nQuestion: Q?\nAnswer: a, b\n\n" * 3 + "Passage: P.\nQuestion: Q?\nAnswer:"
 

@@ -41,9 +41,9 @@ def turns_model(tiny_model, tmp_path):
 
 
 def generate(model_folder, encoding, prompt, config, end_ids=()):
-    with open_engine(config, model_folder, "m", "auto", lambda line: None, False, end_ids) as loaded:
-        (text,) = loaded.engine.generate([prompt], [()], encoding)
-        return text, loaded
+    with open_engine(config, model_folder, "m", "auto", lambda line: None, False, end_ids) as opened_engine:
+        (text,) = opened_engine.engine.generate([prompt], [()], encoding)
+        return text, opened_engine
 
 
 def test_the_token_that_ends_a_turn_ends_a_servers_text(turns_model, served):
@@ -54,11 +54,11 @@ def test_the_token_that_ends_a_turn_ends_a_servers_text(turns_model, served):
     encoding.end_strings = (model_folder.tokenizer.decode([end_id]).strip(),)  # this server sends what ends a text too
     here, _ = generate(model_folder, encoding, prompt, engine_config())
     address, server = served()
-    there, loaded = generate(model_folder, encoding, prompt, engine_config("api", base_url=address), (end_id,))
+    there, opened_engine = generate(model_folder, encoding, prompt, engine_config("api", base_url=address), (end_id,))
     assert there.text == here.text and not here.hit_token_limit and not there.hit_token_limit
     assert end_id in server.requests[-1]["stop_token_ids"]
     _, other = generate(model_folder, encoding, prompt, engine_config("api", base_url=address))
-    assert loaded.identity_fields != other.identity_fields  # so that kept answers are not mixed up
+    assert opened_engine.identity_fields != other.identity_fields  # so that kept answers are not mixed up
 
 
 def test_words_that_end_a_turn_are_sent_as_a_stop_string(turns_model, served):

@@ -48,15 +48,19 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
     served, tiny_model, fault, window
 ):
     url, server = served(fault, window)
-    with open_engine(EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print) as started:
+    with open_engine(
+        EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print
+    ) as opened_engine:
         assert (
-            started.window_tokens == min(1024, window or 1024)
-            and started.model_description["engine"]["window"] == window
+            opened_engine.window_tokens == min(1024, window or 1024)
+            and opened_engine.model_description["engine"]["window"] == window
         )
-        rule = request_encoding.encoding_of_protocol("leaderboard", started.tokenizer, started.window_tokens)
-        rule.limit_pair_length(started.max_pair_tokens)
+        rule = request_encoding.encoding_of_protocol(
+            "leaderboard", opened_engine.tokenizer, opened_engine.window_tokens
+        )
+        rule.limit_pair_length(opened_engine.max_pair_tokens)
         pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
-        answers = started.engine.log_likelihoods(pairs)
+        answers = opened_engine.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
     own = tree_engine.load_engine(ModelFolder(str(tiny_model)))
     assert [value for value, _ in answers] == pytest.approx([v for v, _ in own.log_likelihoods(pairs)], abs=1e-3)

@@ -186,9 +186,9 @@ def vllm(tmp_path, monkeypatch):
 def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
     vllm()
     lines, config = [], EngineConfig("vllm", tensor_parallel_size=2, max_concurrent_requests=2)
-    with open_engine(config, ModelFolder(str(tiny_model)), "tiny", "auto", lines.append) as started:
-        assert started.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
-        url = started.engine.redacted_url
+    with open_engine(config, ModelFolder(str(tiny_model)), "tiny", "auto", lines.append) as opened_engine:
+        assert opened_engine.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
+        url = opened_engine.engine.redacted_url
     assert "vLLM is starting; its log: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
         connect(url)

@@ -37,23 +37,25 @@ def test_tasks_through_sglang_have_the_scores_of_the_engine_here(sglang, tiny_mo
     cached_tokens, prompt_tokens = (engine["prefix_cache"][f"{name}_tokens"] for name in ("cached", "prompt"))
     line = f"the server had {cached_tokens / prompt_tokens:.0%} of {prompt_tokens:,} prompt tokens in its cache so far"
     assert cached_tokens > 0 and line in " ".join((process.stdout + process.stderr).split())
-    sent = len(server.requests)
+    request_count = len(server.requests)
     assert command(*eval_).returncode == 0
-    assert all(len(request.get("input_ids") or []) < 60 for request in server.requests[sent:])  # the check's
+    assert all(len(request.get("input_ids") or []) < 60 for request in server.requests[request_count:])  # the check's
 
 
 def test_prompts_are_cut_to_what_sglang_takes_and_no_further(sglang, tiny_model):
     url, server = sglang(window=300)
-    with open_engine(EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print) as started:
-        assert started.window_tokens == 294
-        rule = encoding_of_protocol("leaderboard", started.tokenizer, started.window_tokens)
-        rule.limit_pair_length(started.max_pair_tokens)
-        sent = len(server.requests)
+    with open_engine(
+        EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print
+    ) as opened_engine:
+        assert opened_engine.window_tokens == 294
+        rule = encoding_of_protocol("leaderboard", opened_engine.tokenizer, opened_engine.window_tokens)
+        rule.limit_pair_length(opened_engine.max_pair_tokens)
+        request_count = len(server.requests)
         pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 1100)]
-        started.engine.log_likelihoods(pairs)
+        opened_engine.engine.log_likelihoods(pairs)
         prompts = [rule.encode_prompt("word " * 1100, max_new_tokens=20)]
-        started.engine.generate(prompts, [[]], rule)
-    assert sorted(len(request["input_ids"]) for request in server.requests[sent:])[-3:] == [274, 293, 293]
+        opened_engine.engine.generate(prompts, [[]], rule)
+    assert sorted(len(request["input_ids"]) for request in server.requests[request_count:])[-3:] == [274, 293, 293]
 
 
 def test_the_last_id_of_a_vocabulary_is_scored_though_sglang_echoes_it_as_0(connect, sglang, tiny_model):

@@ -274,8 +274,8 @@ def test_results_of_other_requests_show_each_form_once(open_page, tmp_path):
 def test_rows_that_are_not_to_be_had_are_named_and_the_rest_is_shown(open_page, tmp_path):
     questions = [("gsm8k", 4, 0.0, "7", ["my answer"]), ("drop", 0, 1.0, "x", ["x"])]
     result = listed_result(tmp_path / "r.json", "m", questions)
-    known = lookup_of("Known?")
-    lookup = lambda part, row: known(part, row) if part == "drop" else None  # noqa: E731
+    full_lookup = lookup_of("Known?")
+    lookup = lambda part, row: full_lookup(part, row) if part == "drop" else None  # noqa: E731
     page = write_test_page(tmp_path, [result], [lookup], absence_reasons=["GSM8K: the rows cannot be had"])
     tab, log = open_page(page, "#gsm8k/4")
     tab.wait_for_selector("#detail .answer")
