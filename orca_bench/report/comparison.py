@@ -35,7 +35,7 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.results.task_facts import tasks_of
 from orca_bench.stats.detectable_losses import smallest_attainable_p
 from orca_bench.stats.estimates import mean_of_estimates
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
+from orca_bench.stats.multiple_testing import correct_by_holm, levels_of_holm
 from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, normal_difference
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
 
@@ -92,13 +92,12 @@ def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with their p corrected by Holm over all lines of all of them: each line with a verdict is one test."""
     ps = [line.difference.p for comparison in comparisons for line in comparison.lines if line.difference is not None]
     corrected_ps = correct_by_holm(ps)
-    open_test_count = sum(corrected_p >= SIGNIFICANCE_LEVEL for corrected_p in corrected_ps)
-    remaining_ps = iter(corrected_ps)
+    remaining_tests = zip(corrected_ps, levels_of_holm(corrected_ps), strict=True)
     return [
         replace(
             comparison,
             lines=[
-                line if line.difference is None else _correct_line(line, next(remaining_ps), open_test_count)
+                line if line.difference is None else _correct_line(line, *next(remaining_tests))
                 for line in comparison.lines
             ],
         )
@@ -106,13 +105,8 @@ def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int) -> ComparisonLine:
-    """The line with its corrected p, and what it would have shown.
-
-    Holm tests the smallest of the p that are left at the level divided by their number, so a line that shows nothing would
-    have been tested at the level divided by the number of lines that show nothing, itself among them.
-    """
-    level = SIGNIFICANCE_LEVEL / (open_test_count + (corrected_p < SIGNIFICANCE_LEVEL))
+def _correct_line(line: ComparisonLine, corrected_p: float, level: float) -> ComparisonLine:
+    """The line with its corrected p, and what it would have shown at the level of its test (`levels_of_holm`)."""
     return replace(
         line,
         corrected_p=corrected_p,

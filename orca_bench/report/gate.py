@@ -35,7 +35,7 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.results.task_facts import all_tasks_and_those_of, report_scale
 from orca_bench.results.task_results import HarnessTaskResult
 from orca_bench.stats.detectable_losses import detectable_loss, seed_detectable_loss
-from orca_bench.stats.multiple_testing import correct_by_holm
+from orca_bench.stats.multiple_testing import correct_by_holm, levels_of_holm
 from orca_bench.stats.numbers import estimate_numbers
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
@@ -219,20 +219,20 @@ def _compare_tasks(
         max(difference_by_task[name].p, seed_tests_by_task[name].uncorrected_p if seed_tests_by_task else 0.0)
         for name in compared_tasks
     ]
-    corrected_p_by_task = dict(zip(compared_tasks, correct_by_holm(uncorrected_ps), strict=True))
-    open_test_count = sum(p >= rules.level for p in corrected_p_by_task.values())
+    corrected_ps = correct_by_holm(uncorrected_ps)
+    levels = levels_of_holm(corrected_ps, rules.level)
     return {
         name: _task_comparison(
             baseline_mean_by_task[name],
             lines_by_task[name][0],
-            corrected_p_by_task[name],
+            corrected_p,
             question_p_by_task[name],
             difference_by_task[name],
             seed_tests_by_task.get(name),
             rules,
-            open_test_count + (corrected_p_by_task[name] < rules.level),
+            level,
         )
-        for name in compared_tasks
+        for name, corrected_p, level in zip(compared_tasks, corrected_ps, levels, strict=True)
     }
 
 
@@ -254,14 +254,10 @@ def _task_comparison(
     difference: Difference,
     seed_test: SeedTest | None,
     rules: GateRules,
-    test_count: int,
+    level: float,
 ) -> TaskComparison:
-    """One task's comparison; `question_p` is the corrected p of the questions alone, `test_count` that of the tasks.
-
-    Holm tests the smallest of the p that are left at the level over their number, so a task that shows nothing would have been
-    tested at the level over the number of those that show nothing (`test_count`), as in `compare`.
-    """
-    level, result_score = rules.level / test_count, line.result_score
+    """One task's comparison; `question_p` is the corrected p of the questions alone, `level` that of the task's test by Holm."""
+    result_score = line.result_score
     loss, stderr, p = detectable_loss(difference, level), difference.error, corrected_p
     if seed_test is not None:
         loss = loss.of_both(seed_detectable_loss(seed_test, level, rules.level))

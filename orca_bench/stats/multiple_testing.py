@@ -19,3 +19,14 @@ def correct_by_holm(p_values: Sequence[float]) -> list[float]:
         largest_corrected_p = max(largest_corrected_p, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected_p_values[index] = largest_corrected_p
     return corrected_p_values
+
+
+def levels_of_holm(corrected_p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL) -> list[float]:
+    """By test, the level at which Holm's method would have tested it next, in the order of `corrected_p_values`.
+
+    Holm tests the smallest of the p that are left at `level` divided by their number. So a test that shows nothing would have
+    been tested at `level` divided by the number of tests that show nothing, itself among them; and one that shows a difference
+    likewise, if it had shown none.
+    """
+    open_count = sum(corrected_p >= level for corrected_p in corrected_p_values)
+    return [level / (open_count + (corrected_p < level)) for corrected_p in corrected_p_values]

@@ -6,7 +6,7 @@ import pytest
 
 from orca_bench.stats.distributions import normal_p_value
 from orca_bench.stats.estimates import mean_of_estimates
-from orca_bench.stats.multiple_testing import correct_by_holm
+from orca_bench.stats.multiple_testing import correct_by_holm, levels_of_holm
 from orca_bench.stats.paired_tests import paired_difference
 
 EVALUATIONS = 2000
@@ -16,6 +16,16 @@ def test_holm_is_the_textbooks_step_down():
     assert correct_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert correct_by_holm([]) == []
     assert correct_by_holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_a_p_just_below_the_level_of_its_test_would_have_shown_a_difference_and_one_just_above_it_none():
+    ps = [0.01, 0.04, 0.03, 0.005]
+    levels = levels_of_holm(correct_by_holm(ps))
+    assert levels == pytest.approx([0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 3])
+    for index, level in enumerate(levels):
+        below, above = ([*ps[:index], level * factor, *ps[index + 1 :]] for factor in (0.999, 1.001))
+        assert correct_by_holm(below)[index] < 0.05 <= correct_by_holm(above)[index]
+    assert levels_of_holm([0.4, 0.5], 0.2) == pytest.approx([0.1, 0.1]) and levels_of_holm([]) == []
 
 
 def test_without_a_true_difference_at_most_one_report_of_twenty_shows_one():

@@ -22,32 +22,22 @@ sys.path.insert(0, str(CHECKOUT))
 
 from orca_bench.errors import UserError
 from orca_bench.files import write_text
+from orca_bench.report import grid_formats
 from orca_bench.report.comparison import average_lines
 from orca_bench.report.comparison_lines import ComparisonLine, detectable_difference
-from orca_bench.report.grid import format_detectable, format_difference, format_p, format_percent
+from orca_bench.report.grid import Grid, TextCell, format_detectable, format_difference, format_p, format_percent
+from orca_bench.report.notes import Note
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile, read_with_questions
 from orca_bench.results.summary import cluster_labels_of
 from orca_bench.results.task_facts import tasks_of
 from orca_bench.stats.distributions import student_p_value, student_quantile
 from orca_bench.stats.estimates import estimate_mean
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm, levels_of_holm
 from orca_bench.stats.paired_tests import paired_difference
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 
 _POWER = 0.8
-_HEADINGS = (
-    "Task",
-    "{first}",
-    "{second}",
-    "Δ",
-    "95 % interval",
-    "p of questions",
-    "p of seeds",
-    "p (Holm)",
-    "n",
-    "verdict",
-)
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         groups = [[read_with_questions(path) for path in paths] for paths in (options.first, options.second)]
-        text = to_markdown(compare_groups(*groups), *options.names)
+        text = grid_formats.to_markdown(to_grid(compare_groups(*groups), *options.names))
         if options.out is None:
             print(text, end="")
         else:
@@ -158,40 +148,37 @@ def _score(file: ResultFile, line: ComparisonLine) -> float:
     return statistics.fmean(file.result.tasks[name].value for name in names)
 
 
-def to_markdown(lines: Sequence[SeedLine], first_name: str, second_name: str) -> str:
-    """A table of the lines, with all p corrected together by Holm, and how it was computed."""
+def to_grid(lines: Sequence[SeedLine], first_name: str, second_name: str) -> Grid:
+    """A table of the lines, percent, with all p corrected together by Holm, and how it was computed."""
     corrected_ps = correct_by_holm([line.p for line in lines])
-    shown_count = sum(p < SIGNIFICANCE_LEVEL for p in corrected_ps)
-    headings = [heading.format(first=first_name, second=second_name) for heading in _HEADINGS]
-    rows = [
-        headings,
-        ["---", *["--:"] * (len(headings) - 2), "---"],
-        *(
-            _cells(line, p, SIGNIFICANCE_LEVEL / (len(lines) - shown_count + (p < SIGNIFICANCE_LEVEL)))
-            for line, p in zip(lines, corrected_ps, strict=True)
-        ),
-    ]
+    rows = [_row(*entry) for entry in zip(lines, corrected_ps, levels_of_holm(corrected_ps), strict=True)]
     counts = f"{len(lines[0].first_scores)} and {len(lines[0].second_scores)}"
+    headings = ["Task", first_name, second_name, "Δ", "95 % interval", "p of questions", "p of seeds", "p (Holm)"]
     notes = (
-        f"percent; mean of {counts} seeds ± standard deviation over the seeds; Δ {second_name} minus {first_name}, in points, "
-        "± its standard error by questions, with the interval of it; ( ) no difference shown",
-        "p of questions: each question's mean score over the seeds, paired, by the t-test of `orca-bench compare` (MMLU by "
+        "p of questions: each question's mean score over the seeds, paired, by the t-test of orca-bench compare (MMLU by "
         "subject, DROP by passage): would other questions say the same of these students?",
         f"p of seeds: Student's t of the students' scores, {lines[0].degrees_of_freedom} degrees of freedom: would other seeds "
         "say the same of these questions?",
         f"p (Holm): the larger of the two, corrected over the {len(lines)} lines; better or worse: below {SIGNIFICANCE_LEVEL}",
         "would be: the smallest true difference that both tests show four times in five, with this correction",
     )
-    table = "\n".join(f"| {' | '.join(cells)} |" if cells[0] != "---" else f"|{'|'.join(cells)}|" for cells in rows)
-    return f"{table}\n\n" + "".join(f"- {note}\n" for note in notes)
+    return Grid(
+        [*headings, "n", "verdict"],
+        [list(map(TextCell, texts)) for texts in rows],
+        [Note(text) for text in notes],
+        f"percent; mean of {counts} seeds ± standard deviation over the seeds; Δ {second_name} minus {first_name}, in points, "
+        "± its standard error by questions, with the interval of it; ( ) no difference shown",
+        left_columns=frozenset({0, len(headings) + 1}),
+    )
 
 
-def _cells(line: SeedLine, corrected_p: float, level: float) -> list[str]:
+def _row(line: SeedLine, corrected_p: float, level: float) -> list[str]:
+    """The texts of a line; `level` is that of its test by Holm."""
     difference = line.questions.difference
     assert difference is not None
-    is_shown = corrected_p < SIGNIFICANCE_LEVEL
+    is_significant = corrected_p < SIGNIFICANCE_LEVEL
     verdict = "better" if difference.value > 0 else "worse"
-    if not is_shown:
+    if not is_significant:
         smallest = line.smallest_detectable(level)
         verdict = "not shown" if smallest is None else f"not shown ({format_detectable(smallest)} would be)"
     return [
@@ -200,11 +187,9 @@ def _cells(line: SeedLine, corrected_p: float, level: float) -> list[str]:
             f"{format_percent(statistics.fmean(scores))} ± {format_percent(statistics.stdev(scores))}"
             for scores in (line.first_scores, line.second_scores)
         ),
-        format_difference(difference.value, difference.error, is_shown),
+        format_difference(difference.value, difference.error, is_significant),
         f"{format_percent(difference.low, True)} … {format_percent(difference.high, True)}",
-        format_p(difference.p).replace("<", "&lt; "),
-        format_p(line.seed_p).replace("<", "&lt; "),
-        format_p(corrected_p).replace("<", "&lt; "),
+        *map(format_p, (difference.p, line.seed_p, corrected_p)),
         f"{difference.n:,}",
         verdict,
     ]

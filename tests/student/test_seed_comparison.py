@@ -4,10 +4,12 @@ import statistics
 
 import pytest
 from scipy import stats
-from seed_comparison import compare_groups, main, to_markdown
+from seed_comparison import compare_groups, main, to_grid
 from synthetic_results import random_result
 
 from orca_bench.errors import UserError
+from orca_bench.report import grid_formats
+from orca_bench.report.grid import format_detectable
 from orca_bench.results.reading import read_with_questions
 
 TASKS = ["hellaswag", "gsm8k"]
@@ -40,9 +42,14 @@ def test_both_tests_are_those_of_scipy(groups):
 
 
 def test_the_table_says_what_is_shown_and_how_large_the_rest_would_have_to_be(groups):
-    rows = {row.split(" |")[0]: row for row in to_markdown(compare_groups(*groups), "a", "b").splitlines()}
+    lines = compare_groups(*groups)
+    text = grid_formats.to_markdown(to_grid(lines, "a|*b*", "<b>"))
+    rows = {row.split(" |")[0]: row for row in text.splitlines()}
     assert rows["| HellaSwag"].endswith("| better |")
-    assert "not shown (" in rows["| GSM8K"] and "would be" in rows["| GSM8K"]
+    # One of two tests shows nothing: it would have been tested at the whole level.
+    smallest = format_detectable(lines[1].smallest_detectable(0.05))
+    assert rows["| GSM8K"].endswith(f"| not shown ({smallest} would be) |")
+    assert text.startswith(r"| Task | a\|\*b\* | &lt;b&gt; | Δ |") and r"Δ &lt;b&gt; minus a\|\*b\*, in points" in text
 
 
 def test_a_single_student_and_other_questions_are_refused(groups, tmp_path, capsys):
