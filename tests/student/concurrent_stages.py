@@ -77,7 +77,7 @@ class ConcurrentStages:
         while waiting or running:
             open_names = {stage.name for stage in [*waiting, *running.values()]}
             for stage in list(waiting):
-                giver_names = self._giver_names(stage)
+                giver_names = self._stage_list.giver_names(stage)
                 if failed_names := giver_names & self._failed_names:
                     waiting.remove(stage)
                     self._failed_names.add(stage.name)
@@ -93,10 +93,6 @@ class ConcurrentStages:
             for future in ended:
                 self._report_end(running.pop(future), future)
         return True
-
-    def _giver_names(self, stage: Stage) -> set[str]:
-        givers = (self._stage_list.giver_of(needed) for needed in stage.needs)
-        return {giver.name for giver in givers if giver is not None}
 
     def _run_stage(self, stage: Stage) -> int:
         """Run a stage in this thread, with a log of its own; returns the exit code of the command that failed, or 0."""

@@ -27,6 +27,7 @@ sys.path[:0] = [str(CHECKOUT), str(Path(__file__).resolve().parent)]
 from concurrent_stages import ConcurrentStages
 from stage_execution import exit_code_of, program_environment, run_if_not_done, run_program_of, time_text
 from stage_list import CommandLine, Link, Stage, StageList, read_stage_list
+from stage_schedule import scheduled_minutes
 from stage_state import Examination, examine, read_state
 
 from orca_bench.errors import UserError
@@ -93,13 +94,18 @@ def run_or_list(stage_list: StageList, options: argparse.Namespace) -> int:
     chosen = stage_list.select([name.strip() for name in options.stages.split(",") if name.strip()])
     enter_work_folder(stage_list)
     examinations = examine_all(stage_list)
+    to_run = [stage for stage in chosen if not examinations[stage.name].is_done]
+    summary = f"{len(chosen) - len(to_run)} of {len(chosen)} stages are done; " + rest_text(
+        to_run, stage_list, options.at_once
+    )
     if options.list:
         print_list(chosen, examinations)
+        print(summary)
         return 0
     print(f"work folder: {Path.cwd()}")
-    to_run = [stage for stage in chosen if not examinations[stage.name].is_done]
     check_stages_before(to_run, stage_list, examinations)
-    print_plan(chosen, examinations)
+    print(summary)
+    print_standings(chosen, examinations)
     if options.at_once > 1 or options.deadline_seconds is not None:
         stages = ConcurrentStages(stage_list, examinations, options.at_once, options.deadline_seconds)
         return stages.run(chosen)
@@ -178,7 +184,6 @@ def print_list(stages: list[Stage], examinations: dict[str, Examination]) -> Non
             print(f"  $ {command}")
         print(f"  needs {', '.join(stage.needs) or 'nothing'}")
         print(f"  gives {', '.join(stage.gives)}\n")
-    print(rest_text(stages, examinations))
 
 
 def measured_text(stage: Stage) -> str:
@@ -187,9 +192,8 @@ def measured_text(stage: Stage) -> str:
     return "" if state is None or state.seconds is None else f"; it took {time_text(state.seconds / 60)} here"
 
 
-def print_plan(stages: list[Stage], examinations: dict[str, Examination]) -> None:
-    """Print how long the rest will take, and which stages are done."""
-    print(rest_text(stages, examinations))
+def print_standings(stages: list[Stage], examinations: dict[str, Examination]) -> None:
+    """Print which stages are done, and why the others are not."""
     for stage in stages:
         examination = examinations[stage.name]
         reason = f": {examination.reason}" if examination.reason else ""
@@ -197,12 +201,14 @@ def print_plan(stages: list[Stage], examinations: dict[str, Examination]) -> Non
     sys.stdout.flush()
 
 
-def rest_text(stages: list[Stage], examinations: dict[str, Examination]) -> str:
-    """How many stages are done, and how long the others take."""
-    to_run = [stage for stage in stages if not examinations[stage.name].is_done]
-    minutes_text = time_text(sum(stage.minutes for stage in to_run))
-    others_text = f"the other {len(to_run)} take {minutes_text} on two cores" if to_run else "nothing to do"
-    return f"{len(stages) - len(to_run)} of {len(stages)} stages are done; {others_text}"
+def rest_text(to_run: list[Stage], stage_list: StageList, max_running: int) -> str:
+    """How long the stages that are not done take, so many at a time, on the machine that the list names."""
+    if not to_run:
+        return "nothing to do"
+    minutes_text = time_text(scheduled_minutes(to_run, stage_list, max_running))
+    way_text = f", {max_running} at a time," if max_running > 1 else ""
+    machine_text = f" on {stage_list.machine}" if stage_list.machine else ""
+    return f"the other {len(to_run)} take {minutes_text}{way_text}{machine_text}"
 
 
 def run_command(command: CommandLine) -> int:

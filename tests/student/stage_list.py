@@ -47,7 +47,7 @@ class Link(_FileModel):
 
 
 class Stage(_FileModel):
-    """One step of the job: its commands, the paths that they read and write, and how long they take on two cores.
+    """One step of the job: its commands, the paths that they read and write, and how long they take on the machine of the list.
 
     A command may end in `> FILE`, which gets its standard output. Of `gives`, a folder of a run counts as its model and metrics.
     What a stage with `is_committed` gives is committed to the repository and outlives the machine on which it was made: where it
@@ -82,6 +82,7 @@ class _StageTemplate(Stage):
 
 
 class _StageFile(_FileModel):
+    machine: str = ""
     texts: dict[str, str] = {}
     links: dict[str, Link] = {}
     stages: Annotated[list[_StageTemplate], Field(min_length=1)]
@@ -119,10 +120,11 @@ def parse_command(text: str, where: str) -> CommandLine:
 
 @dataclass(frozen=True)
 class StageList:
-    """All stages in order, and the links that the work folder must have."""
+    """All stages in order, the links that the work folder must have, and the machine of the stages' minutes, in words."""
 
     stages: tuple[Stage, ...]
     links: dict[str, Link]
+    machine: str = ""
 
     def select(self, names: list[str]) -> list[Stage]:
         """The stages of these names, in the order of the list; all where none is named.
@@ -140,6 +142,11 @@ class StageList:
         """The stage that writes a path, or the innermost folder that it is in; None where the path is nobody's output."""
         givers = [(len(output), stage) for stage in self.stages for output in stage.gives if is_within(path, output)]
         return max(givers, key=lambda entry: entry[0])[1] if givers else None
+
+    def giver_names(self, stage: Stage) -> set[str]:
+        """The names of the stages that give what a stage needs."""
+        givers = (self.giver_of(needed) for needed in stage.needs)
+        return {giver.name for giver in givers if giver is not None}
 
 
 def is_within(path: str, folder: str) -> bool:
@@ -164,7 +171,7 @@ def read_stage_list(path: Path, replaced_texts: Mapping[str, str] = MappingProxy
     for name, text in (file.texts | dict(replaced_texts)).items():  # each may use those before it
         texts[name] = _replaced(text, texts, f"{path}: texts.{name}")
     stages = tuple(stage for template in file.stages for stage in template.stages(texts, path))
-    stage_list = StageList(stages, file.links)
+    stage_list = StageList(stages, file.links, file.machine)
     _check_order(stage_list, path)
     return stage_list
 

@@ -32,6 +32,15 @@ stages:
     gives: [last.txt]
     minutes: 1
 """
+STAGES_OF_MINUTES = """
+machine: one mill
+stages:
+  - {name: first, does: it, commands: [python copy.py a.txt], gives: [a.txt], minutes: 1}
+  - {name: long, does: it, commands: [python copy.py a.txt b.txt], needs: [a.txt], gives: [b.txt], minutes: 30}
+  - {name: middle, does: it, commands: [python copy.py a.txt c.txt], needs: [a.txt], gives: [c.txt], minutes: 20}
+  - {name: short, does: it, commands: [python copy.py a.txt d.txt], needs: [a.txt], gives: [d.txt], minutes: 25}
+  - {name: last, does: it, commands: [python copy.py b.txt c.txt e.txt], needs: [b.txt, c.txt], gives: [e.txt], minutes: 1}
+"""
 
 
 def test_stages_that_need_one_another_run_in_turn_and_the_others_together(job):  # noqa: F811
@@ -49,6 +58,15 @@ def test_stages_that_need_one_another_run_in_turn_and_the_others_together(job): 
     assert (job.work / "last.txt").read_text() == "ONE\nONE\n"
     assert (job.work / "last.log").read_text() == "wrote last.txt\n"
     assert "wrote a.txt" in (job.work / "logs" / "copy-a.log").read_text()
+
+
+def test_the_estimate_is_of_as_many_stages_at_a_time_and_of_the_machine_that_the_list_names(job):  # noqa: F811
+    job.list_file.write_text(STAGES_OF_MINUTES)
+    assert "the other 5 take about 1 h 17 min on one mill\n" in job("--list").stdout
+    # `short` begins when `middle` ends, and `last` when `long` does.
+    assert "the other 5 take about 46 minutes, 2 at a time, on one mill\n" in job("--list", "--at-once", "2").stdout
+    assert "the other 5 take about 32 minutes, 9 at a time, on one mill\n" in job("--list", "--at-once", "9").stdout
+    assert "the other 2 take about 31 minutes, 9" in job("--list", "--at-once", "9", "--stages", "first,long").stdout
 
 
 def test_a_stage_that_fails_holds_up_only_those_that_need_it(job):  # noqa: F811

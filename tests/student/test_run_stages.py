@@ -29,6 +29,7 @@ output.write_text("".join(path.read_text() for path in inputs).upper())
 print("wrote", output)
 """
 STAGES = """
+machine: two cores
 texts: {ending: .py, program: "copy{ending}"}
 links:
   source.txt: {holds: the source, variable: TEST_SOURCE, default: "~/no-such-file"}
