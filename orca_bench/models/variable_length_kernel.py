@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,15 +63,13 @@ def attend_sequences(
         max_key_length,
         scale=head_size**-0.5 if score_scaling is None else score_scaling,
         window_size=(tokens_before, 0),
-        **(_grouped_heads_options() if query.shape[1] != key.shape[1] else {}),
+        **(_grouped_heads_options(varlen_attn) if query.shape[1] != key.shape[1] else {}),
     )
     assert not isinstance(output, tuple)
     return output[..., :head_size]
 
 
 @functools.cache
-def _grouped_heads_options() -> dict[str, Any]:
+def _grouped_heads_options(varlen_attn: Callable[..., Any]) -> dict[str, Any]:
     """What lets there be fewer heads of keys than of queries: PyTorch 2.13 has an option for it, 2.11 takes them without one."""
-    from torch.nn.attention.varlen import varlen_attn
-
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

@@ -1,4 +1,4 @@
-"""A stand-in on the CPU for `torch.nn.attention.varlen.varlen_attn`, with what its kernel requires of its arguments."""
+"""Stand-ins on the CPU for `torch.nn.attention.varlen.varlen_attn`, with what its kernel requires of its arguments."""
 
 import torch
 
@@ -25,3 +25,8 @@ def attend_each_sequence(
         )
         outputs.append(attended.transpose(0, 1))
     return torch.cat(outputs)
+
+
+def attend_each_sequence_without_option(*arguments, scale, window_size):
+    """As `attend_each_sequence`, as it was in PyTorch 2.11: keys may have fewer heads than queries, and no option says so."""
+    return attend_each_sequence(*arguments, scale=scale, window_size=window_size, enable_gqa=True)

@@ -1,5 +1,6 @@
 """Attention in the tree: options of layers, sliding windows, and lengths beyond which a tree is not exact."""
 
+import functools
 import random
 
 import architectures
@@ -54,6 +55,21 @@ def test_what_an_attention_takes_is_computed(option):
         )
 
 
+@pytest.mark.parametrize("option", [{}, {"softcap": 30.0}, {"s_aux": torch.ones(4)}])
+def test_heads_that_share_a_head_of_keys_attend_as_if_each_had_its_copy(option):
+    heads = ((4, 6), (2, 6), (2, 6))
+    query, key, value = (
+        torch.randn(1, *shape, 8, generator=torch.Generator().manual_seed(n)) for n, shape in enumerate(heads)
+    )
+    copies = [states.repeat_interleave(2, dim=1) for states in (key, value)]
+    options = AttentionOptions(None, option.get("softcap"), option.get("s_aux"))
+    for mask, is_causal in ((None, True), (torch.ones(6, 6, dtype=torch.bool).tril(), False)):
+        attended = attention_interface.masked_attention(query, key, value, options, mask, is_causal)
+        assert torch.allclose(
+            attended, attention_interface.masked_attention(query, *copies, options, mask, is_causal), atol=1e-6
+        )
+
+
 def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
     pattern = AttentionPattern()
     module, heads = torch.nn.Module(), torch.ones(1, 2, 3, 4)
@@ -98,12 +114,12 @@ def test_spans_as_sequences_of_unequal_lengths_are_the_tree(window, budget, monk
     )
     calls = []
 
+    @functools.wraps(attend_each_sequence)
     def note_call(*arguments, **options):
         calls.append(arguments)
         return attend_each_sequence(*arguments, **options)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", note_call)
-    monkeypatch.setattr(variable_length_kernel, "_grouped_heads_options", lambda: {"enable_gqa": True})
     monkeypatch.setattr(
         variable_length_attention.GatheredSpans, "can_attend", lambda *_: not torch.is_grad_enabled()
     )  # no GPU here
