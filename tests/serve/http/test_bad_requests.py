@@ -79,7 +79,7 @@ def test_a_body_that_cannot_be_read_is_refused(server, content, message):
         (
             "messages",
             [{"role": "tool", "content": "x"}],
-            "messages.0.role: should be 'system', 'user', 'input' or 'assistant'",
+            "messages.0.role: should be 'system', 'developer', 'user', 'input' or 'assistant'",
         ),
         (
             "messages",
