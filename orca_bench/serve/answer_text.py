@@ -89,15 +89,6 @@ class AnswerText:
         return self._start_of(0) if self._waiting_tokens else default
 
 
-def token_texts(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[str]:
-    """The text that each token adds to those before it; together they are what `decode` gives."""
-    stream = TextStream(tokenizer)
-    texts = [stream.push(token_id) for token_id in token_ids]
-    if texts:
-        texts[-1] += stream.end()
-    return texts
-
-
 class TokenNames:
     """What single tokens are called in an answer: their texts within a text, or as the tokenizer's file spells them."""
 

@@ -7,6 +7,7 @@ dozen others again.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from orca_bench.tokenizers.tokenizer import Tokenizer
@@ -28,6 +29,12 @@ class TextStream:
         self._token_ids = [token_id for token_id in context_ids[-_MAX_TOKENS:] if tokenizer.has_text(token_id)]
         # How many characters of these tokens were returned, or are the context's.
         self._returned_character_count = len(tokenizer.decode(self._token_ids).rstrip("\ufffd"))
+
+    def copy(self) -> TextStream:
+        """A stream that goes on from here by itself."""
+        stream = copy.copy(self)
+        stream._token_ids = list(self._token_ids)
+        return stream
 
     def push(self, token_id: int) -> str:
         """Add a token; returns the text that is certain now, which may be empty."""

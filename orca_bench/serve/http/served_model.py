@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from orca_bench import prompt
 from orca_bench.errors import UserError
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerRequest
-from orca_bench.serve.answer_text import TokenNames, token_texts
+from orca_bench.serve.answer_text import TokenNames
 from orca_bench.serve.batch_scheduler import BatchScheduler
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.requests import Message, SamplingBody
+from orca_bench.serve.prompt_texts import PromptTexts
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.token_requests import TokenRequest
 
@@ -41,6 +42,7 @@ class ServedModel:
         self.name, self.tokenizer, self.window = scheduler.name, scheduler.tokenizer, scheduler.window
         self.default_system, self.chat_sampling = default_system, chat_sampling
         self.created, self.token_names = int(time.time()), TokenNames(scheduler.tokenizer)
+        self._prompt_texts = PromptTexts(scheduler.tokenizer)  # used in the tokenizer's thread alone
         self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
     async def encode(self, text: str, with_bos: bool = True) -> list[int]:
@@ -57,7 +59,7 @@ class ServedModel:
 
     async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """The text that each token adds to those before it."""
-        return await self._in_tokenizer_thread(token_texts, self.tokenizer, token_ids)
+        return await self._in_tokenizer_thread(self._prompt_texts.token_texts, token_ids)
 
     async def _in_tokenizer_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """The result of a function: a long text does not hold up the other requests."""

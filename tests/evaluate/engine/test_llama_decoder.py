@@ -181,16 +181,18 @@ def test_a_changed_model_is_computed_by_its_own_code(change):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN's operators are used on x86-64")
+@pytest.mark.parametrize("row_count", [7, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_products_of_onednn_are_those_of_pytorch(dtype):
+def test_products_of_onednn_are_those_of_pytorch(dtype, row_count):
     """Fails where PyTorch no longer has the operators (2.13 has them), which are no public interface."""
     products, expected = matrix_products.products_of_this_cpu(), matrix_products.TorchProducts()
     assert isinstance(products, matrix_products.OneDnnProducts)
     generator = torch.Generator().manual_seed(0)
     inputs, weight, bias, factors = (
-        torch.randn(shape, generator=generator).to(dtype) for shape in ((1, 7, 64), (48, 64), (48,), (1, 7, 48))
+        torch.randn(shape, generator=generator).to(dtype)
+        for shape in ((1, row_count, 64), (48, 64), (48,), (1, row_count, 48))
     )
-    summands = torch.randn(1, 7, 48, generator=generator)
+    summands = torch.randn(1, row_count, 48, generator=generator)
     tolerance = dict(rtol=0.02, atol=0.05) if dtype == torch.bfloat16 else dict(rtol=1e-5, atol=2e-5)
     with torch.inference_mode():
         for offset in (None, bias):
