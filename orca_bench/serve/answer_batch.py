@@ -66,10 +66,10 @@ class AnswerPart:
 
 
 class AnswerBatch:
-    """Requests to one scheduler, of which at most `max_concurrent` are there at a time."""
+    """Some `requests` to one scheduler, of which at most `max_concurrent` are there at a time."""
 
     def __init__(self, scheduler: BatchScheduler, requests: Sequence[AnswerRequest], max_concurrent: int):
-        self._scheduler, self._requests = scheduler, requests
+        self._scheduler, self.requests = scheduler, requests
         self._parts: asyncio.Queue[AnswerPart | BaseException] = asyncio.Queue()
         self._slots = asyncio.Semaphore(max_concurrent)
         self._has_submitted = False
@@ -79,7 +79,7 @@ class AnswerBatch:
 
         Raises QueueFull where the first request finds no room, SchedulerClosed, and AnswerFailed. To be closed (`aclosing`).
         """
-        tasks = [asyncio.create_task(self._answer(index, request)) for index, request in enumerate(self._requests)]
+        tasks = [asyncio.create_task(self._answer(index, request)) for index, request in enumerate(self.requests)]
         try:
             open_count = len(tasks)
             while open_count:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from waiting import PATIENCE_S, eventually
 
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.serve.batch_scheduler import BatchScheduler
+from orca_bench.serve.http.answer_memory import MAX_ANSWER_BYTES
 from orca_bench.serve.http.app import ModelServer
 from orca_bench.serve.http.served_model import ServedModel
 from orca_bench.serve.http.server import open_socket, serve_until
@@ -57,8 +59,13 @@ def serving(
     api_key: str | None = None,
     host_names: tuple[str, ...] = (),
     records_folder: Path | None = None,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
+    send_buffer_bytes: int | None = None,
 ) -> Iterator[RunningServer]:
-    """Serve model folders by their names, greedily where a chat says nothing of its sampling."""
+    """Serve model folders by their names, greedily where a chat says nothing of its sampling.
+
+    `send_buffer_bytes` is how much the system takes of the answers on each connection.
+    """
     schedulers = {
         folder.name: BatchScheduler(ModelFolder(str(folder)), max_open, max_waiting, dtype="float32")
         for folder in folders
@@ -68,8 +75,10 @@ def serving(
     sampling = Sampling(greedy=True, max_new_tokens=24)
     models = [ServedModel(scheduler, SYSTEM_MESSAGES[5], sampling) for scheduler in schedulers.values()]
     listener = open_socket("127.0.0.1", 0)
+    if send_buffer_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     running = RunningServer(f"http://127.0.0.1:{listener.getsockname()[1]}", schedulers)
-    model_server = ModelServer(models, records_folder)
+    model_server = ModelServer(models, records_folder, max_answer_bytes)
     application = model_server.application(api_key, host_names)
     loop, is_stopping = asyncio.new_event_loop(), asyncio.Event()
 

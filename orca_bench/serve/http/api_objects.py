@@ -1,13 +1,32 @@
-"""What the answers of OpenAI's API have in common: the first fields of each object, and the numbers of tokens."""
+"""What the answers of OpenAI's API have in common: their two forms, the first fields of each object, the numbers of tokens."""
 
 from __future__ import annotations
 
+import abc
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from orca_bench.serve.answer_batch import AnswerEnd
+
+
+class GeneratedAnswer(abc.ABC):
+    """What a model is to generate for one request; nothing is computed before the answer is fetched, whole or as a stream.
+
+    `is_stream` is which of them the client wants, `max_bytes` how much memory the answer takes at most.
+    """
+
+    def __init__(self, is_stream: bool, max_bytes: int):
+        self.is_stream, self.max_bytes = is_stream, max_bytes
+
+    @abc.abstractmethod
+    async def whole(self) -> dict[str, Any]:
+        """The whole answer."""
+
+    @abc.abstractmethod
+    def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The answer as a stream."""
 
 
 class AnswerHeader:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from orca_bench.serve.http.answer_memory import MAX_ANSWER_BYTES, AnswerMemory
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.chats import Chat
 from orca_bench.serve.http.completions import Completion
@@ -32,11 +33,20 @@ OWNER = "orca-bench"
 
 
 class ModelServer:
-    """The application for some models, which are found by their names; the page's records go to `records_folder`, if anywhere."""
+    """The application for some models, which are found by their names; the page's records go to `records_folder`, if anywhere.
 
-    def __init__(self, models: Sequence[ServedModel], records_folder: Path | None = None):
+    Answers that are not taken yet have `max_answer_bytes` of memory.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        records_folder: Path | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ):
         self._models = {model.name: model for model in models}
-        self._page = PageRoutes(list(models), self._model, records_folder)
+        self._answer_memory = AnswerMemory(max_answer_bytes)
+        self._page = PageRoutes(list(models), self._model, records_folder, self._answer_memory)
 
     def application(self, api_key: str | None = None, host_names: Sequence[str] = ()) -> Guard:
         """The application of ASGI, behind the checks of `Guard`."""
@@ -46,9 +56,9 @@ class ModelServer:
             Route("/health", self._health, methods=["GET"]),
             Route("/version", self._version, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),
-            Route("/tokenize", JsonEndpoint(self._tokenize), methods=["POST"]),
-            Route("/v1/completions", JsonEndpoint(self._complete), methods=["POST"]),
-            Route("/v1/chat/completions", JsonEndpoint(self._chat), methods=["POST"]),
+            Route("/tokenize", JsonEndpoint(self._tokenize, self._answer_memory), methods=["POST"]),
+            Route("/v1/completions", JsonEndpoint(self._complete, self._answer_memory), methods=["POST"]),
+            Route("/v1/chat/completions", JsonEndpoint(self._chat, self._answer_memory), methods=["POST"]),
             *self._page.routes(),
         ]
         application = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, ApiError: _refusal})
@@ -101,13 +111,11 @@ class ModelServer:
 
     async def _complete(self, body: bytes) -> Answer:
         request = await parse_body(CompletionBody, body)
-        completion = await Completion.prepare(request, self._model(request.model))
-        return completion.events() if request.stream else await completion.whole()
+        return await Completion.prepare(request, self._model(request.model))
 
     async def _chat(self, body: bytes) -> Answer:
         request = await parse_body(ChatBody, body)
-        chat = await Chat.prepare(request, self._model(request.model))
-        return chat.events() if request.stream else await chat.whole()
+        return await Chat.prepare(request, self._model(request.model))
 
 
 def _model_object(model: ServedModel) -> dict[str, Any]:

@@ -13,17 +13,19 @@ from typing import Any
 from orca_bench import prompt
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerEnd, AnswerPart, AnswerRequest
 from orca_bench.serve.answer_text import ScoredToken
+from orca_bench.serve.http.answer_memory import max_answer_bytes
 from orca_bench.serve.http.api_error import ApiError
-from orca_bench.serve.http.api_objects import AnswerHeader, json_log_probability, usage
+from orca_bench.serve.http.api_objects import AnswerHeader, GeneratedAnswer, json_log_probability, usage
 from orca_bench.serve.http.requests import ChatBody
 from orca_bench.serve.http.served_model import ServedModel
 from orca_bench.serve.token_requests import TokenRequest
 
 
-class Chat:
+class Chat(GeneratedAnswer):
     """The answer to one request of a chat; made by `prepare`."""
 
     def __init__(self, body: ChatBody, model: ServedModel, batch: AnswerBatch):
+        super().__init__(bool(body.stream), max_answer_bytes(batch.requests, echoes_prompts=False))
         self._body, self._model, self._batch = body, model, batch
         self._ends: dict[int, AnswerEnd] = {}
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerEnd, AnswerPart, AnswerRequest
+from orca_bench.serve.http.answer_memory import max_answer_bytes
 from orca_bench.serve.http.api_error import ApiError
-from orca_bench.serve.http.api_objects import AnswerHeader, json_log_probability, usage
+from orca_bench.serve.http.api_objects import AnswerHeader, GeneratedAnswer, json_log_probability, usage
 from orca_bench.serve.http.requests import CompletionBody
 from orca_bench.serve.http.served_model import ServedModel
 from orca_bench.serve.sampling import Sampling
@@ -55,10 +56,11 @@ class _Choice:
         return [_ListedToken(*fields) for fields in fields_by_token]
 
 
-class Completion:
+class Completion(GeneratedAnswer):
     """The answer to one request for completions; made by `prepare`."""
 
     def __init__(self, body: CompletionBody, model: ServedModel, choices: list[_Choice], batch: AnswerBatch):
+        super().__init__(bool(body.stream), max_answer_bytes(batch.requests, bool(body.echo)))
         self._body, self._model, self._choices, self._batch = body, model, choices, batch
         self._header = AnswerHeader("cmpl", "text_completion", model.name)
 
@@ -88,7 +90,7 @@ class Completion:
                 prompt_text = prompt if isinstance(prompt, str) else await model.decode(prompt_ids)
             prompt_token_texts = await model.token_texts(prompt_ids) if scores_prompt else []
             choices += [_Choice(prompt_text, prompt_ids, prompt_token_texts) for _ in range(body.n or 1)]
-        return Completion(body, model, choices, model.batch(body, requests))
+        return Completion(body, model, choices, model.batch(body, requests, bool(body.echo)))
 
     async def whole(self) -> dict[str, Any]:
         """The whole answer."""

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from orca_bench.errors import UserError
 from orca_bench.prompt import Turn
+from orca_bench.serve.http.answer_memory import AnswerMemory
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.endpoint import Answer, JsonEndpoint
 from orca_bench.serve.http.requests import PromptBody, RecordBody, parse_body
@@ -37,9 +38,13 @@ class PageRoutes:
     """The routes of the page for some models. `find_model` gives that of a name; without `records_folder` nothing is kept."""
 
     def __init__(
-        self, models: Sequence[ServedModel], find_model: Callable[[str], ServedModel], records_folder: Path | None
+        self,
+        models: Sequence[ServedModel],
+        find_model: Callable[[str], ServedModel],
+        records_folder: Path | None,
+        answer_memory: AnswerMemory,
     ):
-        self._models, self._find_model = models, find_model
+        self._models, self._find_model, self._answer_memory = models, find_model, answer_memory
         self._record_file = None if records_folder is None else RecordFile(records_folder / RECORDS_FILE_NAME)
 
     def routes(self) -> list[Route]:
@@ -47,8 +52,8 @@ class PageRoutes:
         return [
             Route("/", self._show_page, methods=["GET"]),
             Route("/page/settings", self._show_settings, methods=["GET"]),
-            Route("/page/prompt", JsonEndpoint(self._show_prompt), methods=["POST"]),
-            Route("/page/records", JsonEndpoint(self._keep_record), methods=["POST"]),
+            Route("/page/prompt", JsonEndpoint(self._show_prompt, self._answer_memory), methods=["POST"]),
+            Route("/page/records", JsonEndpoint(self._keep_record, self._answer_memory), methods=["POST"]),
         ]
 
     @cached_property

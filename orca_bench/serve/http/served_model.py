@@ -18,14 +18,15 @@ from orca_bench.errors import UserError
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerRequest
 from orca_bench.serve.answer_text import TokenNames
 from orca_bench.serve.batch_scheduler import BatchScheduler
+from orca_bench.serve.http.answer_memory import answer_token_count
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.http.requests import Message, SamplingBody
 from orca_bench.serve.prompt_texts import PromptTexts
 from orca_bench.serve.sampling import Sampling
 from orca_bench.serve.token_requests import TokenRequest
 
-#: The most tokens of all prompts that are echoed and all answers of one request together, whose scores are in memory at once;
-#: a token counts once more for each of its likeliest tokens.
+#: The most tokens of all prompts that are echoed and all answers of one request together, which are in memory at once; a token
+#: counts once more for each of its likeliest tokens.
 MAX_REQUEST_TOKENS = 2**18
 
 _T = TypeVar("_T")
@@ -128,13 +129,15 @@ class ServedModel:
             message = f"{body.n or 1} answers to each of {prompt_count} prompts are too many for one request"
             raise ApiError(400, f"{message}; at most {MAX_REQUEST_TOKENS // 64} can be computed at once", "n")
 
-    def batch(self, body: SamplingBody, requests: Sequence[AnswerRequest]) -> AnswerBatch:
+    def batch(self, body: SamplingBody, requests: Sequence[AnswerRequest], echoes_prompts: bool = False) -> AnswerBatch:
         """The answers to some requests, `body.n` to each, one after another; each has the next seed.
 
-        Raises ApiError where they have more tokens than memory should hold.
+        Raises ApiError where they have more tokens, with those of prompts that are echoed, than memory should hold.
         """
         count = body.n or 1
-        token_count = count * sum(_score_count(request.tokens) for request in requests)
+        token_count = count * sum(
+            answer_token_count(request.tokens, echoes_prompts) * (1 + request.tokens.top_count) for request in requests
+        )
         if token_count > MAX_REQUEST_TOKENS:
             message = f"{count} answers to each of {len(requests)} prompts, {token_count} tokens, are too many for one request"
             message = f"{message}; at most {MAX_REQUEST_TOKENS} tokens can be computed at once, the likeliest of each included"
@@ -156,12 +159,6 @@ class ServedModel:
         """End the scheduler, with all requests that it still has."""
         await asyncio.to_thread(self.scheduler.close)
         self._tokenizer_thread.shutdown(wait=False)
-
-
-def _score_count(request: TokenRequest) -> int:
-    """How many scores the answer to a request may have, with those of the likeliest tokens."""
-    token_count = request.max_new_tokens + (len(request.prompt_ids) if request.scores_prompt else 0)
-    return token_count * (1 + request.top_count)
 
 
 def _with_seed(request: AnswerRequest, number: int) -> AnswerRequest:

@@ -11,6 +11,7 @@ import threading
 import httpx
 import pytest
 from model_servers import serving
+from slow_clients import http_request, slow_client
 from waiting import PATIENCE_S, eventually
 
 from orca_bench.serve import batch_scheduler
@@ -53,10 +54,7 @@ def test_a_client_that_goes_away_frees_its_place(server, steps, is_stream):
         next(lines)
         eventually(lambda: scheduler.statistics().open_requests == 3)
         if not is_stream:
-            body = json.dumps(long_request()).encode()
-            head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
-            with socket.create_connection(("127.0.0.1", server.client.base_url.port)) as connection:
-                connection.sendall(head.encode() + body)
+            with slow_client(server.port, http_request("POST", "/v1/completions", **long_request())):
                 eventually(lambda: steps.release() or scheduler.statistics().open_requests == 4)
     eventually(lambda: steps.release() or scheduler.statistics().open_requests == 0)
     assert scheduler.statistics().new_tokens - before < 1000  # fewer than one of the answers has
@@ -82,24 +80,6 @@ def test_a_server_that_is_full_says_when_to_come_again(small_server, steps):
 LARGE_REQUEST = {"model": "model", "prompt": [5] * 300, "echo": True, "logprobs": 20, "max_tokens": 0, "n": 40}
 
 
-@contextlib.contextmanager
-def slow_client(server, content):
-    """A connection to a server, on which a content was sent, that takes what comes only when it is told to."""
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(PATIENCE_S)
-        client.connect(("127.0.0.1", server.port))
-        client.sendall(content)
-        yield client
-
-
-def http_request(method, path, **body):
-    content = json.dumps(body).encode() if body else b""
-    head = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
-    head += ["Connection: close"] if body else []
-    return "\r\n".join([*head, "", ""]).encode() + content
-
-
 @pytest.mark.parametrize("is_stream", [True, False])
 def test_a_client_that_takes_nothing_loses_its_connection_and_the_memory_of_its_answer(
     tiny_model, monkeypatch, is_stream
@@ -107,7 +87,9 @@ def test_a_client_that_takes_nothing_loses_its_connection_and_the_memory_of_its_
     monkeypatch.setattr(http_server, "_CHECK_INTERVAL_S", 0.3)
 
     def take_one_byte_and_no_more(server):
-        with slow_client(server, http_request("POST", "/v1/completions", **LARGE_REQUEST, stream=is_stream)) as client:
+        with slow_client(
+            server.port, http_request("POST", "/v1/completions", **LARGE_REQUEST, stream=is_stream)
+        ) as client:
             client.recv(1)
             return eventually(lambda: client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
@@ -127,7 +109,7 @@ def test_a_client_that_sends_no_whole_request_loses_its_connection(tiny_model, m
     half_a_request = b"POST /v1/completions HTTP/1.1\r\nHost: 127"
     with (
         serving(tiny_model) as server,
-        slow_client(server, half_a_request) as client,
+        slow_client(server.port, half_a_request) as client,
         contextlib.suppress(ConnectionResetError),
     ):
         assert client.recv(1) == b""
@@ -157,7 +139,7 @@ def in_its_loop(connection, method_name, *arguments):
 @pytest.mark.parametrize("is_stream", [True, False])
 def test_a_client_may_be_slow_as_long_as_it_takes_something(tiny_model, connections, steps, is_stream):
     request = http_request("POST", "/v1/completions", **LARGE_REQUEST, stream=is_stream)
-    with serving(tiny_model) as server, slow_client(server, request) as client:
+    with serving(tiny_model) as server, slow_client(server.port, request) as client:
         eventually(lambda: server.request_count("model"))
         connection = connections[-1]
         # A client's system may confirm the head of a stream some milliseconds later.
@@ -193,7 +175,7 @@ def settled_state(connection):
 
 
 def test_a_client_that_takes_as_many_bytes_as_are_written_meanwhile_is_not_idle(tiny_model, connections):
-    with serving(tiny_model) as server, slow_client(server, b"GET / HTTP/1.1\r\n") as client:
+    with serving(tiny_model) as server, slow_client(server.port, b"GET / HTTP/1.1\r\n") as client:
         connection = eventually(lambda: connections)[-1]
 
         def write(byte_count):
@@ -210,7 +192,7 @@ def test_a_client_that_takes_as_many_bytes_as_are_written_meanwhile_is_not_idle(
 
 
 def test_a_client_that_sends_many_requests_and_takes_no_answer_is_idle(tiny_model, connections):
-    with serving(tiny_model) as server, slow_client(server, http_request("GET", "/") * 500):
+    with serving(tiny_model) as server, slow_client(server.port, http_request("GET", "/") * 500):
         connection = eventually(lambda: connections)[-1]
         state = settled_state(connection)
         assert not state.awaits_request
@@ -230,7 +212,7 @@ def test_a_server_that_stops_does_not_wait_for_a_client_that_takes_nothing(tiny_
     servers, thread = [], threading.Thread(target=serve)
     thread.start()
     assert has_begun.wait(PATIENCE_S)
-    with slow_client(servers[0], http_request("POST", "/v1/completions", **LARGE_REQUEST)) as client:
+    with slow_client(servers[0].port, http_request("POST", "/v1/completions", **LARGE_REQUEST)) as client:
         client.recv(1)
         stops.set()
         thread.join(PATIENCE_S)
