@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench_training import positive_integer
+from option_types import positive_integer
 
 from orca_bench import child_processes, library_settings
 from orca_bench.recipe import Recipe

@@ -19,8 +19,6 @@ import http.client
 import json
 import os
 import random
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,11 +32,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from bench_evaluation import make_model_of_size
 from bench_records import conditions, load_sentence, write_record
+from option_types import positive_integer
+from serve_process import running_python, serve_process
 
+from orca_bench.child_processes import find_free_port
 from orca_bench.models.gguf import llamacpp_server
 from orca_bench.models.model_folder import ModelFolder
 
-_START_TIMEOUT_S = 600
 _SENTENCE = (
     "Which of these is the smallest number that a farmer with seven fields may have counted before the rain came"
 )
@@ -54,10 +54,12 @@ def main() -> None:
     parser.add_argument(
         "--tokenizer", type=Path, default=ROOT.parent / "shared" / "data" / "tokenizer" / "tokenizer.model"
     )
-    parser.add_argument("--concurrent", type=int, default=16, help="requests at a time")
-    parser.add_argument("--new-tokens", type=int, default=128, help="of each request")
-    parser.add_argument("--turn-tokens", type=int, default=1500, help="of the prompt of a conversation's first turn")
-    parser.add_argument("--repeats", type=int, default=3, help="turns that each server has")
+    parser.add_argument("--concurrent", type=positive_integer, default=16, help="requests at a time")
+    parser.add_argument("--new-tokens", type=positive_integer, default=128, help="of each request")
+    parser.add_argument(
+        "--turn-tokens", type=positive_integer, default=1500, help="of the prompt of a conversation's first turn"
+    )
+    parser.add_argument("--repeats", type=positive_integer, default=3, help="turns that each server has")
     parser.add_argument("--out", type=Path, help="default: results/bench/serve-SIZE.md")
     options = parser.parse_args()
     load_before = os.getloadavg()[0]
@@ -81,11 +83,9 @@ def run(options: argparse.Namespace, model: Path, folder: Path, stack: contextli
     servers: dict[str, Complete] = {}
     faults: dict[str, str] = {}
     starts: dict[str, contextlib.AbstractContextManager[Complete]] = {
-        "orca-bench serve": _program(model, "-m", "orca_bench", "serve", str(model), "--dtype", "float32"),
-        "transformers serve": _program(model, *_TRANSFORMERS, str(model), "--dtype", "float32"),
-        "transformers serve, continuous batching": _program(
-            model, *_TRANSFORMERS, str(model), "--dtype", "float32", "--continuous-batching"
-        ),
+        "orca-bench serve": _orca_bench(model),
+        "transformers serve": _transformers(model),
+        "transformers serve, continuous batching": _transformers(model, "--continuous-batching"),
         "llama.cpp": _llamacpp(model, folder / "model.gguf", options),
     }
     for name, start in starts.items():
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, model: Path, folder: Path, stack: contextli
             servers[name](_body("Why?", 2))
         except Exception as error:  # whatever a server fails with: the others are measured
             servers.pop(name, None)
-            faults[name] = " ".join(str(error).split())[:300]
+            faults[name] = " ".join(str(error).split())[:600]
         print(f"{name}: {faults.get(name, 'ready')}", flush=True)
     if "orca-bench serve" not in servers:
         sys.exit(f"error: {faults['orca-bench serve']}")
@@ -211,46 +211,33 @@ def _timed(complete: Complete, bodies: Sequence[dict[str, Any]], concurrent: int
 
 # --- the servers -------------------------------------------------------------------------------------------------------
 
-_TRANSFORMERS = ("-c", "from transformers.cli.transformers import main; main()", "serve")
+
+@contextlib.contextmanager
+def _orca_bench(model: Path) -> Iterator[Complete]:
+    """`orca-bench serve`, for a block."""
+    with serve_process(model, "--dtype", "float32") as server:
+        yield lambda body: _post(server.port, body | {"model": server.model_name})
 
 
 @contextlib.contextmanager
-def _program(model: Path, *words: str) -> Iterator[Complete]:
-    """A server that a Python command starts, for a block; --port is added to its words."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
-        process = subprocess.Popen(
-            [sys.executable, *words, "--port", str(port)],
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-        )
-        try:
-            _wait_until_ready(process, port, Path(log.name))
-            names = {"orca_bench": ModelFolder(str(model)).name}
-            name = names.get(words[1], str(model))
-            yield lambda body: _post(port, body | {"model": name})
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:  # `transformers serve` with continuous batching may not end by itself
-                process.kill()
-                process.wait()
+def _transformers(model: Path, *words: str) -> Iterator[Complete]:
+    """`transformers serve` with some more words, for a block."""
+    port = find_free_port()
+    program = "from transformers.cli.transformers import main; main()"
+    command = ["-c", program, "serve", str(model), "--dtype", "float32", "--port", str(port), *words]
+    with running_python(command, lambda _: _is_healthy(port) or None):
+        yield lambda body: _post(port, body | {"model": str(model)})
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    start = time.monotonic()
-    while time.monotonic() - start < _START_TIMEOUT_S and process.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", "/health")
-            if connection.getresponse().status == http.client.OK:
-                return
-        time.sleep(0.2)
-    raise RuntimeError(f"it did not start: {log.read_text(encoding='utf-8', errors='replace')[-300:]}")
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _post(port: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from bench_training_process import ContenderFailed, run_process
 from bench_training_report import Entry, best_trainer, loss_section, rate, table_section, training_goals
 from bench_training_rows import MAX_LENGTH, prepare_rows
 from bench_training_shapes import SHAPES, VOCAB_SIZES
+from option_types import positive_integer
 
 from orca_bench import library_settings
 from orca_bench.files import file_sha256
@@ -104,13 +105,6 @@ def _options(words: list[str] | None) -> argparse.Namespace:
         if not path.exists():
             parser.error(f"{path}: no such file")
     return options
-
-
-def positive_integer(text: str) -> int:
-    """The number that an option has, 1 or more."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
 
 
 def list_of(values: Sequence[Any]) -> Callable[[str], list[Any]]:

@@ -5,8 +5,10 @@
     python tests/benchmarks/serve_load.py --model FOLDER --requests 12 --clients 4 --leavers 10 --slow-seconds 2 --overload 8
 
 The requests are completions and chats, streamed or not, echoed with log-probabilities, with several answers, greedy or with a
-seed. Each is answered alone first; whatever else is computed beside it, the answer must be the same. The exit code is 1 where
-something is not as it should be.
+seed. Each is answered alone first; whatever else is computed beside it, the answer must be the same. In a soak of ten minutes or
+more the memory of the second half must not be more than 5 % above that of the first; where clients have gone, at most four more
+files and connections may be open than after the first phase. The exit code is 1 where something is not as it should be.
+`--leavers 0`, `--overload 0` and `--minutes 0` leave their phases out.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import httpx
 from bench_evaluation import SHAPES, make_model_of_size
 from bench_records import conditions, load_sentence, write_record
+from option_types import count_or_zero, duration, positive_integer, positive_integers
+from serve_figures import memory_growth, seconds_sentence
 from serve_process import ServerProcess, serve_process
 from serve_requests import (
     COMPLETIONS,
@@ -45,6 +49,12 @@ from serve_requests import (
 _MAX_DIFFERENCE = 1e-4  # nats
 _WAVE = 25  # clients that go away together
 _SOAK_CLIENTS = 24
+#: The largest memory of a soak's second half beside that of its first, and how long a soak must be to tell: the memory of a new
+#: process grows at first (orca_bench/serve/README.md).
+MAX_MEMORY_GROWTH = 0.05
+_MIN_SOAK_MINUTES = 10
+#: Files that the process may have opened once and keeps open.
+_MAX_MORE_FILES = 4
 #: Until then a client that takes nothing has no connection any more: two looks of orca_bench/serve/http/server.py, and some
 #: time, since the kernel takes its bytes only now and then.
 _SLOW_READER_END_S = 130
@@ -57,30 +67,29 @@ def main() -> None:
     parser.add_argument(
         "--tokenizer", type=Path, default=ROOT.parent / "shared" / "data" / "tokenizer" / "tokenizer.model"
     )
-    parser.add_argument("--requests", type=int, default=120, help="different requests, each also answered alone")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is sent by how many clients at a time")
-    parser.add_argument("--clients", default="16,64", help="clients at a time")
-    parser.add_argument("--max-tokens", type=int, default=48, help="the most of an answer")
-    parser.add_argument("--leavers", type=int, default=500, help="clients that go away")
-    parser.add_argument("--overload", type=int, default=120, help="requests that come at once")
-    parser.add_argument("--slow-seconds", type=float, default=150, help="how long slow readers read")
-    parser.add_argument("--minutes", type=float, default=0, help="of the soak")
-    parser.add_argument("--cache-tokens", type=int, default=16_384, help="--cache-tokens of the server")
+    parser.add_argument(
+        "--requests", type=positive_integer, default=120, help="different requests, each also answered alone"
+    )
+    parser.add_argument(
+        "--rounds", type=positive_integer, default=3, help="how often each is sent by how many clients at a time"
+    )
+    parser.add_argument("--clients", type=positive_integers, default="16,64", help="clients at a time")
+    parser.add_argument("--max-tokens", type=positive_integer, default=48, help="the most of an answer")
+    parser.add_argument("--leavers", type=count_or_zero, default=500, help="clients that go away")
+    parser.add_argument("--overload", type=count_or_zero, default=120, help="requests that come at once")
+    parser.add_argument("--slow-seconds", type=duration, default=150, help="how long slow readers read")
+    parser.add_argument("--minutes", type=duration, default=0, help="of the soak")
+    parser.add_argument("--cache-tokens", type=positive_integer, default=16_384, help="--cache-tokens of the server")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "serve-load.md")
     options = parser.parse_args()
+    if options.model is not None and not options.model.is_dir():
+        parser.error(f"--model {options.model}: no such folder")
+    if options.model is None and options.size != "135m" and not options.tokenizer.is_file():
+        parser.error(f"--tokenizer {options.tokenizer}: no such file")
     load_before, start = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model_of_size(Path(folder) / options.size, options.size, options.tokenizer)
-        words = (
-            "--dtype",
-            "float32",
-            "--max-open",
-            "16",
-            "--max-waiting",
-            "64",
-            "--cache-tokens",
-            str(options.cache_tokens),
-        )
+        words = f"--dtype float32 --max-open 16 --max-waiting 64 --cache-tokens {options.cache_tokens}".split()
         with serve_process(model.resolve(), *words) as server:
             load = Load(options, server)
             try:
@@ -113,7 +122,7 @@ class Load:
         self.faults: list[str] = []
         self._requests = mixed_requests(self._generator, options.requests, server.model_name, options.max_tokens)
         self._expected: list[list[Choice]] = []
-        self._largest_difference = 0.0
+        self._largest_difference, self._first_file_count = 0.0, 0
         self._is_stopping, self._refused_count, self._retry_count = False, 0, 0
 
     async def run(self) -> None:
@@ -122,10 +131,12 @@ class Load:
         async with httpx.AsyncClient(base_url=self._server.url, timeout=600, limits=limits) as client:
             self._client = client
             await self._answer_alone()
-            for clients in map(int, self._options.clients.split(",")):
+            for clients in self._options.clients:
                 await self._answer_together(clients)
-            await self._let_clients_leave()
-            await self._overload()
+            if self._options.leavers:
+                await self._let_clients_leave()
+            if self._options.overload:
+                await self._overload()
             await self._read_slowly()
             if self._options.minutes:
                 await self._soak()
@@ -143,6 +154,7 @@ class Load:
         start = time.monotonic()
         for request in self._requests:
             self._expected.append(await send(self._client, request))
+        self._first_file_count = self._server.open_file_count()
         kinds = collections.Counter(request.path.rpartition("/v1/")[2] for request in self._requests)
         streams = sum(request.is_stream for request in self._requests)
         seconds = time.monotonic() - start
@@ -188,12 +200,12 @@ class Load:
         self._generator.shuffle(indices)
         fault_count, start = len(self.faults), time.monotonic()
         self._largest_difference, self._retry_count = 0.0, 0
-        seconds = sorted(await self._send_together(indices, clients))
+        seconds = await self._send_together(indices, clients)
         elapsed_s = time.monotonic() - start
         self._note(
             f"**{clients} clients**: {len(indices)} answers in {elapsed_s:.0f} s, {len(self.faults) - fault_count} of them other "
-            f"than alone; the largest difference of a log-probability is {self._largest_difference:.1e} nats. An answer takes "
-            f"{seconds[len(seconds) // 2]:.1f} s (median), at most {seconds[-1]:.1f} s; {self._retry_count} times a request got "
+            f"than alone; the largest difference of a log-probability is {self._largest_difference:.1e} nats. "
+            f"{seconds_sentence(seconds)} {self._retry_count} times a request got "
             f"429, since its answers found no place, and was sent again. Memory {self._server.memory_mib():.0f} MiB."
         )
 
@@ -201,7 +213,6 @@ class Load:
         window_tokens = self._client_window()
         ways: collections.Counter[str] = collections.Counter()
         steps, seconds, memory, cache = [], [], [self._server.memory_mib()], []
-        files_before = self._server.open_file_count()
         for first in range(0, self._options.leavers, _WAVE):
             count = min(_WAVE, self._options.leavers - first)
             fields = {"max_tokens": window_tokens // 2, "stop": ["no such text"]}
@@ -223,7 +234,7 @@ class Load:
             cache.append(self._server.metrics()["cache_tokens"])
             self._check(self._server.client.get("/health").status_code == 200, "/health does not answer")
         seconds_alone = await self._send_together(range(len(self._requests)), 16)
-        files = self._server.open_file_count() - files_before
+        files_text = await self._check_open_files()
         self._check(max(cache) <= self._options.cache_tokens, f"{max(cache)} tokens in the cache")
         self._note(
             f"**Clients that go away**: {sum(ways.values())}, "
@@ -231,7 +242,7 @@ class Load:
             f"requests. After each wave no request was open or waited after {max(steps)} steps of the model and "
             f"{max(seconds):.2f} s at most (median {sorted(steps)[len(steps) // 2]} and "
             f"{sorted(seconds)[len(seconds) // 2]:.2f} s). Keys and values of {max(cache):,.0f} tokens at most were kept then; "
-            f"memory in MiB after each: {', '.join(f'{size:.0f}' for size in memory)}. {files} more files are open. All "
+            f"memory in MiB after each: {', '.join(f'{size:.0f}' for size in memory)}. {files_text} All "
             f"{len(seconds_alone)} requests were answered as before."
         )
 
@@ -312,7 +323,6 @@ class Load:
         """Clients that send one request after another, and now and then go away, for some minutes."""
         end = time.monotonic() + 60 * self._options.minutes
         fault_count, seconds, leaver_count, memory = len(self.faults), [], 0, [self._server.memory_mib()]
-        files_before = self._server.open_file_count()
 
         async def be_client(number: int) -> None:
             nonlocal leaver_count
@@ -335,15 +345,26 @@ class Load:
         await asyncio.to_thread(self._server.wait_until_free)
         after = self._server.metrics()
         tenths = [memory[(len(memory) - 1) * tenth // 10] for tenth in range(11)]
-        seconds.sort()
+        files_text = await self._check_open_files()
+        growth = memory_growth(memory)
+        if self._options.minutes >= _MIN_SOAK_MINUTES:
+            self._check(growth <= MAX_MEMORY_GROWTH, f"the memory of the soak's second half is {growth:.1%} larger")
         self._note(
             f"**Soak**: {self._options.minutes:g} minutes with {_SOAK_CLIENTS} clients: {len(seconds):,} answers, "
             f"{len(self.faults) - fault_count} of them other than alone, {leaver_count:,} clients that went away, "
             f"{after['new_tokens_total'] - before['new_tokens_total']:,.0f} new tokens in "
-            f"{after['steps_total'] - before['steps_total']:,.0f} steps. An answer takes {seconds[len(seconds) // 2]:.1f} s "
-            f"(median), at most {seconds[-1]:.1f} s. Memory in MiB at every tenth of the time: "
-            f"{', '.join(f'{size:.0f}' for size in tenths)}. {self._server.open_file_count() - files_before} more files are open."
+            f"{after['steps_total'] - before['steps_total']:,.0f} steps. {seconds_sentence(seconds)} Memory in MiB at every "
+            f"tenth of the time: {', '.join(f'{size:.0f}' for size in tenths)}; the most of the second half is {growth:+.1%} "
+            f"beside that of the first. {files_text}"
         )
+
+    async def _check_open_files(self) -> str:
+        """Check that connections which have ended are closed; returns a sentence about the open files."""
+        most = self._first_file_count + _MAX_MORE_FILES
+        count = await asyncio.to_thread(self._server.settled_file_count, most)
+        sentence = f"{count} files and connections are open, and {self._first_file_count} were after the first phase."
+        self._check(count <= most, sentence)
+        return sentence
 
     async def _stop(self) -> None:
         """SIGTERM while requests are open and wait: they are answered, as alone."""

@@ -1,6 +1,6 @@
-"""`orca-bench serve` as a process of its own: started, asked for its metrics, measured, and ended.
+"""Servers as processes of their own: started, asked for their metrics, measured, and ended.
 
-Its own module because the programs that score over the server and that load it start it alike.
+Its own module because the programs that score over `orca-bench serve`, load it and time it beside others start it alike.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 600
 _END_TIMEOUT_S = 600
+_FILES_TIMEOUT_S = 60.0
+
+_T = TypeVar("_T")
 
 
 class ServerProcess:
-    """A running server: its process, its `url`, the name of its model and what it writes on standard error."""
+    """A running `orca-bench serve`: its process, its `url`, the name of its model and what it writes on standard error."""
 
     def __init__(self, process: subprocess.Popen[bytes], log_file: Path, url: str):
         self.process, self.url, self._log_file = process, url, log_file
@@ -39,7 +43,7 @@ class ServerProcess:
     @property
     def log(self) -> str:
         """What the server has written on standard error."""
-        return self._log_file.read_text(encoding="utf-8", errors="replace")
+        return _text(self._log_file)
 
     def metrics(self) -> dict[str, float]:
         """The values of /metrics by name, without `orca_bench_`."""
@@ -56,6 +60,16 @@ class ServerProcess:
         """How many files and connections the process has open; 0 where the system does not tell it by /proc."""
         folder = Path(f"/proc/{self.process.pid}/fd")
         return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+    def settled_file_count(self, expected_most: int) -> int:
+        """How many files and connections are open as soon as there are no more than expected, or else after a minute.
+
+        Connections without a request are closed after some seconds.
+        """
+        start = time.monotonic()
+        while (count := self.open_file_count()) > expected_most and time.monotonic() - start < _FILES_TIMEOUT_S:
+            time.sleep(0.5)
+        return count
 
     def wait_until_free(self) -> tuple[float, int]:
         """Wait until no request is open or waits; returns the seconds and the steps of the model that passed."""
@@ -77,29 +91,51 @@ class ServerProcess:
 @contextlib.contextmanager
 def serve_process(model: Path, *words: str) -> Iterator[ServerProcess]:
     """`orca-bench serve MODEL` at a free port with some more words, for a block; raises RuntimeError where it does not start."""
+    command = ["-m", "orca_bench", "serve", str(model), "--port", "0", *words]
+    with running_python(command, _url) as (process, log_file, url):
+        server = ServerProcess(process, log_file, url)
+        with contextlib.closing(server.client):
+            yield server
+
+
+def _url(log: str) -> str | None:
+    match = re.search(r" at (http://\S+)/ ", log)
+    return None if match is None else match[1]
+
+
+@contextlib.contextmanager
+def running_python(
+    words: Sequence[str], ready_value: Callable[[str], _T | None]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path, _T]]:
+    """A Python command for a block, killed at its end: its process, the file of what it writes, and a value.
+
+    The value is that of `ready_value`, which gets what was written until now and gives None as long as the process is not ready.
+    Raises RuntimeError where it does not get ready.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        log_file = Path(folder) / "serve.log"
+        log_file = Path(folder) / "log.txt"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "orca_bench", "serve", str(model), "--port", "0", *words],
+                [sys.executable, *words],
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
             )
         try:
-            server = ServerProcess(process, log_file, _url(process, log_file))
-            with contextlib.closing(server.client):
-                yield server
+            yield process, log_file, _wait_until_ready(process, log_file, ready_value)
         finally:
             process.kill()
             process.wait()
 
 
-def _url(process: subprocess.Popen[bytes], log_file: Path) -> str:
+def _wait_until_ready(process: subprocess.Popen[bytes], log_file: Path, ready_value: Callable[[str], _T | None]) -> _T:
     start = time.monotonic()
     while process.poll() is None and time.monotonic() - start < _START_TIMEOUT_S:
-        log = log_file.read_text(encoding="utf-8", errors="replace")
-        if (match := re.search(r" at (http://\S+)/ ", log)) is not None:
-            return match[1]
+        if (value := ready_value(_text(log_file))) is not None:
+            return value
         time.sleep(0.1)
-    raise RuntimeError(f"the server did not start: {log_file.read_text(encoding='utf-8', errors='replace')[-500:]}")
+    raise RuntimeError(f"the server did not start: {_text(log_file)[-500:]}")
+
+
+def _text(log_file: Path) -> str:
+    return log_file.read_text(encoding="utf-8", errors="replace")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from slow_clients import http_request, slow_client
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 _TEXT = (
@@ -34,6 +35,10 @@ class MixedRequest:
     def is_stream(self) -> bool:
         """Whether the answer comes in events."""
         return bool(self.body.get("stream"))
+
+    def content(self) -> bytes:
+        """The bytes of the request."""
+        return http_request("POST", self.path, **self.body)
 
 
 @dataclass
@@ -148,17 +153,10 @@ def difference(expected: list[Choice], choices: list[Choice]) -> tuple[str | Non
 # --- clients that go away ----------------------------------------------------------------------------------------------
 
 
-def http_request(port: int, request: MixedRequest) -> bytes:
-    """The bytes of a request."""
-    body = json.dumps(request.body).encode()
-    head = f"POST {request.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
 async def leave(port: int, request: MixedRequest, generator: random.Random, longest_s: float) -> str:
     """Send a request and go away at a random moment; returns how."""
     way = generator.choice(["in the body", "after the request", "while it reads", "with a reset", "killed", "killed"])
-    content, wait_s = http_request(port, request), generator.uniform(0, longest_s)
+    content, wait_s = request.content(), generator.uniform(0, longest_s)
     if way == "killed":
         await _leave_by_kill(port, content, wait_s)
         return way
@@ -209,10 +207,7 @@ class SlowReader:
     """A client that takes a byte a second of its answer."""
 
     def __init__(self, port: int, request: MixedRequest):
-        self._connection = socket.socket()
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self._connection.connect(("127.0.0.1", port))
-        self._connection.sendall(http_request(port, request))
+        self._connection = slow_client(port, request.content())
         self._connection.setblocking(False)
         self.byte_count, self.is_closed = 0, False
 
