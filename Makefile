@@ -48,8 +48,8 @@ bench: real-model
 	$(BIN)/python tests/benchmarks/bench_data_build.py
 endif
 
-bench-gpu: setup  ## on a machine with one GPU, SECONDS=500 at most: checks, then evaluation and training; writes build/gpu/
-	$(BIN)/python tests/benchmarks/bench_gpu.py --budget-seconds $(or $(SECONDS),500) --out build/gpu
+bench-gpu: setup  ## on a machine with one GPU, at most BUDGET_SECONDS=500: checks, then evaluation and training; writes build/gpu/
+	$(BIN)/python tests/benchmarks/bench_gpu.py --budget-seconds $(or $(BUDGET_SECONDS),500) --out build/gpu
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines

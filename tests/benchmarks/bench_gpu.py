@@ -4,13 +4,15 @@
 
 In: a budget, and which parts to run. Out: measurements.jsonl, gpu.md, profiles and logs in a folder, written as soon as there is
 anything to write, so that nothing is lost where the machine is taken away. The most telling jobs run first; one that is not
-expected to fit into what is left of the budget is left out, and the record says so. Each job is a process of its own. Weights
-are random and are drawn on the GPU, and nothing is downloaded. `--device cpu --sizes tiny` tries everything without a GPU.
+expected to fit into what is left of the budget is left out, and the record says so. Each job is a process of its own; all of
+them import their libraries at once, before the first job, so that no measurement runs beside an import. Weights are random and
+are drawn on the GPU, and nothing is downloaded. `--device cpu --sizes tiny` tries everything without a GPU.
 """
 
 import argparse
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -31,7 +33,8 @@ from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder
 
 PARTS = ("checks", "evaluation", "experiments", "training")
-_POLL_INTERVAL_S = 0.25
+#: Seconds for the imports of all processes, which a GPU's machine does at once; they are a part of the budget.
+_IMPORT_LIMIT_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,8 @@ def run(part_names: list[str], budget_s: float, out_folder: Path, device: str, s
     trains = "training" in part_names
     with child_processes.Lifeline("bench_gpu") as lifeline:
         environment = os.environ | lifeline.environment | {"HF_HUB_OFFLINE": "1"}
-        next_process: subprocess.Popen[bytes] | None = None
-        for index, job in enumerate(jobs):
-            process = next_process or _start(job, out_folder, device, sizes, environment)
-            next_process = (
-                _start(jobs[index + 1], out_folder, device, sizes, environment) if index + 1 < len(jobs) else None
-            )
+        import_limit_s = min(_IMPORT_LIMIT_S, budget_s) if sizes == "full" else budget_s
+        for job, process in _start_all(jobs, out_folder, device, sizes, environment, import_limit_s):
             seconds_left = end - time.monotonic() - (_TRAINING_RESERVE_S if trains and job.part != "training" else 0.0)
             if seconds_left < (job.expected_s if sizes == "full" else 0):
                 _append(out_folder, job.name, {"left_out": f"{max(0, seconds_left):.0f} s were left for it"})
@@ -141,17 +140,50 @@ def training_attempts(shape_names: list[str]) -> list[bench_training_gpu.Attempt
     ]
 
 
-def _start(job: Job, out_folder: Path, device: str, sizes: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """The process of a job, which waits for its start line."""
+def _start_all(
+    jobs: list[Job], out_folder: Path, device: str, sizes: str, environment: dict[str, str], import_limit_s: float
+) -> list[tuple[Job, subprocess.Popen[bytes]]]:
+    """The jobs with their processes, each of which has imported its libraries or ended, and waits for its start line.
+
+    A process that still imports after `import_limit_s` would disturb the others: it is ended, and the record says so.
+    """
+    start = time.monotonic()
+    process_by_pipe: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
+    for job in jobs:
+        process, pipe_descriptor = _start(job, out_folder, device, sizes, environment)
+        process_by_pipe[pipe_descriptor] = job, process
+    importing = set(process_by_pipe)
+    while importing and (seconds_left := start + import_limit_s - time.monotonic()) > 0:
+        closed_pipes, _, _ = select.select(list(importing), [], [], seconds_left)
+        importing.difference_update(closed_pipes)
+    for pipe_descriptor, (job, process) in process_by_pipe.items():
+        os.close(pipe_descriptor)
+        if pipe_descriptor in importing:
+            kill_with_children(process)
+            _append(out_folder, job.name, {"problem": f"had not imported its libraries after {import_limit_s:.0f} s"})
+    print(f"imports of {len(jobs)} processes: {time.monotonic() - start:.1f} s", flush=True)
+    return [entry for pipe_descriptor, entry in process_by_pipe.items() if pipe_descriptor not in importing]
+
+
+def _start(
+    job: Job, out_folder: Path, device: str, sizes: str, environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """The process of a job, and a pipe that it closes when it has imported its libraries."""
     program = Path(__file__).with_name("bench_gpu_process.py")
-    with open(out_folder / "logs" / f"{job.name}.log", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, str(program), job.name, str(out_folder), device, sizes],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
+    read_descriptor, write_descriptor = os.pipe()
+    try:
+        with open(out_folder / "logs" / f"{job.name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(program), job.name, str(out_folder), device, sizes, str(write_descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[write_descriptor],
+            )
+    finally:
+        os.close(write_descriptor)
+    return process, read_descriptor
 
 
 def _finish(job: Job, process: subprocess.Popen[bytes], limit_s: float, out_folder: Path) -> None:

@@ -8,6 +8,7 @@ whole blocks. Its own module because it computes no model.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -239,13 +240,9 @@ def _flexible(case: TreeCase) -> Callable[[], Any]:
     return lambda: attend(case.query, case.key, case.value, block_mask=block_mask, enable_gqa=True)
 
 
-_COMPILED: list[Any] = []
-
-
+@functools.cache
 def _compiled_flex_attention() -> Any:
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    if not _COMPILED:
-        _COMPILED.append(torch.compile(flex_attention, dynamic=True))
-    return _COMPILED[0]
+    return torch.compile(flex_attention, dynamic=True)

@@ -12,7 +12,7 @@ from typing import Any
 import bench_gpu_inputs
 import numpy as np
 from bench_gpu_inputs import CHECK_WEIGHT_SCALE, TaskShape
-from bench_gpu_process import Recorder, synchronize
+from bench_gpu_process import Recorder, check_row, synchronize
 
 _FLOAT32_BOUND_NATS = 1e-3  # a sequence of up to 40 scored tokens
 _TF32_ERROR = 1e-4  # relative: float32 products have some 1e-6, TF32 some 3e-4
@@ -97,7 +97,9 @@ def check_log_likelihoods(
         if reference.logprobs is None:
             reference.logprobs = plain_log_likelihoods(model, sequences)
         difference = float(np.abs(tree_logprobs - reference.logprobs).max())
-        return [_row(f"tree by {attention_method}, float32: largest difference, nats", difference, _FLOAT32_BOUND_NATS)]
+        return [
+            check_row(f"tree by {attention_method}, float32: largest difference, nats", difference, _FLOAT32_BOUND_NATS)
+        ]
     if reference.logprobs is None:
         raise RuntimeError("there are no log-probabilities in float32 to compare with")
     if reference.bfloat16_logprobs is None:
@@ -105,8 +107,8 @@ def check_log_likelihoods(
     plain_difference = float(np.abs(reference.bfloat16_logprobs - reference.logprobs).mean())
     tree_difference = float(np.abs(tree_logprobs - reference.logprobs).mean())
     return [
-        _row("plain passes, bfloat16 beside float32: mean difference, nats", plain_difference, None),
-        _row(
+        check_row("plain passes, bfloat16 beside float32: mean difference, nats", plain_difference, None),
+        check_row(
             f"tree by {attention_method}, bfloat16 beside float32: mean difference, nats",
             tree_difference,
             1.5 * plain_difference,
@@ -140,20 +142,22 @@ def check_texts(model: Any, prompts: list[list[int]], new_tokens: int) -> list[d
             differing = sum(text != expected for text, expected in zip(texts, expected_texts, strict=True))
             slots = "all at once" if slot_tokens is None else "three at once"
             rows.append(
-                _row(f"texts by {attention_method}, float32, {slots}: texts of {len(texts)} that differ", differing, 0)
+                check_row(
+                    f"texts by {attention_method}, float32, {slots}: texts of {len(texts)} that differ", differing, 0
+                )
             )
     return rows
 
 
 def check_by_itself(model: Any) -> list[dict[str, Any]]:
     """What the engine checks before an evaluation: the largest difference, nats a token."""
-    from orca_bench.evaluate.engine.tree_engine import _TOLERANCE_NATS_BY_DTYPE, TreeEngine
+    from orca_bench.evaluate.engine.tree_engine import TOLERANCE_NATS_BY_DTYPE, TreeEngine
 
-    bound, rows = _TOLERANCE_NATS_BY_DTYPE[model.dtype], []
+    bound, rows = TOLERANCE_NATS_BY_DTYPE[model.dtype], []
     dtype_name = str(model.dtype).removeprefix("torch.")
     for attention_method in _attention_methods():
         difference = TreeEngine(model, attention_method=attention_method).check_tree()
-        rows.append(_row(f"self-check by {attention_method}, {dtype_name}: nats a token", difference, bound))
+        rows.append(check_row(f"self-check by {attention_method}, {dtype_name}: nats a token", difference, bound))
     return rows
 
 
@@ -167,16 +171,6 @@ def check_float32_products(device: str) -> list[dict[str, Any]]:
     product = (left.to(device) @ right.to(device)).cpu().double()
     error = float((product - exact).abs().max() / exact.abs().max())
     return [
-        _row("a product in float32: largest relative error", error, _TF32_ERROR),
-        _row("TF32 allowed in products", float(torch.backends.cuda.matmul.allow_tf32), 0),
+        check_row("a product in float32: largest relative error", error, _TF32_ERROR),
+        check_row("TF32 allowed in products", float(torch.backends.cuda.matmul.allow_tf32), 0),
     ]
-
-
-def _row(text: str, value: float, bound: float | None) -> dict[str, Any]:
-    return {
-        "kind": "check",
-        "what": text,
-        "value": float(value),
-        "bound": bound,
-        "passed": None if bound is None else bool(value <= bound),
-    }

@@ -20,7 +20,7 @@ _TABLE_ROWS = 12
 
 
 def profile_engine(recorder: Recorder) -> None:
-    """Batches of the prefix tree, and steps of generation, of TinyLlama's shape."""
+    """Batches of the prefix tree, and steps of generation, of TinyLlama's shape, or of a tiny one."""
     from orca_bench.evaluate.engine.tree_engine import TreeEngine
 
     shape_name = "tiny" if recorder.is_tiny else "1.1b"
@@ -100,7 +100,7 @@ def measure_decoding_steps(recorder: Recorder) -> None:
     model = bench_gpu_inputs.build_model(shape_name, "bfloat16", recorder.device)
     column_count = 32 if recorder.is_tiny else 768
     for sequence_count in (2,) if recorder.is_tiny else (1, 16, 64):
-        step = _DecodingStep(model, sequence_count, column_count, recorder.device)
+        step = _DecodingStep(shape_name, model, sequence_count, column_count, recorder.device)
         recorder.measure(
             f"decoding {sequence_count}, launched",
             lambda step=step: _timed_step(recorder, step, "launched one by one", step.run),
@@ -148,14 +148,13 @@ class _FixedStepPattern(AttentionPattern):
 class _DecodingStep:
     """A step over fixed tensors."""
 
-    def __init__(self, model: Any, sequence_count: int, column_count: int, device: str):
+    def __init__(self, shape_name: str, model: Any, sequence_count: int, column_count: int, device: str):
         import torch
 
-        self.sequence_count = sequence_count
+        self.shape_name, self.sequence_count, self.column_count = shape_name, sequence_count, column_count
         self._model, self._device = model, device
         self._token_ids = torch.full((sequence_count, 1), 5, device=device)
         self._positions = torch.full((sequence_count,), column_count * 2 // 3, device=device)
-        self._column_count = column_count
         self._keys_by_layer: dict[int, Any] = {}
         self._values_by_layer: dict[int, Any] = {}
 
@@ -166,7 +165,7 @@ class _DecodingStep:
         from orca_bench.evaluate.engine.attention_interface import use_attention_pattern
 
         # A pattern is of one pass; the keys and values are those of all.
-        pattern = _FixedStepPattern(self._positions, self._column_count, self._keys_by_layer, self._values_by_layer)
+        pattern = _FixedStepPattern(self._positions, self.column_count, self._keys_by_layer, self._values_by_layer)
         with torch.inference_mode(), use_attention_pattern(self._model.model.config, pattern):
             output = self._model.model(
                 input_ids=self._token_ids, position_ids=self._positions[:, None], use_cache=False
@@ -205,7 +204,9 @@ def _timed_step(recorder: Recorder, step: _DecodingStep, way: str, run_step: Cal
         run_step().tolist()  # as decoding must: the next step needs the tokens
     return {
         "kind": "decoding step",
+        "shape": step.shape_name,
         "way": way,
+        "columns": step.column_count,
         "sequences": step.sequence_count,
         "step_ms": (time.perf_counter() - start) / _STEPS * 1e3,
         "first_token_id": token_ids[0],

@@ -8,6 +8,7 @@ every token, though it is computed only where something is scored.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ _PLAIN_BATCH_TOKENS = 16_384  # of a batch of the plain passes, padding included
 
 
 def measure_small_model(recorder: Recorder) -> None:
-    """TinyLlama's shape: log-likelihoods of all tasks by all contenders, then texts."""
+    """TinyLlama's shape, or a tiny one: log-likelihoods of all tasks by all contenders, then texts."""
     shape_name = "tiny" if recorder.is_tiny else "1.1b"
     task_share, token_share = (0.02, 0.05) if recorder.is_tiny else (1.0, 1.0)
     batch_sizes = [4] if recorder.is_tiny else [16, 64]
@@ -30,7 +31,7 @@ def measure_small_model(recorder: Recorder) -> None:
 
 
 def measure_large_model(recorder: Recorder) -> None:
-    """The shape of LLaMA-7B, with a quarter of the questions."""
+    """The shape of LLaMA-7B, or a tiny one, with a quarter of the questions."""
     shape_name = "tiny" if recorder.is_tiny else "7b"
     task_share, token_share = (0.02, 0.05) if recorder.is_tiny else (0.25, 1.0)
     _measure_model(recorder, shape_name, task_share, token_share, [4] if recorder.is_tiny else [16])
@@ -332,7 +333,4 @@ def _split(items: list[int], count: int) -> tuple[list[int], list[int]]:
 
 def _agreeing_tokens(first_ids: list[int], second_ids: list[int]) -> int:
     """How many tokens two texts have in common at their beginning."""
-    for count, (first_id, second_id) in enumerate(zip(first_ids, second_ids, strict=False)):
-        if first_id != second_id:
-            return count
-    return min(len(first_ids), len(second_ids))
+    return len(os.path.commonprefix([first_ids, second_ids]))

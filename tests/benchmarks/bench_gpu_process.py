@@ -1,8 +1,9 @@
 """One job of bench_gpu.py in a process of its own: the job's name in, lines of measurements.jsonl out, as soon as each is there.
 
-The process imports what it needs and then waits for a line on its standard input, so that the next job starts without delay
-while the job before it still computes. A measurement that raises is written down as a problem, with the traceback in the job's
-log, and the next one goes on. Its own module because it is what `bench_gpu.py` starts.
+The process imports what it needs, closes the pipe that `bench_gpu.py` waits for, and begins at a line on its standard input. So
+the jobs follow one another without delay, and none measures while another imports. A measurement that raises is written down as
+a problem, with the traceback in the job's log, and the next one goes on. Its own module because it is what `bench_gpu.py`
+starts.
 
     echo '{"seconds": 60}' | python tests/benchmarks/bench_gpu_process.py engine_checks DIR cuda full
 """
@@ -13,6 +14,7 @@ import contextlib
 import gc
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -86,6 +88,17 @@ class Recorder:
         print(line, end="", flush=True)
 
 
+def check_row(text: str, value: float, bound: float | None) -> dict[str, Any]:
+    """The row of a check, which passes where the value is at most `bound`; None: for comparison alone."""
+    return {
+        "kind": "check",
+        "what": text,
+        "value": float(value),
+        "bound": bound,
+        "passed": None if bound is None else bool(value <= bound),
+    }
+
+
 def release_memory(device: str) -> None:
     """Let the device have back what no tensor uses."""
     import torch
@@ -112,8 +125,8 @@ def peak_gib(device: str) -> float | None:
     return None if device == "cpu" else torch.cuda.max_memory_allocated() / 2**30
 
 
-def environment(device: str) -> dict[str, Any]:
-    """The device and the versions, for the record."""
+def environment(device: str, sizes: str) -> dict[str, Any]:
+    """The device, the sizes and the versions, for the record."""
     import importlib.metadata
 
     import torch
@@ -125,6 +138,7 @@ def environment(device: str) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
     return {
         "kind": "environment",
+        "sizes": sizes,
         "device": torch.cuda.get_device_name() if device != "cpu" else processor_name(),
         "memory_gib": torch.cuda.mem_get_info()[1] / 2**30 if device != "cpu" else None,
         "versions": versions,
@@ -132,8 +146,9 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    start = time.monotonic()
     child_processes.end_with_command()
-    job_name, out_name, device, sizes = sys.argv[1:]
+    job_name, out_name, device, sizes, *pipe_descriptors = sys.argv[1:]
     library_settings.prepare_libraries()
     module_name, function_name = JOBS[job_name]
     import torch  # noqa: F401
@@ -143,12 +158,15 @@ def main() -> None:
         with contextlib.suppress(Exception):  # whatever is missing is named when it is measured
             import lm_eval.models.huggingface  # noqa: F401
     job_function = getattr(importlib.import_module(module_name), function_name)
+    print(f"imports: {time.monotonic() - start:.1f} s", flush=True)
+    for descriptor in pipe_descriptors:
+        os.close(int(descriptor))
     start_line = sys.stdin.readline()
     if not start_line:
         return
     end = time.monotonic() + json.loads(start_line)["seconds"]
     recorder = Recorder(job_name, Path(out_name), device, sizes, end)
-    recorder.measure("environment", lambda: environment(device))
+    recorder.measure("environment", lambda: environment(device, sizes))
     recorder.measure(f"{job_name} as a whole", lambda: job_function(recorder) or [])
     child_processes.end_at_once(0)  # neither CUDA nor NCCL has anything to tidy up
 

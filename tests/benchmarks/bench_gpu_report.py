@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from orca_bench.cards import markdown
 
 _RIVAL_OF_RATIO = "engine"
 
 Entry = dict[str, Any]
+#: By heading, what stands in the column for an entry.
+Columns = Mapping[str, Callable[[Entry], str]]
 
 
 def read_entries(folder: Path) -> list[Entry]:
@@ -64,38 +69,36 @@ def _environment_lines(entries: list[Entry]) -> list[str]:
     environment = entries[-1]
     versions = ", ".join(f"{package} {version}" for package, version in environment["versions"].items())
     memory = "" if environment["memory_gib"] is None else f", {environment['memory_gib']:.0f} GiB"
+    requests = "tiny models and requests, which try the script and measure nothing"
+    if environment["sizes"] == "full":
+        requests = "random token ids in the numbers of tokens that the leaderboard's requests have"
     return [
-        f"{time.strftime('%Y-%m-%d')}; {environment['device']}{memory}; {versions}. Random weights, random token ids in the "
-        "numbers of tokens that the leaderboard's requests have; `python tests/benchmarks/bench_gpu.py`."
+        f"{time.strftime('%Y-%m-%d')}; {environment['device']}{memory}; {versions}. Random weights, {requests}; "
+        "`python tests/benchmarks/bench_gpu.py`."
     ]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns are right-aligned but for the first."""
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "|".join(["---", *["--:"] * (len(header) - 1)]) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
+def _table(columns: Columns, entries: Sequence[Entry]) -> list[str]:
+    """A Markdown table with a row for each entry, whose columns are right-aligned but for the first."""
+    rows = [[cell(entry) for cell in columns.values()] for entry in entries]
+    return markdown.table(list(columns), rows, range(1, len(columns))).splitlines()
+
+
+def _optional(value: float | None, form: str) -> str:
+    """A number by a format such as `{:.1e}`; nothing for None."""
+    return "" if value is None else form.format(value)
 
 
 def _check_lines(entries: list[Entry]) -> list[str]:
     failed_count = sum(entry["passed"] is False for entry in entries)
     verdicts = {True: "yes", False: "**NO**", None: ""}
-    rows = [
-        [
-            entry["what"],
-            f"{entry['value']:.2g}",
-            "" if entry["bound"] is None else f"{entry['bound']:.2g}",
-            verdicts[entry["passed"]],
-        ]
-        for entry in entries
-    ]
-    return [
-        f"{failed_count} of {len(entries)} are outside their bounds.",
-        "",
-        *_table(["check", "value", "at most", "passed"], rows),
-    ]
+    columns: Columns = {
+        "check": lambda entry: entry["what"],
+        "value": lambda entry: f"{entry['value']:.2g}",
+        "at most": lambda entry: _optional(entry["bound"], "{:.2g}"),
+        "passed": lambda entry: verdicts[entry["passed"]],
+    }
+    return [f"{failed_count} of {len(entries)} are outside their bounds.", "", *_table(columns, entries)]
 
 
 def _log_likelihood_lines(entries: list[Entry]) -> list[str]:
@@ -106,54 +109,55 @@ def _log_likelihood_lines(entries: list[Entry]) -> list[str]:
     engine_seconds = {
         (entry["shape"], entry["task"]): entry["seconds"] for entry in entries if entry["contender"] == _RIVAL_OF_RATIO
     }
-    rows = []
-    for (shape, contender), task_entries in contenders.items():
-        seconds = sum(entry["seconds"] for entry in task_entries)
-        sent, computed = (sum(entry[name] for entry in task_entries) for name in ("sent_tokens", "computed_tokens"))
-        share = _weighted_share(task_entries)
-        engine_total = sum(engine_seconds.get((shape, entry["task"]), 0.0) for entry in task_entries)
-        differences = [entry["mean_difference_nats"] for entry in task_entries]
-        rows.append(
-            [
-                f"{shape}, {contender}",
-                f"{sum(entry['requests'] for entry in task_entries):,}",
-                f"{sent:,}",
-                f"{computed:,}",
-                f"{seconds:.2f}",
-                f"**{sent / seconds:,.0f}**",
-                f"{computed / seconds:,.0f}",
-                "" if share is None else f"{share:.1%}",
-                f"{seconds / engine_total:.2f}" if engine_total else "",
-                "" if task_entries[0]["peak_gib"] is None else f"{max(e['peak_gib'] for e in task_entries):.1f} GiB",
-                "" if None in differences else f"{max(differences):.1e}",
-            ]
-        )
-    lines = [
+    totals = [_sum_of_tasks(task_entries, engine_seconds) for task_entries in contenders.values()]
+    columns: Columns = {
+        "model, contender": _contender_name,
+        "requests": lambda total: f"{total['requests']:,}",
+        "sent": lambda total: f"{total['sent_tokens']:,}",
+        "computed": lambda total: f"{total['computed_tokens']:,}",
+        "s": lambda total: f"{total['seconds']:.2f}",
+        "sent tokens/s": lambda total: f"**{total['sent_tokens'] / total['seconds']:,.0f}**",
+        "computed tokens/s": lambda total: f"{total['computed_tokens'] / total['seconds']:,.0f}",
+        "of peak": lambda total: _optional(total["peak_share"], "{:.1%}"),
+        "× engine's time": lambda total: _optional(total["time_ratio"], "{:.2f}"),
+        "memory": lambda total: _optional(total["peak_gib"], "{:.1f} GiB"),
+        "Δ, nats": lambda total: _optional(total["mean_difference_nats"], "{:.1e}"),
+    }
+    return [
         "All contenders answer the same token ids, in bfloat16. *Sent* counts all tokens of all requests, *computed* what a "
         "contender computes, padding included. The share of the peak rate counts 2 FLOP a parameter and computed token, and no "
         "attention. Δ is the mean absolute difference of a request's log-probability from the engine's, of the task with the "
         "largest.",
         "",
-        *_table(
-            [
-                "model, contender",
-                "requests",
-                "sent",
-                "computed",
-                "s",
-                "sent tokens/s",
-                "computed tokens/s",
-                "of peak",
-                "× engine's time",
-                "memory",
-                "Δ, nats",
-            ],
-            rows,
-        ),
+        *_table(columns, totals),
         "",
         *_task_table(contenders),
     ]
-    return lines
+
+
+def _contender_name(entry: Entry) -> str:
+    return f"{entry['shape']}, {entry['contender']}"
+
+
+def _sum_of_tasks(task_entries: list[Entry], engine_seconds: dict[tuple[str, str], float]) -> Entry:
+    """One contender's entry for all tasks together; None where a task has no number."""
+    sums = {
+        name: sum(entry[name] for entry in task_entries)
+        for name in ("requests", "sent_tokens", "computed_tokens", "seconds")
+    }
+    engine_total = sum(engine_seconds.get((entry["shape"], entry["task"]), 0.0) for entry in task_entries)
+    return {
+        **{name: task_entries[0][name] for name in ("shape", "contender")},
+        **sums,
+        "peak_share": _weighted_share(task_entries),
+        "time_ratio": sums["seconds"] / engine_total if engine_total else None,
+        **{name: _largest(task_entries, name) for name in ("peak_gib", "mean_difference_nats")},
+    }
+
+
+def _largest(entries: list[Entry], name: str) -> float | None:
+    values = [entry[name] for entry in entries]
+    return None if None in values else max(values)
 
 
 def _weighted_share(task_entries: list[Entry]) -> float | None:
@@ -165,124 +169,89 @@ def _weighted_share(task_entries: list[Entry]) -> float | None:
 
 
 def _task_table(contenders: dict[tuple[str, str], list[Entry]]) -> list[str]:
-    tasks = list(dict.fromkeys(entry["task"] for task_entries in contenders.values() for entry in task_entries))
-    rows = []
-    for (shape, contender), task_entries in contenders.items():
-        seconds = {entry["task"]: f"{entry['seconds']:.3f}" for entry in task_entries}
-        rows.append([f"{shape}, {contender}", *(seconds.get(task, "") for task in tasks)])
-    return _table(["seconds", *tasks], rows)
+    rows = [
+        {"contender": _contender_name(task_entries[0])}
+        | {entry["task"]: f"{entry['seconds']:.3f}" for entry in task_entries}
+        for task_entries in contenders.values()
+    ]
+    task_names = dict.fromkeys(name for row in rows for name in row if name != "contender")
+    columns: Columns = {name: lambda row, name=name: row.get(name, "") for name in task_names}
+    return _table({"seconds": lambda row: row["contender"], **columns}, rows)
 
 
 def _text_lines(entries: list[Entry]) -> list[str]:
     engine_seconds = {entry["shape"]: entry["seconds"] for entry in entries if entry["contender"] == _RIVAL_OF_RATIO}
-    rows = [
-        [
-            f"{entry['shape']}, {entry['contender']}",
-            f"{entry['prompts']}",
-            f"{entry['prompt_tokens']:,}",
-            f"{entry['new_tokens']:,}",
-            f"{entry['seconds']:.2f}",
-            f"**{entry['new_tokens'] / entry['seconds']:,.0f}**",
-            f"{entry['seconds'] / engine_seconds[entry['shape']]:.2f}" if entry["shape"] in engine_seconds else "",
-            "" if entry["peak_gib"] is None else f"{entry['peak_gib']:.1f} GiB",
-            f"{entry['mean_agreeing_tokens']:.0f}" if "mean_agreeing_tokens" in entry else "",
-        ]
-        for entry in entries
-    ]
+    columns: Columns = {
+        "model, contender": _contender_name,
+        "prompts": lambda entry: f"{entry['prompts']}",
+        "prompt tokens": lambda entry: f"{entry['prompt_tokens']:,}",
+        "new tokens": lambda entry: f"{entry['new_tokens']:,}",
+        "s": lambda entry: f"{entry['seconds']:.2f}",
+        "new tokens/s": lambda entry: f"**{entry['new_tokens'] / entry['seconds']:,.0f}**",
+        "× engine's time": lambda entry: (
+            f"{entry['seconds'] / engine_seconds[entry['shape']]:.2f}" if entry["shape"] in engine_seconds else ""
+        ),
+        "memory": lambda entry: _optional(entry["peak_gib"], "{:.1f} GiB"),
+        "same tokens": lambda entry: _optional(entry.get("mean_agreeing_tokens"), "{:.0f}"),
+    }
     return [
         "Greedy texts in bfloat16, all of the same length. *Same tokens*: how many of a text's first tokens are those of the "
         "engine's text, in the mean; in bfloat16 ties are broken differently.",
         "",
-        *_table(
-            [
-                "model, contender",
-                "prompts",
-                "prompt tokens",
-                "new tokens",
-                "s",
-                "new tokens/s",
-                "× engine's time",
-                "memory",
-                "same tokens",
-            ],
-            rows,
-        ),
+        *_table(columns, entries),
     ]
 
 
 def _tree_attention_lines(entries: list[Entry]) -> list[str]:
-    rows = [
-        [
-            f"{entry['case']}: {entry['way']}",
-            f"{entry['tokens']:,} × {entry['columns']:,}",
-            f"{entry['spans']}",
-            f"{entry['visible_share']:.0%}",
-            f"**{entry['layer_ms']:.3f}**",
-            f"{entry['batch_ms']:.2f}",
-            f"{entry['first_call_s']:.2f}",
-            f"{entry['difference']:.1e}",
-        ]
-        for entry in entries
-    ]
+    columns: Columns = {
+        "batch, way": lambda entry: f"{entry['case']}: {entry['way']}",
+        "queries × keys": lambda entry: f"{entry['tokens']:,} × {entry['columns']:,}",
+        "spans": lambda entry: f"{entry['spans']}",
+        "visible": lambda entry: f"{entry['visible_share']:.0%}",
+        "ms a layer": lambda entry: f"**{entry['layer_ms']:.3f}**",
+        "ms once a batch": lambda entry: f"{entry['batch_ms']:.2f}",
+        "first call, s": lambda entry: f"{entry['first_call_s']:.2f}",
+        "difference": lambda entry: f"{entry['difference']:.1e}",
+    }
     return [
         "One batch of a tree and one layer. *Visible*: pairs of a query and a key that it attends to, of all pairs. Differences "
         "from the mask in float32, over its largest number.",
         "",
-        *_table(
-            [
-                "batch, way",
-                "queries × keys",
-                "spans",
-                "visible",
-                "ms a layer",
-                "ms once a batch",
-                "first call, s",
-                "difference",
-            ],
-            rows,
-        ),
+        *_table(columns, entries),
     ]
 
 
 def _decoding_lines(entries: list[Entry]) -> list[str]:
-    rows = [
-        [f"{entry['sequences']} sequences, {entry['way']}", f"**{entry['step_ms']:.2f}**", str(entry["first_token_id"])]
-        for entry in entries
-    ]
-    return [
-        "TinyLlama's shape, keys and values of 768 tokens under a mask.",
-        "",
-        *_table(["step", "ms", "first token"], rows),
-    ]
+    columns: Columns = {
+        "model, step": lambda entry: f"{entry['shape']}, {entry['sequences']} sequences, {entry['way']}",
+        "ms": lambda entry: f"**{entry['step_ms']:.2f}**",
+        "first token": lambda entry: str(entry["first_token_id"]),
+    }
+    return [f"Keys and values of {entries[0]['columns']} tokens under a mask.", "", *_table(columns, entries)]
 
 
 def _profile_lines(entries: list[Entry]) -> list[str]:
-    rows = [
-        [
-            entry["file"],
-            f"{entry['wall_ms']:.1f}",
-            f"{entry['profiled_wall_ms']:.1f}",
-            f"{entry['device_ms']:.1f}",
-            f"{entry['cpu_ms']:.1f}",
-            f"{entry['launches']:,}",
-            f"{entry['synchronizations']:,}",
-        ]
-        for entry in entries
-    ]
+    columns: Columns = {
+        "profile": lambda entry: entry["file"],
+        "wall, ms": lambda entry: f"{entry['wall_ms']:.1f}",
+        "wall with profiler, ms": lambda entry: f"{entry['profiled_wall_ms']:.1f}",
+        "kernels, ms": lambda entry: f"{entry['device_ms']:.1f}",
+        "CPU, ms": lambda entry: f"{entry['cpu_ms']:.1f}",
+        "launches": lambda entry: f"{entry['launches']:,}",
+        "synchronizations": lambda entry: f"{entry['synchronizations']:,}",
+    }
     return [
         "Where the time of the kernels is near the wall time, the GPU binds; where it is much less, the CPU does, which launches "
         "them.",
         "",
-        *_table(
-            ["profile", "wall, ms", "wall with profiler, ms", "kernels, ms", "CPU, ms", "launches", "synchronizations"],
-            rows,
-        ),
+        *_table(columns, entries),
     ]
 
 
 def _packing_lines(entries: list[Entry]) -> list[str]:
-    rows = [
-        [f"heads of {entry['head_size']}", f"{entry['kernel_ms']:.2f}", f"{entry['one_by_one_ms']:.2f}"]
-        for entry in entries
-    ]
-    return ["Forward and backward.", "", *_table(["eight examples", "one kernel, ms", "each alone, ms"], rows)]
+    columns: Columns = {
+        "eight examples": lambda entry: f"heads of {entry['head_size']}",
+        "one kernel, ms": lambda entry: f"{entry['kernel_ms']:.2f}",
+        "each alone, ms": lambda entry: f"{entry['one_by_one_ms']:.2f}",
+    }
+    return ["Forward and backward.", "", *_table(columns, entries)]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_gpu_process import Recorder, synchronize
+from bench_gpu_process import Recorder, check_row, synchronize
+
+from orca_bench.child_processes import find_free_port
 
 _LOSS_BOUND, _NORM_BOUND = 2e-5, 2e-4  # nats a trained token; relative
 _CHECK_SHAPE = {
@@ -49,7 +50,7 @@ def _packing_rows(check: Any) -> list[dict[str, Any]]:
         ("gradients", check.gradient_difference, 0.02),
     ):
         text = f"packed examples in one kernel, heads of {check.head_size}, bfloat16: {name}, relative difference"
-        rows.append({"kind": "check", "what": text, "value": value, "bound": bound, "passed": value <= bound})
+        rows.append(check_row(text, value, bound))
     return [
         *rows,
         {
@@ -93,15 +94,12 @@ def _start_run(
     from orca_bench.train import deepspeed_engine, student_model
     from orca_bench.train.batch_plan import BatchPlan
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     os.environ |= {
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(find_free_port()),
     }
     rows = prepare_rows(folder / "rows", [], None, vocabulary_size, 16 * (step_count + 1))
     task = Task(shape, str(rows.records_file), str(rows.tokenizer_source), MAX_LENGTH, 0, step_count, 1, device)
@@ -130,8 +128,8 @@ def _step_rows(device: str) -> list[dict[str, Any]]:
     )
     print(f"ZeRO-3: {steps}; plain PyTorch: {expected_steps}", flush=True)
     return [
-        _check_row(f"{_STEPS} ZeRO-3 steps beside plain PyTorch, float32: loss, nats", loss_difference, _LOSS_BOUND),
-        _check_row(
+        check_row(f"{_STEPS} ZeRO-3 steps beside plain PyTorch, float32: loss, nats", loss_difference, _LOSS_BOUND),
+        check_row(
             f"{_STEPS} ZeRO-3 steps beside plain PyTorch, float32: gradient norm, relative",
             norm_difference,
             _NORM_BOUND,
@@ -168,10 +166,6 @@ def _plain_steps(run: _Run, device: str) -> list[tuple[float, float]]:
         optimizer.zero_grad()
         steps.append((step_loss, norm))
     return steps
-
-
-def _check_row(text: str, value: float, bound: float) -> dict[str, Any]:
-    return {"kind": "check", "what": text, "value": value, "bound": bound, "passed": value <= bound}
 
 
 def profile_training(recorder: Recorder) -> None:

@@ -58,6 +58,16 @@ def test_a_job_without_time_and_a_process_that_ends_with_an_error_stand_in_the_r
     assert failed["job"] == "no_such_job" and failed["problem"] == "its process ended with code 1"
     assert "KeyError: 'no_such_job'" in (tmp_path / "logs" / "no_such_job.log").read_text(encoding="utf-8")
     assert left_out["job"] == "engine_checks" and left_out["left_out"].endswith("s were left for it")
+    # No job begins, and none is given up, before the processes of all have imported their libraries.
+    assert (tmp_path / "logs" / "engine_checks.log").read_text(encoding="utf-8").startswith("imports: ")
+
+
+def test_a_process_that_still_imports_at_the_limit_is_ended_and_stands_in_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_gpu, "_IMPORT_LIMIT_S", 0.05)
+    bench_gpu.run(["decoding"], 600, tmp_path, "cpu", "full")
+    (entry,) = entries_of(tmp_path)
+    assert (entry["job"], entry["problem"]) == ("decoding", "had not imported its libraries after 0 s")
+    assert "- decoding, decoding: had not imported" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -76,7 +86,7 @@ def test_the_whole_script_runs_on_a_cpu_and_what_needs_a_gpu_is_named(tmp_path):
     )
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "\n0 of " in text and "texts by mask, float32, three at once" in text
-    assert "| 2 sequences, launched one by one |" in text
+    assert "| tiny, 2 sequences, launched one by one |" in text
     assert "decoding 2, captured: RuntimeError: graphs are captured on GPUs alone" in text
     assert "packing, heads of 16: NotImplementedError" in text
 
