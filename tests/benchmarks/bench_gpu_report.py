@@ -39,18 +39,9 @@ def record(entries: list[Entry], folder: Path) -> list[str]:
     for entry in entries:
         by_kind[entry.get("kind", "")].append(entry)
     lines = ["# One GPU", "", *_environment_lines(by_kind["environment"])]
-    for title, section, kinds in (
-        ("Checks", _check_lines, ["check"]),
-        ("Log-likelihoods", _log_likelihood_lines, ["log-likelihoods"]),
-        ("Texts", _text_lines, ["texts"]),
-        ("Attention in a prefix tree", _tree_attention_lines, ["tree attention"]),
-        ("One decoding step", _decoding_lines, ["decoding step"]),
-        ("Profiles", _profile_lines, ["profile"]),
-        ("Packed attention", _packing_lines, ["packing speed"]),
-    ):
-        section_entries = [entry for kind in kinds for entry in by_kind[kind]]
-        if section_entries:
-            lines += ["", f"## {title}", "", *section(section_entries)]
+    for title, section, kind in _SECTIONS:
+        if by_kind[kind]:
+            lines += ["", f"## {title}", "", *section(by_kind[kind])]
     training_record = folder / "training" / "training-gpu.md"
     if training_record.is_file():
         lines += ["", "#" + training_record.read_text(encoding="utf-8").rstrip()]
@@ -255,3 +246,16 @@ def _packing_lines(entries: list[Entry]) -> list[str]:
         "each alone, ms": lambda entry: f"{entry['one_by_one_ms']:.2f}",
     }
     return ["Forward and backward.", "", *_table(columns, entries)]
+
+
+#: Of each section its title, what writes it, and the kind of its entries; in the order of the record.
+_SECTIONS: tuple[tuple[str, Callable[[list[Entry]], list[str]], str], ...] = (
+    ("Checks", _check_lines, "check"),
+    ("Log-likelihoods", _log_likelihood_lines, "log-likelihoods"),
+    ("Texts", _text_lines, "texts"),
+    ("Attention in a prefix tree", _tree_attention_lines, "tree attention"),
+    ("One decoding step", _decoding_lines, "decoding step"),
+    ("Profiles", _profile_lines, "profile"),
+    ("Packed attention", _packing_lines, "packing speed"),
+)
+SECTION_TITLES = tuple(title for title, _, _ in _SECTIONS)

@@ -91,6 +91,21 @@ def test_the_whole_script_runs_on_a_cpu_and_what_needs_a_gpu_is_named(tmp_path):
     assert "packing, heads of 16: NotImplementedError" in text
 
 
+@pytest.mark.long
+def test_every_job_and_the_training_run_at_their_smallest_without_a_gpu(tmp_path):
+    bench_gpu.main(["--device", "cpu", "--sizes", "tiny", "--budget-seconds", "3000", "--out", str(tmp_path)])
+    entries = entries_of(tmp_path)
+    assert {entry["job"] for entry in entries if entry.get("kind") == "environment"} == set(JOBS)
+    # What is missing is the kernels and the graphs of GPUs, and nothing else.
+    problems = [entry["problem"] for entry in entries if "problem" in entry]
+    reasons = ("_flash_attention_forward", "No viable backend", "graphs are captured on GPUs alone")
+    assert problems and all(any(reason in problem for reason in reasons) for problem in problems), problems
+    text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert "\n0 of " in text and "which try the script and measure nothing" in text
+    for title in (*bench_gpu_report.SECTION_TITLES, "Training on one GPU"):
+        assert (f"\n## {title}\n" in text) == (title != "Packed attention"), title
+
+
 def test_a_contender_is_compared_with_the_engine_on_the_same_tasks():
     def entry(contender, seconds, difference):
         return {
