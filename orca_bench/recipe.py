@@ -19,6 +19,7 @@ RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f]+$"
 LICENSE_PATTERN = r"^[a-z0-9][a-z0-9.+-]*$"
 LANGUAGE_PATTERN = r"^([a-z]{2,3}|code|multilingual)$"
+MODULE_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 PositiveInt = Annotated[
     int, Field(gt=0, le=2**40)
@@ -129,6 +130,24 @@ class Data(RecipeSection):
     )
 
 
+class Lora(RecipeSection):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): the weights W stay, and beside each target two small matrices are trained.
+
+    A target computes W x + (alpha / rank) B A x, with A [rank, inputs] and B [outputs, rank]. There is no dropout: with it
+    packed and padded examples, and other splits of a batch, would give other updates.
+    """
+
+    rank: PositiveInt = Field(
+        description="Rows of A and columns of B: at most the smaller side of each target's matrix."
+    )
+    alpha: Annotated[float, Field(gt=0)] = Field(description="What B A x is multiplied by is alpha / rank.")
+    targets: Annotated[list[Annotated[str, Field(pattern=MODULE_NAME_PATTERN)]], Field(min_length=1)] | None = Field(
+        None,
+        description="Names of linear layers of the model, as in [q_proj, v_proj]: each in every layer. Default: all linear "
+        "layers but the output head.",
+    )
+
+
 class Train(RecipeSection):
     """The optimisation. Defaults are those of the model card and of the training code that it names."""
 
@@ -168,6 +187,11 @@ class Train(RecipeSection):
     warmup_min_steps: Annotated[int, Field(ge=0)] = Field(10, description="Smallest number of warm-up steps.")
     warmup: Literal["log", "linear"] = Field("log", description="How the learning rate rises during the warm-up.")
     precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number type of weights and arithmetic.")
+    lora: Lora | None = Field(
+        None,
+        description="Train low-rank matrices beside frozen weights (LoRA) instead of the weights. Needs `model.base` and the "
+        "extra `lora`.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         3,
         description="DeepSpeed ZeRO stage, what is sharded over the processes: nothing (0), optimizer states (1), also "

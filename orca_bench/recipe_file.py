@@ -26,6 +26,7 @@ def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
     _check_model_section(recipe, key_locations)
     _check_batch_product(recipe, key_locations)
     _check_offload_has_stage(recipe, key_locations)
+    _check_lora_has_base(recipe, key_locations)
     _check_held_out_has_examples(recipe, key_locations)
     _check_one_report(recipe, key_locations)
     return recipe
@@ -101,6 +102,16 @@ def _check_offload_has_stage(recipe: Recipe, key_locations: KeyLocations) -> Non
             "offload needs a ZeRO stage that divides the optimizer's states",
             where=key_locations.describe(("train", "offload")),
             hint="set zero_stage to 1, 2 or 3, or offload to none",
+        )
+
+
+def _check_lora_has_base(recipe: Recipe, key_locations: KeyLocations) -> None:
+    """Raise UserError for LoRA beside random weights, which would stay random."""
+    if recipe.train.lora is not None and recipe.model.base is None:
+        raise UserError(
+            "LoRA leaves the weights of the model as they are, and random ones know nothing",
+            where=key_locations.describe(("train", "lora")),
+            hint="give model.base, or `lora: null` to train all weights",
         )
 
 

@@ -22,6 +22,7 @@ from orca_bench.recipe import (
     EXTENDS_KEY,
     LANGUAGE_PATTERN,
     LICENSE_PATTERN,
+    MODULE_NAME_PATTERN,
     PRINTABLE_PATTERN,
     RUN_NAME_PATTERN,
     RecipeModel,
@@ -37,6 +38,7 @@ _DESCRIPTION_BY_PATTERN = {
     RUN_NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
     PRINTABLE_PATTERN: "holds a control character",
     LICENSE_PATTERN: "is no licence as the hub spells it: write apache-2.0, cc-by-nc-4.0, other, …",
+    MODULE_NAME_PATTERN: "is not the name of a module: write q_proj, without the names of the modules around it",
     LANGUAGE_PATTERN: "is no ISO 639 code of a language: write en, de, …",
 }
 

@@ -22,7 +22,7 @@ def test_every_number_of_13b_says_where_it_comes_from():
     keys = [line for line in text[text.index("train:") :].splitlines() if line.startswith("  ") and ":" in line]
     # These are no part of the card's run: where it ends early, what it leaves on the disk, what watches and would stop it.
     others = {"packing", "max_steps", "keep_checkpoints", "export_every", "export_dtype", "export_shard_gb", "max_loss"}
-    others |= {"held_out_every", "keep_best", "spike_factor", "trackers"}
+    others |= {"held_out_every", "keep_best", "spike_factor", "trackers", "lora"}
     assert {key.split(":")[0].strip() for key in keys} == set(Train.model_fields) - others
     assert all(any(f"# {source}" in line for source in ("card", "OpenAlpaca", "chosen")) for line in keys)
 

@@ -56,6 +56,13 @@ def test_an_unknown_key_names_the_nearest_one_and_the_line(tmp_path):
     [
         ("lr: 1e-4", "lr: fast", "'fast': should be a valid number"),
         ("lr: 1e-4", "precision: fp61", "'fp61' is not one of bf16, fp16, fp32"),
+        ("lr: 1e-4", "lora: {rank: 0, alpha: 8}", "train.lora.rank: 0: should be greater than 0"),
+        ("lr: 1e-4", "lora: {rank: 8, alpha: 0}", "train.lora.alpha: 0: should be greater than 0"),
+        ("lr: 1e-4", "lora: {rank: 8, alpha: -1}", "train.lora.alpha: -1: should be greater than 0"),
+        ("lr: 1e-4", "lora: {alpha: 8}", "train.lora.rank: this key is needed and missing"),
+        ("lr: 1e-4", "lora: {rank: 8, alpha: 8, dropout: 0.1}", "unknown key 'dropout'"),
+        ("lr: 1e-4", "lora: {rank: 8, alpha: 8, targets: []}", "train.lora.targets: "),
+        ("lr: 1e-4", "lora: {rank: 8, alpha: 8, targets: [self_attn.q_proj]}", "is not the name of a module"),
         ("lr: 1e-4", "epochs: 2.5", "2.5: should be a valid integer"),
         ("lr: 1e-4", "epochs: true", "True: should be a valid integer"),
         ("lr: 1e-4", "lr: -1", "should be greater than 0"),
@@ -304,3 +311,19 @@ def test_a_wrong_override_of_a_recipe_that_extends_another_names_the_override(tm
     message = extending_refusal(tmp_path, text, "train.processes=3")
     assert message.startswith("-o train.processes=3: train.processes: global_batch 16 is not")
     assert extending_refusal(tmp_path, text, "train.lr=x").startswith("-o train.lr=x: train.lr: 'x'")
+
+
+def test_lora_beside_random_weights_is_refused(tmp_path):
+    random = GOOD.replace("base: some/model", "random: {SIZES}\n  tokenizer: t").replace(
+        "{SIZES}", "{hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2}"
+    )
+    assert load(tmp_path, random).train.lora is None
+    message = refusal(tmp_path, random, "train.lora.rank=8", "train.lora.alpha=16")
+    assert "train.lora: LoRA leaves the weights of the model as they are" in message and "give model.base" in message
+
+
+def test_a_run_with_lora_is_another_one_than_a_run_without(tmp_path):
+    without, with_lora = load(tmp_path, GOOD), load(tmp_path, GOOD, "train.lora.rank=8", "train.lora.alpha=16")
+    assert first_difference(without, with_lora) == "train.lora.rank was None, now 8"
+    assert first_difference(with_lora, without) == "train.lora.rank was 8, now None"
+    assert first_difference(with_lora, load(tmp_path, with_lora.to_yaml())) is None

@@ -17,7 +17,7 @@ from orca_bench.cards.data_sets import known_data_set
 from orca_bench.cards.model_facts import ModelFacts, RecordSet, TrainingFacts, public_name
 from orca_bench.disk_space import size_text
 from orca_bench.prompt import chat_messages, render
-from orca_bench.recipe import Recipe
+from orca_bench.recipe import Lora, Recipe
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
 #: The sections of a card in their order: the name in their marks, and the heading (empty: none) above them.
@@ -258,6 +258,7 @@ def _training_section(facts: ModelFacts) -> str:
         ("steps", "" if training.steps is None else f"{training.steps:,} of {train.global_batch} records"),
         ("epochs", f"{train.epochs}" if train.max_steps is None else f"at most {train.epochs}"),
         ("optimizer", f"AdamW, learning rate {train.lr:g}, {train.warmup} warm-up, then linear decay"),
+        ("LoRA, merged into the weights", _lora_text(train.lora)),
         ("precision", train.precision),
         ("longest example", f"{recipe.data.max_length:,} tokens"),
         ("processes", f"{train.processes}, DeepSpeed ZeRO stage {train.zero_stage}"),
@@ -266,6 +267,13 @@ def _training_section(facts: ModelFacts) -> str:
     summary = markdown.table(("setting", "value"), [row for row in rows if row[1]])
     text = "The loss is computed on the response and the end-of-text token alone.\n\n" + summary
     return f"{text}\n{markdown.folded('The whole recipe', markdown.code_block(_public_recipe_yaml(recipe), 'yaml'))}"
+
+
+def _lora_text(lora: Lora | None) -> str:
+    if lora is None:
+        return ""
+    targets_text = "all linear layers but the output head" if lora.targets is None else ", ".join(lora.targets)
+    return f"rank {lora.rank}, alpha {lora.alpha:g}, beside {targets_text}"
 
 
 def _public_recipe_yaml(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ from orca_bench.counts import ReportProgress, counted
 from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
+    from orca_bench.recipe import Lora
     from orca_bench.train.memory_estimate import MemoryEstimate
     from orca_bench.train.run_setup import PreparedRun
 
@@ -39,7 +40,7 @@ class TrainingConsole:
         console.print(
             f"{encoding_report.record_count:,} records, {int(examples.lengths.sum()):,} tokens, of which "
             f"{int(examples.trained_token_counts.sum()):,} trained; {counted(plan.step_count, 'step')}; "
-            f"{prepared.parameter_count:,} parameters"
+            f"{parameters_text(prepared.parameter_count, prepared.trained_parameter_count, prepared.recipe.train.lora)}"
         )
         for remark in plan.remarks():
             self.message(remark)
@@ -67,6 +68,17 @@ class TrainingConsole:
                 else ""
             )
             console.print(f"{counted(len(split.held_out), 'example')} held out of training{duplicates_text}")
+
+
+def parameters_text(parameter_count: int, trained_count: int, lora: Lora | None) -> str:
+    """How many parameters a model has, and with LoRA how many are trained beside them."""
+    if lora is None:
+        return f"{parameter_count:,} parameters"
+    share = trained_count / (parameter_count + trained_count)
+    return (
+        f"{parameter_count:,} parameters, which stay, and {trained_count:,} of LoRA of rank {lora.rank}, which are trained "
+        f"({share:.2%} of all)"
+    )
 
 
 def show_plan(prepared: PreparedRun) -> None:

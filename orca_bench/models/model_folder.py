@@ -110,7 +110,9 @@ class ModelFolder:
             raise UserError(
                 "a PEFT adapter, not a whole model",
                 where=folder / "adapter_config.json",
-                hint="merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
+                hint=f"name {folder.resolve().parent}, into whose weights it is merged"
+                if (folder.resolve().parent / METADATA_FILE_NAME).is_file()
+                else "merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
             )
         if not (folder / "config.json").is_file():
             raise UserError("no config.json: not a model folder", where=self.path)

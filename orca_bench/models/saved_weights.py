@@ -22,6 +22,8 @@ _FLOAT32_ATTRIBUTES = {
     "bfloat16": ("_keep_in_fp32_modules_strict",),
 }
 _LAYER_PATTERN = re.compile(r"^.*?\.\d+\.")
+#: In the names of parameters, by peft 0.18: LoRA's matrices, and the layer that they are beside.
+_LORA_MATRIX, _LAYER_BESIDE_LORA = re.compile(r"\.lora_[AB]\."), ".base_layer."
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class SavedWeights:
     """The plan of a model's files of weights, which are of type `dtype_name` (`float32`, `bfloat16` or `float16`).
 
     `groups` are names in the model, in the order in which the weights are written; the weights of a group are needed together.
+    They are those of the model without LoRA (`names_in_model`).
     `dtype_by_name` is the type of each of them in the files. `byte_counts` are the sizes by the names in the files, which are
     other names where transformers converts a model's weights.
     """
@@ -82,15 +85,23 @@ class SavedWeights:
                 yield name, tensor_by_name.pop(name)
 
 
+def names_in_model(model: PreTrainedModel) -> dict[str, str]:
+    """The names of parameters and buffers by those in files, which differ where peft has put LoRA's matrices into the model.
+
+    These matrices themselves are left out: what is saved is the model without them.
+    """
+    return {name.replace(_LAYER_BESIDE_LORA, "."): name for name in model.state_dict() if not _LORA_MATRIX.search(name)}
+
+
 def _untied_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Parameters and buffers that are saved, by their names; of tied ones the name that transformers keeps."""
     import torch
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
     owner_by_name: dict[str, torch.Tensor] = {}
-    for name in model.state_dict():
+    for name, name_in_model in names_in_model(model).items():
         if name not in (model._keys_to_ignore_on_save or ()):
-            owner_by_name[name] = model.get_parameter_or_buffer(name)
+            owner_by_name[name] = model.get_parameter_or_buffer(name_in_model)
     # transformers compares places in memory, which partitioned weights have not: one number stands for each weight.
     number_by_owner = {id(owner): torch.zeros(1) for owner in owner_by_name.values()}
     stand_ins = {name: number_by_owner[id(owner)] for name, owner in owner_by_name.items()}

@@ -48,13 +48,14 @@ def write_shards(
         del tensor  # else it stays in memory while the next one is read
         missing_names[file_name].remove(name)
         if not missing_names[file_name]:
-            _write_shard(shards.pop(file_name), folder / file_name)
+            write_safetensors_file(shards.pop(file_name), folder / file_name)
     assert not shards, f"no tensors came for {list(shards)}"
     if split.is_sharded:
         write_json(folder / SAFETENSORS_INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def _write_shard(tensor_by_name: dict[str, torch.Tensor], path: Path) -> None:
+def write_safetensors_file(tensor_by_name: dict[str, torch.Tensor], path: Path) -> None:
+    """Write one file of tensors, which are on the CPU and contiguous; raises OSError where the disk does not take it."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -3,7 +3,8 @@
 To save, each process copies its part of the state into main memory, which is all that training waits for, and a thread writes
 the copy. The processes tell one another after each later step whether they have written all; then process 0 marks the
 checkpoint as whole. So a copy of the state of each process stands in main memory while a checkpoint is written: with AdamW 12
-bytes for each of its parameters. Its own module because the order of these things decides what a kill leaves;
+bytes for each of its parameters. Weights that are not trained (with LoRA) are left out: they are read from the base model again.
+Its own module because the order of these things decides what a kill leaves;
 checkpoint_files.py has the files.
 """
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 
+_FROZEN_WEIGHTS_KEY = "frozen_weights_sum"  # in a checkpoint, beside its step
+
+
 class Checkpoints:
     """The checkpoints of one run and the engine that trains it. All public methods are collectives."""
 
@@ -34,6 +38,7 @@ class Checkpoints:
 
         self._engine, self._folder, self._max_checkpoints = engine, folder, max_checkpoints
         self._is_first_rank = torch.distributed.get_rank() == 0
+        self._frozen_weights_sum = frozen_weights_sum(engine)
         self._write: _BackgroundWrite | None = None
         self._removal: threading.Thread | None = None
 
@@ -61,12 +66,20 @@ class Checkpoints:
         tag = converted_folder.name if is_converted else checkpoint.name
         hint = f"delete {checkpoint.name} to go on from the one before it, or start over with --fresh"
         try:
-            loaded_path, client_state = self._engine.load_checkpoint(str(self._folder), tag=tag)
+            loaded_path, client_state = self._engine.load_checkpoint(
+                str(self._folder), tag=tag, load_module_strict=self._frozen_weights_sum is None
+            )
         except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
             problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {one_line(error, 200)})"
             raise UserError(problem, where=checkpoint, hint=hint) from error
         if loaded_path is None:
             raise UserError("the checkpoint cannot be loaded", where=checkpoint, hint=hint)
+        if client_state.get(_FROZEN_WEIGHTS_KEY) != self._frozen_weights_sum:
+            raise UserError(
+                "the weights of model.base are not those that this run began with",
+                where=checkpoint,
+                hint="put the same model there again, or start over with --fresh",
+            )
         if is_converted:
             _separate_step_counts(self._engine)
             torch.distributed.barrier()
@@ -88,7 +101,11 @@ class Checkpoints:
         try:
             with catch_write_errors(self._folder):
                 self._engine.save_checkpoint(
-                    str(self._folder), tag=folder.name, client_state={"step": steps_done}, save_latest=False
+                    str(self._folder),
+                    tag=folder.name,
+                    client_state={"step": steps_done, _FROZEN_WEIGHTS_KEY: self._frozen_weights_sum},
+                    save_latest=False,
+                    exclude_frozen_parameters=True,
                 )
         finally:
             self._engine.checkpoint_engine = copying_engine.wrapped
@@ -159,6 +176,33 @@ def _separate_step_counts(engine: DeepSpeedEngine) -> None:
     for parameter, state in optimizer.state.items():
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].to(parameter.device, copy=True)
+
+
+def frozen_weights_sum(engine: DeepSpeedEngine) -> int | None:
+    """A number by which the weights that are not trained are recognised; None where all are trained. A collective.
+
+    Each parameter's weights, their bits taken as integers, are added and multiplied by its place in the model; the sum is
+    modulo 2^64. So it is the same, to the bit, however the weights are divided over processes.
+    """
+    import torch
+
+    bits_sum = torch.zeros((), dtype=torch.int64, device=engine.device)
+    is_partitioned = has_frozen = False
+    for place, parameter in enumerate(engine.module.parameters(), 1):
+        if parameter.requires_grad:
+            continue
+        has_frozen, weights = True, parameter.detach()
+        if hasattr(parameter, "ds_tensor"):  # at stage 3; what is behind the last weight has no defined value
+            is_partitioned = True
+            start = torch.distributed.get_rank() * parameter.ds_tensor.numel()
+            weights = parameter.ds_tensor.detach().flatten()[: max(0, parameter.ds_numel - start)]
+        bits = weights.view(torch.int32 if weights.dtype == torch.float32 else torch.int16)
+        bits_sum += place * bits.sum(dtype=torch.int64).to(engine.device)
+    if not has_frozen:
+        return None
+    if is_partitioned:
+        torch.distributed.all_reduce(bits_sum)
+    return int(bits_sum)
 
 
 def _parameter_shapes(engine: DeepSpeedEngine) -> dict[str, list[int]]:

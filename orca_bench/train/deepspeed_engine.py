@@ -17,7 +17,7 @@ from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
-from orca_bench.train import operator_locks, packed_attention, packing_check
+from orca_bench.train import lora, operator_locks, packed_attention, packing_check
 from orca_bench.train.micro_batches import MicroBatch
 from orca_bench.train.output_head import LossHead
 
@@ -83,6 +83,8 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
         torch.cuda.set_device(launcher_environment.local_rank())
     deepspeed_configuration = deepspeed_config(recipe, loads_converted_checkpoint)
     student = _load_student(recipe, tokenizer, deepspeed_configuration)
+    if recipe.train.lora is not None:
+        lora.inject_adapter(student, recipe.train.lora, recipe.train.seed)
     if recipe.train.gradient_checkpointing:
         student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     student.config.use_cache = False
@@ -160,6 +162,7 @@ def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Opti
     import torch
 
     train = recipe.train
+    trained_parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer_options = {
         "lr": train.lr,
         "betas": tuple(train.betas),
@@ -169,8 +172,8 @@ def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Opti
     if train.offload == "cpu":
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        return DeepSpeedCPUAdam(model.parameters(), adamw_mode=True, **optimizer_options)
-    return torch.optim.AdamW(model.parameters(), fused=True, **optimizer_options)
+        return DeepSpeedCPUAdam(trained_parameters, adamw_mode=True, **optimizer_options)
+    return torch.optim.AdamW(trained_parameters, fused=True, **optimizer_options)
 
 
 def sum_of_losses(engine: DeepSpeedEngine, micro_batch: MicroBatch, backward_factor: float = 1.0) -> torch.Tensor:

@@ -7,7 +7,7 @@ Its own module because the formula and the table of peak rates have sources of t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,12 +49,14 @@ class FlopsUtilization:
 
     `product_parameter_count` is the number of parameters without the input embedding, which is a look-up, unless the output
     head shares it. `attention_width` is the sum over all layers of heads × size of a head. `peak_flops_per_second` is the
-    peak rate of all devices together; None where it is not known.
+    peak rate of all devices together; None where it is not known. `adapter_parameter_count` is the number of LoRA's weights;
+    0 where all weights are trained.
     """
 
     product_parameter_count: int
     attention_width: int
     peak_flops_per_second: float | None
+    adapter_parameter_count: int = 0
 
     def step_flops(self, sequence_lengths: np.ndarray) -> float:
         """Operations (FLOP) of one forward and backward pass over sequences of these lengths, int64 [sequences].
@@ -70,8 +72,14 @@ class FlopsUtilization:
         return self.product_flops(float(lengths.sum())) + self.attention_flops(attended_positions)
 
     def product_flops(self, token_count: float) -> float:
-        """Operations (FLOP) of the matrix products with weights, forward and backward."""
-        return 6.0 * self.product_parameter_count * token_count
+        """Operations (FLOP) of the matrix products with weights, forward and backward.
+
+        6 N a token are 2 N each for the forward pass, the gradients of the inputs and those of the weights (Kaplan et al. 2020,
+        arXiv 2001.08361, section 2.1: the backward pass takes twice the forward pass). Frozen weights have no gradients (Hu et
+        al. 2021, arXiv 2106.09685, section 4.2), so LoRA takes 4 N, and 6 a weight of its own.
+        """
+        frozen_factor = 4.0 if self.adapter_parameter_count else 6.0
+        return (frozen_factor * self.product_parameter_count + 6.0 * self.adapter_parameter_count) * token_count
 
     def attention_flops(self, attended_positions: float) -> float:
         """Operations (FLOP) of attention, forward and backward: `attended_positions` summed over tokens."""
@@ -88,10 +96,17 @@ def engine_utilization(engine: DeepSpeedEngine) -> FlopsUtilization:
     """The utilization of an engine's model and of the GPUs of all its processes."""
     import torch
 
-    parameter_count = sum(getattr(weight, "ds_numel", weight.numel()) for weight in engine.module.parameters())
+    counts = [
+        (getattr(weight, "ds_numel", weight.numel()), weight.requires_grad) for weight in engine.module.parameters()
+    ]
+    trained_count = sum(count for count, is_trained in counts if is_trained)
+    frozen_count = sum(count for count, is_trained in counts if not is_trained)
     peak_of_one = peak_flops_per_second(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
     peak_of_all = None if peak_of_one is None else peak_of_one * torch.distributed.get_world_size()
-    return flops_utilization(engine.module.config, parameter_count, peak_of_all)
+    if not frozen_count:
+        return flops_utilization(engine.module.config, trained_count, peak_of_all)
+    utilization = flops_utilization(engine.module.config, frozen_count, peak_of_all)
+    return replace(utilization, adapter_parameter_count=trained_count)
 
 
 def flops_utilization(

@@ -6,11 +6,13 @@ where the hub cannot be reached.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orca_bench.models.architecture import attention_sizes
-from orca_bench.train import model_flops, student_model
+from orca_bench.recipe import Train
+from orca_bench.train import lora_targets, model_flops, student_model
+from orca_bench.train.lora_targets import LinearLayers
 from orca_bench.train.model_flops import FlopsUtilization
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class ModelShape:
     """Sizes of a model: numbers of parameters, and widths in numbers per token.
 
     `last_product_parameter_count` is the number of weights of a layer's last matrix product, 0 where the configuration does not
-    say. `flops` counts the operations of a step.
+    say. `flops` counts the operations of a step in which all weights are trained. `linear_layers` are those that LoRA can be
+    trained beside.
     """
 
     parameter_count: int
@@ -40,6 +43,21 @@ class ModelShape:
     vocab_size: int
     last_product_parameter_count: int
     flops: FlopsUtilization
+    linear_layers: tuple[LinearLayers, ...] = ()
+
+    def adapter_parameter_count(self, train_section: Train) -> int:
+        """The number of weights that LoRA adds; 0 where all weights are trained."""
+        if train_section.lora is None:
+            return 0
+        return lora_targets.adapter_parameter_count(train_section.lora, self.linear_layers)
+
+    def trained_parameter_count(self, train_section: Train) -> int:
+        """The number of weights that are trained: LoRA's, or all."""
+        return self.adapter_parameter_count(train_section) or self.parameter_count
+
+    def training_flops(self, train_section: Train) -> FlopsUtilization:
+        """The operations of a step of this training."""
+        return replace(self.flops, adapter_parameter_count=self.adapter_parameter_count(train_section))
 
     @property
     def layer_product_parameter_count(self) -> int:
@@ -54,7 +72,8 @@ class ModelShape:
         intermediate_size = getattr(text_config, "intermediate_size", None)
         sizes = attention_sizes(model_config)
         layer_count = text_config.num_hidden_layers if sizes is None else sizes.layer_count
-        parameter_count = student_model.count_parameters(model_config)
+        model = student_model.build_model_without_numbers(model_config)
+        parameter_count = sum(parameter.numel() for parameter in model.parameters())
         return cls(
             parameter_count,
             hidden_size,
@@ -63,6 +82,7 @@ class ModelShape:
             text_config.vocab_size,
             (intermediate_size or 0) * hidden_size,
             model_flops.flops_utilization(model_config, parameter_count, None),
+            lora_targets.linear_layers(model),
         )
 
 
@@ -82,4 +102,13 @@ def published_shape(hub_id: str | None) -> ModelShape | None:
         vocab_size,
         intermediate_size * hidden_size,
         FlopsUtilization(product_parameter_count, layer_count * hidden_size, None),
+        (
+            *(
+                LinearLayers(name, hidden_size, hidden_size, layer_count)
+                for name in ("q_proj", "k_proj", "v_proj", "o_proj")
+            ),
+            *(LinearLayers(name, hidden_size, intermediate_size, layer_count) for name in ("gate_proj", "up_proj")),
+            LinearLayers("down_proj", intermediate_size, hidden_size, layer_count),
+            LinearLayers("lm_head", hidden_size, vocab_size, 1, is_output_head=True),
+        ),
     )

@@ -22,7 +22,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -302,13 +302,13 @@ def finite_number(manifest_value: Any) -> float | None:
     return whole_number(manifest_value)
 
 
-def environment_entries() -> dict[str, Any]:
+def environment_entries(further_libraries: Iterable[str] = ()) -> dict[str, Any]:
     """Versions and machine, for a manifest."""
     return {
         "orca_bench": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: importlib.metadata.version(name) for name in _RECORDED_LIBRARIES},
+        "libraries": {name: importlib.metadata.version(name) for name in (*_RECORDED_LIBRARIES, *further_libraries)},
         "git": checkout_revision(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

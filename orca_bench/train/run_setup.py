@@ -33,6 +33,8 @@ from orca_bench.train import (
     curves,
     example_encoding,
     example_preparation,
+    lora,
+    lora_targets,
     memory_errors,
     record_files,
     resolved_sources,
@@ -83,6 +85,11 @@ class PreparedRun:
         return self.shape.parameter_count
 
     @property
+    def trained_parameter_count(self) -> int:
+        """How many weights are trained: all of the student, or those of LoRA, which are none of the student's."""
+        return self.shape.trained_parameter_count(self.recipe.train)
+
+    @property
     def encoding_report(self) -> EncodingReport:
         """What the cut at `data.max_length` did."""
         return self.prepared_examples.stored.report
@@ -112,6 +119,8 @@ def compute_prepared_run(
         recipe, known_commit_by_key or {}, show_message, with_weights
     )
     model = resolved_recipe.model
+    if recipe.train.lora is not None:
+        lora_targets.check_base(recipe, ModelFolder(str(model.base)), show_message)
     if model.base is not None and (with_weights or "model.base" not in commit_by_key):
         ModelFolder(model.base).check_model()
     tokenizer_folder = ModelFolder(model.tokenizer_source)
@@ -121,11 +130,13 @@ def compute_prepared_run(
         tokenizer, model_config.vocab_size, model.tokenizer_source, "use the model's own tokenizer"
     )
     _check_examples_fit_window(recipe, model_config)
+    shape = ModelShape.of_config(model_config)
+    if recipe.train.lora is not None:
+        lora_targets.check_targets(recipe.train.lora, shape.linear_layers)
     prepared_examples = example_preparation.prepare_examples(
         recipe, records, digest, tokenizer, report_encoded_records, show_message, run_tokens_folder, substitute_folder
     )
     examples = prepared_examples.training
-    shape = ModelShape.of_config(model_config)
     row_length = longest_row(recipe.train, int(examples.lengths.max()), recipe.data.max_length)
     commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
     plan = BatchPlan.of_recipe(recipe, examples, model_config)
@@ -180,7 +191,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
     run.update_manifest(
         status="prepared",
         name=recipe.name,
-        **environment_entries(),
+        **environment_entries(() if recipe.train.lora is None else (lora.PACKAGE_NAME,)),
         tokenizer_sha256=tokenizer.fingerprint,
         commits=prepared.commit_by_key,
         records=[dataclasses.asdict(source) for source in prepared.sources],
@@ -193,18 +204,20 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
         trained_tokens=int(prepared.examples.trained_token_counts.sum()),
         steps=prepared.plan.step_count,
         parameters=prepared.parameter_count,
+        trained_parameters=prepared.trained_parameter_count,
     )
     return is_continued
 
 
 def check_machine(recipe: Recipe) -> None:
     """Raise UserError for what training would refuse after its start: a tracker's package that is not installed, a precision
-    that this machine does not have, more processes than GPUs.
+    that this machine does not have, more processes than GPUs, LoRA without peft.
     """
     import torch
 
     train = recipe.train
     trackers.check_packages(train.trackers)
+    lora.check_package(train.lora)
     if not torch.cuda.is_available():
         if train.precision == "fp16":
             raise UserError("DeepSpeed has no fp16 on a CPU", where="train.precision", hint="set it to bf16 or fp32")

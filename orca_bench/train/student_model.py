@@ -54,14 +54,18 @@ def _llama_config(architecture_section: Architecture, tokenizer: Tokenizer) -> L
     )
 
 
-def count_parameters(model_config: PretrainedConfig) -> int:
-    """Parameters of a model of this config, counted without allocating one."""
+def build_model_without_numbers(model_config: PretrainedConfig) -> PreTrainedModel:
+    """A model of this config on torch's meta device: names and shapes, and no memory for weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    return sum(parameter.numel() for parameter in model.parameters())
+        return AutoModelForCausalLM.from_config(model_config)
+
+
+def count_parameters(model_config: PretrainedConfig) -> int:
+    """Parameters of a model of this config, counted without allocating one."""
+    return sum(parameter.numel() for parameter in build_model_without_numbers(model_config).parameters())
 
 
 def build_random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
@@ -103,13 +107,14 @@ def save_student(
     weight_of: Callable[[str], torch.Tensor],
     max_shard_bytes: int = weight_shards.SHARD_BYTES,
     data_report: DataReport | None = None,
+    write_further_files: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
     The folder appears complete or not at all, and replaces an earlier one. `saved_weights` is the plan of the files of weights,
     and `weight_of` gives what it needs. `training_origin` (`run` and `step`) goes into orca_bench.json, with whether plain
-    transformers gives the tokenizer's ids, and `data_report`, without texts, into data_report.json. Raises UserError where the
-    disk does not take the folder.
+    transformers gives the tokenizer's ids, and `data_report`, without texts, into data_report.json. `write_further_files` gets
+    the folder before it is complete. Raises UserError where the disk does not take the folder.
     """
     with open_folder_replacement(model_folder) as new_folder:
         weight_shards.write_shards(
@@ -118,6 +123,7 @@ def save_student(
         _write_small_files(model, saved_weights.dtype_name, tokenizer, new_folder, training_origin)
         if data_report is not None:
             write_data_report(new_folder / DATA_REPORT_FILE_NAME, data_report.without_texts())
+        write_further_files(new_folder)
 
 
 def _write_small_files(

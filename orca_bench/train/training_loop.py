@@ -25,6 +25,7 @@ from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.held_out_loss import HeldOutPlan
+from orca_bench.train.lora import BaseModel
 from orca_bench.train.micro_batches import MicroBatch, ScoredSequence
 from orca_bench.train.model_export import export_model
 from orca_bench.train.read_ahead import ReadAhead
@@ -176,7 +177,11 @@ def _write_after_step(
 def _export(training: Training, folder: Path, steps_done: int) -> None:
     """Write the student as it is after `steps_done` steps as a model folder. A collective."""
     origin: dict[str, str | int] = {"run": training.run.folder.name, "step": steps_done}
-    export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin, training.data_report)
+    base = None
+    if training.recipe.train.lora is not None:  # named as in the run's own recipe, where a hub id is no local folder
+        manifest, recipe = training.run.manifest, training.run.read_recipe()
+        base = BaseModel(str(recipe.model.base), manifest.get("commits", {}).get("model.base"))
+    export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin, training.data_report, base)
 
 
 def _check_model_after_step(

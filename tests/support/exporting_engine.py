@@ -1,9 +1,10 @@
 """Real DeepSpeed engines that export, started by torchrun: see `train/test_model_export.py`.
 
-    torchrun --nproc-per-node N tests/support/exporting_engine.py cases|full_disk|overflow|memory RECIPE FOLDER
+    torchrun --nproc-per-node N tests/support/exporting_engine.py cases|lora|full_disk|overflow|memory RECIPE FOLDER
 
 `cases` trains two steps for each case of `CASES` and writes FOLDER/CASE with the engine's logits, DeepSpeed's checkpoint and
-a model folder in every type of `EXPORT_DTYPES`. `full_disk` exports twice, the second time with a limit on the size of a file.
+a model folder in every type of `EXPORT_DTYPES`. `lora` does so with LoRA, and without the other types.
+`full_disk` exports twice, the second time with a limit on the size of a file.
 `overflow` exports a weight as fp16 that is too large for it.
 `memory` writes FOLDER/memory.json: what exports in small and in large shards add to the peak memory of process 0.
 """
@@ -11,7 +12,9 @@ a model folder in every type of `EXPORT_DTYPES`. `full_disk` exports twice, the 
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -20,11 +23,48 @@ from pathlib import Path
 CASES = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16")]
 EXPORT_DTYPES = ("fp32", "bf16", "fp16")
 TOKEN_IDS = [[1, 7, 300, 45, 9, 9, 120, 2], [1, 44, 45, 46, 300, 301, 302, 303]]
+LEARNING_RATE = 1e-2
 #: Several shards in all types: 30,000 bytes are one or two MLPs of the model.
 SHARD_GB = 30e-6
 #: 5.2 million weights in each layer of 11 MB in bf16 and 21 MB in fp32, ten layers.
 LARGE_SHAPE = {"hidden_size": 512, "intermediate_size": 2752, "num_hidden_layers": 10, "num_attention_heads": 8}
 LARGE_MODEL_SHARD_GB = 0.02
+
+
+def run_engines(mode, processes, folder, mini):
+    """Start `exporting_engine.py` in so many processes; returns the finished launcher.
+
+    glibc gives every tensor of the large model memory of its own, which it gives back: what is measured is what is held.
+    """
+    from recipes import RECIPE
+
+    text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"])
+    for old, new in (
+        ("processes: 2", f"processes: {processes}"),
+        ("micro_batch: 2", f"micro_batch: {4 // processes}"),
+        ("accumulation: 2", "accumulation: 1"),
+        ("global_batch: 8", "global_batch: 4"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "r.yaml").write_text(text)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*launcher, __file__, mode, str(folder / "r.yaml"), str(folder)],
+        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def logits_of(folder, dtype):
+    """What a model folder gives for TOKEN_IDS, computed in this type."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor(TOKEN_IDS), use_cache=False).logits
 
 
 def main() -> None:
@@ -41,24 +81,32 @@ def main() -> None:
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     with deepspeed_engine.without_shared_memory_operator():
         deepspeed.init_distributed(dist_backend="gloo")
-    run_mode = {"cases": write_cases, "full_disk": fill_disk, "overflow": export_large_weight, "memory": measure_memory}
+    run_mode = {
+        "cases": write_cases,
+        "lora": write_lora_cases,
+        "full_disk": fill_disk,
+        "overflow": export_large_weight,
+        "memory": measure_memory,
+    }
     run_mode[mode](recipe, tokenizer, folder)
     torch.distributed.barrier()
     child_processes.end_at_once(0)
 
 
-def engine_of(recipe, tokenizer, stage: int, precision: str):
+def engine_of(recipe, tokenizer, stage: int, precision: str, lora_section=None):
     """An engine around a model with random weights, and its section of the recipe."""
     import deepspeed
     import torch
 
-    from orca_bench.train import deepspeed_engine, student_model
+    from orca_bench.train import deepspeed_engine, lora, student_model
 
-    train = recipe.train.model_copy(update={"zero_stage": stage, "precision": precision})
+    train = recipe.train.model_copy(update={"zero_stage": stage, "precision": precision, "lora": lora_section})
     student = student_model.build_random_model(student_model.student_config(recipe, tokenizer), seed=1)
+    if lora_section is not None:
+        lora.inject_adapter(student, lora_section, seed=2)
     engine, *_ = deepspeed.initialize(
         model=student,
-        optimizer=torch.optim.AdamW(student.parameters(), lr=1e-2),
+        optimizer=torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=LEARNING_RATE),
         config=deepspeed_engine.deepspeed_config(recipe.model_copy(update={"train": train})),
     )
     return engine, train
@@ -90,6 +138,34 @@ def write_cases(recipe, tokenizer, folder: Path) -> None:
         engine.save_checkpoint(str(case_folder / "checkpoint"), tag="last")
         for dtype in EXPORT_DTYPES:
             export(engine, train, tokenizer, case_folder / dtype, dtype, SHARD_GB)
+        engine.destroy()
+
+
+def write_lora_cases(recipe, tokenizer, folder: Path) -> None:
+    import torch
+
+    from orca_bench.recipe import Lora
+    from orca_bench.train.lora import BaseModel
+    from orca_bench.train.model_export import export_model
+
+    token_ids = torch.tensor(TOKEN_IDS)
+    for stage, precision in CASES:
+        case_folder = folder / f"{stage}-{precision}"
+        engine, train = engine_of(recipe, tokenizer, stage, precision, Lora(rank=4, alpha=12.0))
+        export_model(
+            engine, train, tokenizer, case_folder / "untrained", {"run": "r", "step": 0}, None, BaseModel("base")
+        )
+        for _ in range(3):
+            engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
+            engine.step()
+        engine.eval()
+        with torch.no_grad():
+            logits = engine(input_ids=token_ids, use_cache=False).logits
+        if torch.distributed.get_rank() == 0:
+            torch.save(logits, case_folder / "logits.pt")
+        export_model(
+            engine, train, tokenizer, case_folder / "trained", {"run": "r", "step": 3}, None, BaseModel("base")
+        )
         engine.destroy()
 
 

@@ -2,19 +2,16 @@
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from exporting_engine import CASES, EXPORT_DTYPES, SHARD_GB, TOKEN_IDS
+from exporting_engine import CASES, EXPORT_DTYPES, SHARD_GB, logits_of, run_engines
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from orca_bench import tokenizers
 from orca_bench.models.model_folder import ModelFolder
@@ -24,31 +21,6 @@ from orca_bench.train import model_export
 from recipes import RECIPE
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SCRIPT = Path(__file__).parents[1] / "support" / "exporting_engine.py"
-
-
-def run_engines(mode, processes, folder, mini):
-    """Start `exporting_engine.py` in so many processes; returns the finished launcher.
-
-    glibc gives every tensor of the large model memory of its own, which it gives back: what is measured is what is held.
-    """
-    text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"])
-    for old, new in (
-        ("processes: 2", f"processes: {processes}"),
-        ("micro_batch: 2", f"micro_batch: {4 // processes}"),
-        ("accumulation: 2", "accumulation: 1"),
-        ("global_batch: 8", "global_batch: 4"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    (folder / "r.yaml").write_text(text)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*launcher, str(SCRIPT), mode, str(folder / "r.yaml"), str(folder)],
-        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072"},
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.long), 2])
@@ -63,12 +35,6 @@ def exports(request, tmp_path_factory, mini):
 def weights_of(folder):
     """All weights of a sharded folder, by name."""
     return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
-
-
-def logits_of(folder, dtype):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    with torch.no_grad():
-        return model(input_ids=torch.tensor(TOKEN_IDS), use_cache=False).logits
 
 
 @pytest.mark.parametrize(("stage", "precision"), CASES)
