@@ -73,7 +73,8 @@ def command(
 
     Prints the memory of each process, the seconds of a step by cause (compute, memory traffic, communication, Python), the
     hours and dollars of the run, and all settings that fit the GPUs, the cheapest first. The settings keep the updates: they
-    differ in ZeRO stage, micro batch, recomputation of activations, packing and offloading.
+    differ in ZeRO stage, micro batch, recomputation of activations, packing and offloading. Where a recipe that trains all
+    weights does not fit, settings with LoRA of rank 16 are listed too, by themselves, because that is another training.
 
     Reads the records as `orca-bench train --dry-run` does; with --records it reads none. The formulas, their sources and how far
     they were off are in orca_bench/train/README.md. Start, checkpoints, held-out losses and export are not in the hours.
@@ -127,16 +128,17 @@ def command(
 
 def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: RunPlan) -> None:
     from orca_bench.cli.console import console
+    from orca_bench.cli.training_display import parameters_text
 
     own = plan.recipe_estimate
-    lengths = workload.lengths
+    lengths, trained_count = workload.lengths, workload.shape.trained_parameter_count(own.train)
     price = "price of a GPU-hour unknown (--price)"
     if machines.dollars_per_hour is not None:
         price = f"${machines.dollars_per_hour:.2f} per GPU-hour"
     console.print(
-        f"{recipe.name}: {workload.shape.parameter_count:,} parameters; {counted(len(lengths), 'example')} of "
-        f"{lengths.mean():.0f} tokens (longest {workload.longest:,}); {counted(own.step_count, 'step')} of "
-        f"{own.train.global_batch}"
+        f"{recipe.name}: {parameters_text(workload.shape.parameter_count, trained_count, own.train.lora)}; "
+        f"{counted(len(lengths), 'example')} of {lengths.mean():.0f} tokens (longest {workload.longest:,}); "
+        f"{counted(own.step_count, 'step')} of {own.train.global_batch}"
     )
     console.print(
         f"{machines.gpus_per_node} × {machines.gpu.name} in {counted(machines.node_count, 'node')}; {price}; all figures are "
@@ -153,7 +155,20 @@ def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: Ru
     causes = ", ".join(f"{cause} {seconds:.3g}" for cause, seconds in own.step.seconds_by_cause.items() if seconds)
     console.print(f"  step {own.step.seconds:.3g} s: {causes}; MFU {own.mfu:.1%}")
     console.print(f"  run {_time_text(own.hours)}{_dollars_text(own, ', $')}; {_bound_text(plan)}")
-    _print_settings(workload, machines, plan)
+    if plan.problem is not None:
+        console.print(f"\n{plan.problem}")
+    if plan.fitting_estimates:
+        _print_settings(workload, machines, plan.fitting_estimates, "settings that fit")
+    if plan.lora_estimates:
+        lora = plan.lora_estimates[0].train.lora
+        assert lora is not None, "`plan_run` gives settings with LoRA"
+        keys = f"-o train.lora.rank={lora.rank} -o train.lora.alpha={lora.alpha:g}"
+        console.print(
+            f"\nLoRA ({keys}) fits, and is another training: it learns "
+            f"{workload.shape.trained_parameter_count(plan.lora_estimates[0].train):,} new weights beside the model's, which "
+            "stay, so its losses and answers are others."
+        )
+        _print_settings(workload, machines, plan.lora_estimates, "settings with LoRA that fit")
 
 
 def _bound_text(plan: RunPlan) -> str:
@@ -181,7 +196,11 @@ def _setting_text(train: Any) -> str:
         "recomputation" if train.gradient_checkpointing else "no recomputation",
         f"packing {train.packing}",
     ]
-    return ", ".join([*parts, "offload cpu"] if train.offload == "cpu" else parts)
+    if train.offload == "cpu":
+        parts.append("offload cpu")
+    if train.lora is not None:
+        parts.append(f"LoRA of rank {train.lora.rank}")
+    return ", ".join(parts)
 
 
 def _time_text(hours: float) -> str:
@@ -192,21 +211,20 @@ def _dollars_text(estimate: RunEstimate, prefix: str) -> str:
     return "" if estimate.dollars is None else f"{prefix}{estimate.dollars:,.2f}"
 
 
-def _print_settings(workload: Workload, machines: Machines, plan: RunPlan) -> None:
+def _print_settings(workload: Workload, machines: Machines, estimates: list[RunEstimate], title: str) -> None:
     """The cheapest settings that fit, each with the first of every ZeRO stage below them."""
     from rich.table import Table
 
     from orca_bench.cli.console import console
     from orca_bench.train.memory_estimate import optimizer_bytes_per_parameter
 
-    estimates = plan.fitting_estimates
     listed = estimates[:_LISTED_SETTINGS]
     for stage in sorted({estimate.train.zero_stage for estimate in estimates}):
         cheapest = next(estimate for estimate in estimates if estimate.train.zero_stage == stage)
         if cheapest not in listed:
             listed.append(cheapest)
     table = Table(
-        title=f"\nsettings that fit, cheapest first ({len(listed)} of {len(estimates)}; of each ZeRO stage the cheapest)",
+        title=f"\n{title}, cheapest first ({len(listed)} of {len(estimates)}; of each ZeRO stage the cheapest)",
         title_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
@@ -229,7 +247,7 @@ def _print_settings(workload: Workload, machines: Machines, plan: RunPlan) -> No
     console.print(table)
     if any(estimate.train.offload == "cpu" for estimate in listed):
         state_bytes = optimizer_bytes_per_parameter(listed[0].train)
-        states_gb = state_bytes * workload.shape.parameter_count / machines.node_count / 1e9
+        states_gb = state_bytes * workload.shape.trained_parameter_count(listed[0].train) / machines.node_count / 1e9
         console.print(
             f"cpu: with train.offload, which takes {states_gb:,.0f} GB of main memory on each node, not checked"
         )
@@ -250,6 +268,8 @@ def _plan_values(workload: Workload, machines: Machines, plan: RunPlan) -> dict[
         "recipe": _estimate_values(plan.recipe_estimate),
         "recipe_at_stage_2": None if stage_2 is None else _estimate_values(stage_2),
         "settings": [_estimate_values(estimate) for estimate in plan.fitting_estimates],
+        "lora_settings": [_estimate_values(estimate) for estimate in plan.lora_estimates],
+        "problem": None if plan.problem is None else str(plan.problem),
     }
 
 
@@ -262,6 +282,7 @@ def _estimate_values(estimate: RunEstimate) -> dict[str, Any]:
         "gradient_checkpointing": train.gradient_checkpointing,
         "packing": train.packing,
         "offload": train.offload,
+        "lora": None if train.lora is None else train.lora.model_dump(),
         "memory_gib": memory.total_gib,
         "memory_gib_by_part": dataclasses.asdict(memory),
         "fits": estimate.fits,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orca_bench.recipe import Train
+from orca_bench.train.lora_targets import LinearLayers, target_layers
 from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.output_head import positions_per_part
 
@@ -70,6 +71,10 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     most a thousand million parameters at a time); at stage 3 the gathered weights, of at most a thousand million
     (`stage3_max_live_parameters`).
 
+    With LoRA only its weights have gradients and the optimizer's states (Hu et al. 2021, arXiv 2106.09685, section 4.2), and a
+    frozen output head has no gradient of its weights. Activations are the products A x beside those above; where not all
+    linear layers are targets these are too many, because a frozen layer keeps no input for the backward pass.
+
     Activations and head go while the gradients come. So the smaller of the two is not needed: on one side activations and
     head, on the other what does not outlive a step, which is the buffers of gradients and, below stage 3 and without
     accumulation, the gradients. At stage 3 DeepSpeed keeps gradients and the buffer of those that are sent.
@@ -80,14 +85,16 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     optimizer_share = 1 / process_count if zero_stage >= 1 else 1.0
     gradient_share = 1 / process_count if zero_stage >= 2 else 1.0
     is_offloaded = train_section.offload == "cpu"
-    bytes_per_parameter = (
-        weight_bytes / (process_count if zero_stage >= 3 else 1)
-        + gradient_bytes * gradient_share
-        + (0 if is_offloaded else optimizer_bytes_per_parameter(train_section) * optimizer_share)
-    )
+    adapter_count = shape.adapter_parameter_count(train_section)
+    weight_count, trained_count = shape.parameter_count + adapter_count, shape.trained_parameter_count(train_section)
+    state_bytes = weight_count * weight_bytes / (process_count if zero_stage >= 3 else 1)
+    state_bytes += trained_count * gradient_bytes * gradient_share
+    if not is_offloaded:
+        state_bytes += trained_count * optimizer_bytes_per_parameter(train_section) * optimizer_share
     tokens_per_micro_batch = train_section.micro_batch * row_length
     bytes_by_width = (24, 8) if is_mixed_precision else (40, 16)
-    layer_bytes_per_token = bytes_by_width[0] * shape.hidden_size + bytes_by_width[1] * shape.intermediate_size
+    layer_bytes_per_token: float = bytes_by_width[0] * shape.hidden_size + bytes_by_width[1] * shape.intermediate_size
+    layer_bytes_per_token += weight_bytes * _adapter_width(shape, train_section) / shape.layer_count
     layer_activation_bytes = tokens_per_micro_batch * layer_bytes_per_token
     if train_section.gradient_checkpointing:
         layer_input_bytes = tokens_per_micro_batch * shape.hidden_size * weight_bytes
@@ -95,24 +102,37 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     else:
         activation_bytes = layer_activation_bytes * shape.layer_count
     part_size = min(positions_per_part(tokens_per_micro_batch), tokens_per_micro_batch)
+    if any(layer.is_output_head for layer in _lora_layers(shape, train_section)):
+        part_size = tokens_per_micro_batch  # a head with LoRA computes its own logits
     bytes_with_copy = 6 if is_mixed_precision else 4
-    head_bytes = bytes_with_copy * (part_size + shape.hidden_size) * shape.vocab_size
-    sent_bytes = gradient_bytes * min(shape.parameter_count, _REDUCE_BUCKET_SIZE) if zero_stage >= 1 else 0
+    head_gradient_width = 0 if adapter_count else shape.hidden_size
+    head_bytes = bytes_with_copy * (part_size + head_gradient_width) * shape.vocab_size
+    sent_bytes = gradient_bytes * min(trained_count, _REDUCE_BUCKET_SIZE) if zero_stage >= 1 else 0
     copied_bytes = gathered_bytes = 0.0
     if is_mixed_precision and zero_stage >= 1 and not is_offloaded:
-        copied_count = shape.parameter_count * optimizer_share
+        copied_count = trained_count * optimizer_share
         copied_bytes = 4 * (min(copied_count, _SUB_GROUP_SIZE) if zero_stage >= 3 else copied_count)
     if zero_stage >= 3:
-        gathered_bytes = weight_bytes * min(shape.parameter_count, _MOST_LIVE_PARAMETERS)
+        gathered_bytes = weight_bytes * min(weight_count, _MOST_LIVE_PARAMETERS)
     passing_bytes = copied_bytes
     if zero_stage < 3:
         passing_bytes += sent_bytes
         if train_section.accumulation == 1:
-            passing_bytes += shape.parameter_count * gradient_bytes * gradient_share
+            passing_bytes += trained_count * gradient_bytes * gradient_share
     return MemoryEstimate(
-        shape.parameter_count * bytes_per_parameter / _BYTES_PER_GIB,
+        state_bytes / _BYTES_PER_GIB,
         activation_bytes / _BYTES_PER_GIB,
         head_bytes / _BYTES_PER_GIB,
         (sent_bytes + copied_bytes + gathered_bytes) / _BYTES_PER_GIB,
         min(activation_bytes + head_bytes, passing_bytes) / _BYTES_PER_GIB,
     )
+
+
+def _adapter_width(shape: ModelShape, train_section: Train) -> int:
+    """Numbers per token that all matrices A of LoRA give."""
+    rank = 0 if train_section.lora is None else train_section.lora.rank
+    return rank * sum(layer.count for layer in _lora_layers(shape, train_section))
+
+
+def _lora_layers(shape: ModelShape, train_section: Train) -> list[LinearLayers]:
+    return [] if train_section.lora is None else target_layers(train_section.lora, shape.linear_layers)

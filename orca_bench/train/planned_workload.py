@@ -11,7 +11,7 @@ import numpy as np
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
-from orca_bench.train import resolved_sources, student_model
+from orca_bench.train import lora_targets, resolved_sources, student_model
 from orca_bench.train.model_shape import ModelShape, published_shape
 from orca_bench.train.run_plan import Workload
 from orca_bench.train.train_recipe import SilentTrainingDisplay, TrainingDisplay, UnreachableSource, describe_training
@@ -54,6 +54,8 @@ def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int
             hint=f"give 1 to {max_length}",
         )
     shape = published_shape(recipe.model.base) or _configured_shape(recipe)
+    if recipe.train.lora is not None:
+        lora_targets.check_targets(recipe.train.lora, shape.linear_layers)
     if tokens_per_record is None:
         return Workload(shape, np.full(record_count, max_length, np.int64), max_length)
     return Workload(shape, _spread_lengths(record_count, tokens_per_record, max_length), max_length)

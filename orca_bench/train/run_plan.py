@@ -7,7 +7,7 @@ and nothing is trained here. The settings that are compared keep the updates: th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
-from orca_bench.recipe import Recipe, Train
+from orca_bench.recipe import Lora, Recipe, Train
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.gpus import GPUS, Gpu
 from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory, longest_row
@@ -24,6 +24,8 @@ from orca_bench.train.model_shape import ModelShape
 from orca_bench.train.step_estimate import StepEstimate, StepWork, estimate_step
 
 _SAMPLED_EXAMPLES, _SAMPLED_STEPS = 2048, 8
+#: What is planned where training all weights does not fit: all linear layers of the decoder, and alpha twice the rank.
+PROPOSED_LORA = Lora(rank=16, alpha=32.0)
 _SPARE_SHARE = 0.05  # of a GPU's memory: for CUDA's context, NCCL, fragmentation and the error of the estimate
 
 
@@ -101,11 +103,17 @@ class RunEstimate:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The recipe's own estimate, that of the same at ZeRO stage 2 where it has stage 3, and all that fit, the cheapest first."""
+    """The recipe's own estimate, that of the same at ZeRO stage 2 where it has stage 3, and all that fit, the cheapest first.
+
+    `lora_estimates` are settings with `PROPOSED_LORA`, which is another training, where the recipe trains all weights and does
+    not fit. `problem` says why nothing fits without LoRA, and what would; None where something does.
+    """
 
     recipe_estimate: RunEstimate
     stage_2_estimate: RunEstimate | None
     fitting_estimates: list[RunEstimate]
+    lora_estimates: list[RunEstimate]
+    problem: UserError | None
 
 
 def _fits(memory: MemoryEstimate, gpu_memory_gib: float) -> bool:
@@ -154,7 +162,8 @@ def plan_run(recipe: Recipe, workload: Workload, machines: Machines, measured_st
     """Estimate the recipe's run and all settings on the same machines.
 
     With `measured_step_s`, the seconds of a step of the recipe as measured, all times are scaled by the measured over the
-    estimated one. Raises UserError for a recipe in fp32, and where no setting fits, with what would make it fit.
+    estimated one. Raises UserError for a recipe in fp32, and where no setting fits, not with LoRA either, with what would make it
+    fit.
     """
     own_train = recipe.train
     if own_train.precision == "fp32":
@@ -169,22 +178,33 @@ def plan_run(recipe: Recipe, workload: Workload, machines: Machines, measured_st
         estimator.time_factor = measured_step_s / own_estimate.step.seconds
         own_estimate = estimator.estimate(own_train)
     estimates = [estimator.estimate(train) for train in settings(own_train, workload.is_of_equal_lengths)]
-    fitting = sorted(
-        (estimate for estimate in estimates if estimate.fits),
-        key=lambda estimate: (round(estimate.gpu_hours, 6), estimate.memory.total_gib),
-    )
+    fitting, with_lora = _cheapest_first(estimates), []
+    if own_train.lora is None and not own_estimate.fits and workload.shape.linear_layers:
+        lora_train = own_train.model_copy(update={"lora": PROPOSED_LORA})
+        with_lora = _cheapest_first(map(estimator.estimate, settings(lora_train, workload.is_of_equal_lengths)))
+    problem = None
     if not fitting:
         smallest = min(estimates, key=lambda estimate: estimate.memory.total_gib)
-        raise UserError(
+        problem = UserError(
             f"no setting fits {machines.gpu_count} × {machines.gpu.name}: the smallest needs "
             f"{smallest.memory.total_gib:.1f} GiB a GPU, and there are {smallest.gpu_memory_gib:.1f}",
             where=recipe.name,
             hint=_what_would_fit(smallest.train, workload, machines, recipe.data.max_length),
         )
+        if not with_lora:
+            raise problem
     stage_2_estimate = None
     if own_train.zero_stage == 3 and own_train.processes > 1:
         stage_2_estimate = estimator.estimate(own_train.model_copy(update={"zero_stage": 2}))
-    return RunPlan(own_estimate, stage_2_estimate, fitting)
+    return RunPlan(own_estimate, stage_2_estimate, fitting, with_lora, problem)
+
+
+def _cheapest_first(estimates: Iterable[RunEstimate]) -> list[RunEstimate]:
+    """Those that fit."""
+    return sorted(
+        (estimate for estimate in estimates if estimate.fits),
+        key=lambda estimate: (round(estimate.gpu_hours, 6), estimate.memory.total_gib),
+    )
 
 
 def settings(train: Train, is_of_equal_lengths: bool = False) -> Iterator[Train]:
@@ -231,12 +251,12 @@ class _RunEstimator:
         self._recipe, self._workload, self._machines = recipe, workload, machines
         self.time_factor = 1.0
         self._step_count = BatchPlan(workload.lengths, recipe.train, recipe.data.max_length).step_count
-        self._work_by_split: dict[tuple[str, int, int], tuple[StepWork, float]] = {}
+        self._work_by_split: dict[tuple[str, int, int, bool], tuple[StepWork, float]] = {}
 
     def estimate(self, train: Train) -> RunEstimate:
         """The estimate of the run with this training section instead of the recipe's."""
         shape, machines, max_length = self._workload.shape, self._machines, self._recipe.data.max_length
-        split = (train.packing, train.micro_batch, train.accumulation)
+        split = (train.packing, train.micro_batch, train.accumulation, train.lora is None)
         if split not in self._work_by_split:
             self._work_by_split[split] = _step_work(train, self._workload, max_length)
         work, model_flops = self._work_by_split[split]
@@ -260,7 +280,7 @@ def _step_work(train: Train, workload: Workload, max_length: int) -> tuple[StepW
     plan = BatchPlan(np.tile(lengths, repeat_count), sampled_train, max_length)
     step_count = max(1, min(_SAMPLED_STEPS, plan.step_count - 1))
     tokens, attended_positions = np.zeros(train.accumulation), np.zeros(train.accumulation)
-    model_flops = 0.0
+    flops, model_flops = workload.shape.training_flops(train), 0.0
     for step_index in range(step_count):
         work_of_processes = []
         for rank in range(train.processes):
@@ -268,7 +288,7 @@ def _step_work(train: Train, workload: Workload, max_length: int) -> tuple[StepW
                 plan.example_lengths[example_indices[example_indices != EMPTY_PLACE]]
                 for example_indices in plan.passes_of_process(step_index, rank)
             ]
-            model_flops += sum(workload.shape.flops.step_flops(pass_lengths) for pass_lengths in passes)
+            model_flops += sum(flops.step_flops(pass_lengths) for pass_lengths in passes)
             if train.packing == "none":
                 passes = [np.full(train.micro_batch, pass_lengths.max(initial=0)) for pass_lengths in passes]
             work_of_processes.append([(p.sum(), (p * (p + 1) / 2).sum()) for p in passes])

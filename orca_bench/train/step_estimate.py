@@ -110,15 +110,21 @@ def estimate_step(
     backward pass needs (torch.utils.checkpoint.set_checkpoint_early_stop). Memory traffic: `TRAFFIC_BYTES` and AdamW's
     states. Communication: ZeRO's volumes (arXiv 1910.02054, section 7): 2 Ψ a step without ZeRO and at stage 1, at stage 2 Ψ
     for each pass and Ψ a step, at stage 3 3 Ψ for each pass, times (n - 1) / n; Ψ are the bytes of all weights.
+
+    With LoRA frozen weights have no gradients (`FlopsUtilization.product_flops`) and no states. Ψ are then the bytes of LoRA's
+    weights, but for the two times that stage 3 gathers all weights in each pass. Python's time for LoRA's own layers was not
+    measured, and is not added.
+
     `gpu.peak_flops` is taken as the rate in the recipe's precision. `has_host_time` false leaves Python's time out.
     """
     pass_count, token_count = len(work.pass_tokens), float(work.pass_tokens.sum())
     is_recomputed = train.gradient_checkpointing
-    product_flops = shape.flops.product_flops(token_count)
-    attention_flops = shape.flops.attention_flops(float(work.pass_attended.sum()))
+    flops, adapter_count = shape.training_flops(train), shape.adapter_parameter_count(train)
+    product_flops = flops.product_flops(token_count)
+    attention_flops = flops.attention_flops(float(work.pass_attended.sum()))
     if is_recomputed:
         recomputed = shape.layer_product_parameter_count - shape.layer_count * shape.last_product_parameter_count
-        product_flops += 2.0 * recomputed * token_count
+        product_flops += 2.0 * (recomputed + adapter_count) * token_count
         attention_flops *= 4 / 3
     number_bytes = 4 if train.precision == "fp32" else 2
     compute = (
@@ -127,19 +133,22 @@ def estimate_step(
 
     activation_bytes = TRAFFIC_BYTES * (number_bytes / 2) * shape.layer_count * shape.hidden_size * token_count
     activation_bytes *= 4 / 3 if is_recomputed else 1
-    optimizer_parameters = shape.parameter_count / (train.processes if train.zero_stage >= 1 else 1)
+    trained_count = shape.trained_parameter_count(train)
+    optimizer_parameters = trained_count / (train.processes if train.zero_stage >= 1 else 1)
     optimizer_bytes = (_OPTIMIZER_BYTES if number_bytes == 4 else _MIXED_OPTIMIZER_BYTES) * optimizer_parameters
     offload_seconds = 0.0
     if train.offload == "cpu":
-        node_parameters = shape.parameter_count / node_count
+        node_parameters = trained_count / node_count
         offload_seconds = optimizer_bytes / optimizer_parameters * node_parameters / (_HOST_MEMORY_GB_S * 1e9)
         offload_seconds += 2 * number_bytes * optimizer_parameters / (_PCIE_GB_S * 1e9)
         optimizer_bytes = 0.0
     memory_traffic = (activation_bytes + optimizer_bytes) / (gpu.memory_gb_s * 1e9)
 
-    volumes = {0: 2, 1: 2, 2: pass_count + 1, 3: 3 * pass_count}[train.zero_stage]
-    weight_bytes = number_bytes * shape.parameter_count
-    communication_bytes = volumes * weight_bytes * (train.processes - 1) / train.processes
+    trained_volumes = {0: 2, 1: 2, 2: pass_count + 1, 3: pass_count}[train.zero_stage]
+    communicated_parameters: float = trained_volumes * trained_count
+    if train.zero_stage == 3:
+        communicated_parameters += 2 * pass_count * (shape.parameter_count + adapter_count)
+    communication_bytes = number_bytes * communicated_parameters * (train.processes - 1) / train.processes
     communication = communication_bytes / collective_bytes_per_second(gpu, train.processes, node_count)
     host = HOST_SECONDS_PER_LAYER * shape.layer_count * pass_count if has_host_time else 0.0
     return StepEstimate(compute, memory_traffic, communication, offload_seconds, host, communication_bytes)

@@ -45,7 +45,7 @@ def test_a_gpu_that_is_not_in_the_table_is_planned_by_its_figures(command_in, tm
         (["--gpu", "a100"], ["--gpu: 'a100' is not in the table", "did you mean", "a100-", "--tflops"]),
         (["--gpus", "4"], ["--gpus: ", "4 GPUs for 8 processes", "-o train.processes=4"]),
         (
-            ["--gpu", "l4", "-o", "train.processes=1", "-o", "train.micro_batch=16"],
+            ["--gpu", "l4", "--memory-gb", "8", "-o", "train.processes=1", "-o", "train.micro_batch=16"],
             ["no setting fits", "--gpu a100-80g"],
         ),
         (["--gpu", "l4", "--nodes", "2"], ["--nodes: ", "--network-gb-s"]),
@@ -72,3 +72,17 @@ def test_records_that_cannot_be_reached_are_replaced_by_options(command_in, tmp_
     assert "--records" in process.stderr and "--tokens-per-record" in process.stderr
     process = command_in(tmp_path)("plan", "13b", "--tokens-per-record", "307")
     assert process.returncode == 2 and "add --records N" in process.stderr
+
+
+def test_where_no_full_training_fits_lora_is_listed_as_another_training(command_in, tmp_path):
+    words = [*CARD, "--gpu", "a100-40g", "-o", "train.processes=1", "-o", "train.micro_batch=16"]
+    process = command_in(tmp_path)(*words)
+    assert process.returncode == 0, process.stderr
+    text = " ".join(process.stdout.split())
+    assert "which does not fit" in text and "no setting fits 1 × a100-40g" in text
+    assert "LoRA (-o train.lora.rank=16 -o train.lora.alpha=32) fits, and is another training" in text
+    assert "settings with LoRA that fit, cheapest first" in text
+    process = command_in(tmp_path)(*words, "-o", "train.lora.rank=16", "-o", "train.lora.alpha=32", "--format", "json")
+    plan = json.loads(process.stdout)
+    assert plan["recipe"]["lora"] == {"rank": 16, "alpha": 32.0, "targets": None}
+    assert plan["settings"] and not plan["lora_settings"] and plan["problem"] is None

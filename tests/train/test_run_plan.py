@@ -112,7 +112,7 @@ def test_a_measured_step_scales_all_times():
 
 
 def test_what_fits_nowhere_is_refused_with_what_would_make_it_fit():
-    small = find_gpu("rtx-3090", {"--memory-gb": 8})
+    small = find_gpu("rtx-3090", {"--memory-gb": 6})
     with pytest.raises(UserError) as refusal:
         plan_run(CARD, CARD_WORKLOAD, machines(small))
     message = str(refusal.value)

@@ -1,0 +1,96 @@
+"""What LoRA costs by the formulas, and where a plan lists it."""
+
+import numpy as np
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.recipe import Data, Lora, Model, Recipe, Train
+from orca_bench.train.gpus import find_gpu
+from orca_bench.train.memory_estimate import estimate_memory
+from orca_bench.train.model_shape import published_shape
+from orca_bench.train.planned_workload import described_workload
+from orca_bench.train.run_plan import PROPOSED_LORA, Machines, Workload, plan_run
+from orca_bench.train.step_estimate import StepWork, estimate_step
+
+SHAPE_13B = published_shape("openlm-research/open_llama_13b")
+
+
+def lora_train(**keys):
+    return Train(**({"global_batch": 16, "lora": Lora(rank=16, alpha=32.0)} | keys))
+
+
+def test_only_loras_weights_have_gradients_and_states():
+    train = lora_train(zero_stage=0)
+    base, trained = SHAPE_13B.parameter_count, SHAPE_13B.trained_parameter_count(train)
+    assert trained == 62_586_880  # 16 × 40 × (4 × 2 × 5120 + 3 × (5120 + 13,824))
+    states = estimate_memory(SHAPE_13B, train, 1024).states_gib * 2**30
+    assert states == pytest.approx(2 * base + 16 * trained)
+    states = estimate_memory(SHAPE_13B, lora_train(zero_stage=3), 1024).states_gib * 2**30
+    assert states == pytest.approx((2 * base + 16 * trained) / 8)
+    full, frozen = (estimate_memory(SHAPE_13B, train, 1024) for train in (Train(global_batch=16), lora_train()))
+    assert frozen.output_head_gib < 0.2 * full.output_head_gib
+    assert frozen.activations_gib > full.activations_gib
+
+
+def test_frozen_weights_take_two_thirds_of_the_operations():
+    flops, trained_flops = SHAPE_13B.flops, SHAPE_13B.training_flops(lora_train())
+    adapter_count = SHAPE_13B.trained_parameter_count(lora_train())
+    assert trained_flops.product_flops(1.0) == pytest.approx(flops.product_flops(1.0) * 4 / 6 + 6 * adapter_count)
+    assert trained_flops.attention_flops(1.0) == flops.attention_flops(1.0)
+    assert SHAPE_13B.training_flops(Train()) == flops
+
+
+def test_what_is_sent_are_loras_gradients_and_at_stage_3_all_weights_twice_a_pass():
+    def sent(**keys):
+        passes = np.full(2, 600.0)
+        train = lora_train(micro_batch=1, accumulation=2, **keys)
+        return estimate_step(SHAPE_13B, train, StepWork(passes, passes), find_gpu("a100-80g", {})).communication_bytes
+
+    trained = SHAPE_13B.trained_parameter_count(lora_train())
+    everything = SHAPE_13B.parameter_count + trained
+    share = 2 * 7 / 8  # bytes, and the part that comes from others
+    assert sent(zero_stage=1) == pytest.approx(share * 2 * trained)
+    assert sent(zero_stage=2) == pytest.approx(share * 3 * trained)
+    assert sent(zero_stage=3) == pytest.approx(share * (4 * everything + 2 * trained))
+
+
+def card(**train_keys):
+    train = Train(**train_keys)
+    return Recipe(
+        name="card", model=Model(base="openlm-research/open_llama_13b"), data=Data(records=["r"]), train=train
+    )
+
+
+WORKLOAD = Workload(SHAPE_13B, np.full(137_000, 307, np.int64), 1024)
+
+
+def test_where_the_recipe_does_not_fit_settings_with_lora_are_listed_by_themselves():
+    one_gpu = Machines(find_gpu("a100-40g", {}), 1, 1, 1.5)
+    plan = plan_run(card(processes=1, micro_batch=16), WORKLOAD, one_gpu)
+    assert not plan.recipe_estimate.fits and plan.problem is not None and "no setting fits" in str(plan.problem)
+    assert not plan.fitting_estimates and plan.lora_estimates
+    assert all(estimate.train.lora == PROPOSED_LORA and estimate.fits for estimate in plan.lora_estimates)
+    dollars = [round(estimate.dollars, 4) for estimate in plan.lora_estimates]
+    assert dollars == sorted(dollars)
+
+
+def test_where_the_recipe_fits_or_has_lora_itself_nothing_else_is_proposed():
+    eight = Machines(find_gpu("a100-80g", {}), 8, 1, 1.5)
+    plan = plan_run(card(), WORKLOAD, eight)
+    assert plan.recipe_estimate.fits and not plan.lora_estimates and plan.problem is None
+    own = Lora(rank=64, alpha=16.0, targets=["q_proj"])
+    plan = plan_run(card(lora=own), WORKLOAD, eight)
+    assert not plan.lora_estimates and all(estimate.train.lora == own for estimate in plan.fitting_estimates)
+    assert plan.fitting_estimates[0].hours < plan_run(card(), WORKLOAD, eight).fitting_estimates[0].hours
+
+
+def test_what_does_not_fit_with_lora_either_is_refused():
+    with pytest.raises(UserError, match="no setting fits"):
+        plan_run(card(), WORKLOAD, Machines(find_gpu("rtx-3090", {"--memory-gb": 4}), 8, 1, None))
+
+
+def test_a_plan_without_records_refuses_the_same():
+    train = Train(lora=Lora(rank=8, alpha=8.0, targets=["q_pro"]))
+    recipe = Recipe(name="r", model=Model(base="openlm-research/open_llama_13b"), data=Data(records=["r"]), train=train)
+    with pytest.raises(UserError, match="no linear layer 'q_pro'.*did you mean 'q_proj'"):
+        described_workload(recipe, 100, 200)
