@@ -65,8 +65,8 @@ def inject_adapter(student: PreTrainedModel, lora: Lora, seed: int) -> None:
     )
     torch.manual_seed(seed)
     peft.inject_adapter_in_model(config, student, _ADAPTER_NAME)
-    # Else nothing that enters the first layer needs a gradient, and DeepSpeed 0.19.8 at stage 3 (`create_reduce_and_remove_
-    # grad_hooks`) would reduce the gradients of that layer before they are computed.
+    # Else nothing that enters the first layer needs a gradient, and the hook by which DeepSpeed 0.19.8 ends the backward pass of
+    # a layer at stage 3 (`create_reduce_and_remove_grad_hooks`) runs before it: "The size of tensor a (0) must match".
     student.enable_input_require_grads()
 
 
