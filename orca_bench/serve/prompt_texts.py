@@ -64,5 +64,8 @@ class PromptTexts:
     def _remember(self, prompt: _DecodedPrompt) -> None:
         self._prompts[prompt.token_ids] = prompt
         self._prompts.move_to_end(prompt.token_ids)
-        while len(self._prompts) > _MAX_PROMPTS or sum(map(len, self._prompts)) > _MAX_TOKENS:
+        while (
+            len(self._prompts) > _MAX_PROMPTS
+            or sum(len(prompt.token_ids) for prompt in self._prompts.values()) > _MAX_TOKENS
+        ):
             self._prompts.popitem(last=False)

@@ -16,6 +16,12 @@ import torch
 from torch.nn import functional
 
 
+#: Up to so many rows in float32 PyTorch's own products are the faster ones: the time is that of reading the weight, and of the
+#: call, which takes some 20 µs less (measured with weights of 288 to 1,536 features on a CPU of Intel; on one of AMD it was not).
+#: The last bits of a product may so be others at 9 rows than at 8, as they are at other numbers of rows.
+_MAX_ROWS_OF_TORCH = 8
+
+
 @functools.cache
 def products_of_this_cpu() -> Products:
     """oneDNN's products on x86-64, where this build of PyTorch has them; PyTorch's own elsewhere."""
@@ -75,11 +81,6 @@ class TorchProducts:
         return self.linear(inputs, weight, bias)
 
 
-#: Up to so many rows in float32 PyTorch's own products are the faster ones, also where MKL has the lower rate: the time is that
-#: of reading the weight, and of the call, which takes some 20 µs less (weights of 288 to 1,536 features, on a CPU of Intel).
-_MAX_ROWS_OF_TORCH = 8
-
-
 class OneDnnProducts(TorchProducts):
     """oneDNN's products; PyTorch's own for few rows in float32, and where a gradient is wanted."""
 
@@ -88,13 +89,13 @@ class OneDnnProducts(TorchProducts):
 
     def linear(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The product."""
-        if _is_for_torch(inputs):
+        if _takes_torch_product(inputs):
             return super().linear(inputs, weight, bias)
         return self._operator(inputs, weight, bias, "none", [], "")
 
     def linear_silu(self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """SiLU of the product."""
-        if _is_for_torch(inputs):
+        if _takes_torch_product(inputs):
             return super().linear_silu(inputs, weight, bias)
         return self._operator(inputs, weight, bias, "swish", [], "")
 
@@ -102,7 +103,7 @@ class OneDnnProducts(TorchProducts):
         self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor
     ) -> torch.Tensor:
         """The product times `factors`."""
-        if _is_for_torch(inputs):
+        if _takes_torch_product(inputs):
             return super().linear_multiplied(inputs, weight, bias, factors)
         return self._operator.binary(inputs, factors, weight, bias, "mul")
 
@@ -110,7 +111,7 @@ class OneDnnProducts(TorchProducts):
         self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, summands: torch.Tensor
     ) -> torch.Tensor:
         """The product and `summands`."""
-        if _is_for_torch(inputs):
+        if _takes_torch_product(inputs):
             return super().linear_added(inputs, weight, bias, summands)
         if summands.dtype != inputs.dtype:
             return summands.add_(self.linear(inputs, weight, bias))
@@ -134,7 +135,7 @@ class OneDnnProducts(TorchProducts):
             settings.fp32_precision = original_precision
 
 
-def _is_for_torch(inputs: torch.Tensor) -> bool:
+def _takes_torch_product(inputs: torch.Tensor) -> bool:
     """Whether PyTorch's own product of [..., features] is taken."""
     has_few_rows = inputs.numel() <= _MAX_ROWS_OF_TORCH * inputs.shape[-1]
     return torch.is_grad_enabled() or (has_few_rows and inputs.dtype == torch.float32)

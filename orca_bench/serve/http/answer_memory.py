@@ -1,8 +1,8 @@
-"""Requests in, how much memory their answers may take until the clients have taken them; one bound for all requests of a server.
+"""Answers that their clients have not taken in, whether a server may begin another one out.
 
 A place of the scheduler is free as soon as an answer is computed. What a slow client has not taken of it stays in memory, as
-scores, as JSON or as bytes to be sent, and so nothing else bounds how many such answers there are. Its own module because all
-endpoints share one bound.
+scores, as JSON or as bytes to be sent, and so nothing else bounds how many such answers there are. An answer that is being
+computed, or that its client takes as it comes, does not count. Its own module because all endpoints share one bound.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orca_bench.serve.answer_batch import AnswerRequest
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.token_requests import TokenRequest
 
-#: The bytes that all answers together may take.
+#: So many bytes of untaken answers, and no further answer begins.
 MAX_ANSWER_BYTES = 256 * 2**20
 #: What a token takes at most, with its text, and each of the likeliest tokens in its place. Measured with CPython 3.11 and short
 #: texts: 620 bytes and 122 in a stream that nobody reads. As JSON that is sent, with asyncio's copy, they take less.
@@ -25,52 +25,32 @@ _RETRY_AFTER_S = 5
 
 
 class AnswerMemory:
-    """The memory for the answers of all requests of a server: at most `max_bytes`, of which `reserved_bytes` are reserved.
+    """How many bytes of answers wait for their clients, in all requests of a server; beyond `max_bytes` no request begins.
 
     To be used in one event loop.
     """
 
     def __init__(self, max_bytes: int = MAX_ANSWER_BYTES):
-        self.max_bytes, self.reserved_bytes = max_bytes, 0
+        self.max_bytes, self.untaken_bytes = max_bytes, 0
 
-    @contextlib.contextmanager
-    def reservation(self) -> Iterator[Reservation]:
-        """What one request reserves, nothing at first; after the block it is free again."""
-        reservation = Reservation(self)
-        try:
-            yield reservation
-        finally:
-            reservation.shrink_to(0)
-
-
-class Reservation:
-    """The bytes that are reserved for the answer to one request; made by `AnswerMemory.reservation`."""
-
-    def __init__(self, memory: AnswerMemory):
-        self._memory, self._byte_count = memory, 0
-
-    def reserve(self, byte_count: int) -> None:
-        """Reserve so many bytes in place of those before; raises ApiError (429) where others have too many.
-
-        A request that is alone gets what it needs.
-        """
-        others = self._memory.reserved_bytes - self._byte_count
-        if others and others + byte_count > self._memory.max_bytes:
+    def check_room(self) -> None:
+        """Raise ApiError (429) where clients have left too much."""
+        if self.untaken_bytes >= self.max_bytes:
             raise ApiError(
                 429,
                 f"too many answers are in memory that their clients have not taken; try again in {_RETRY_AFTER_S} s",
                 code="rate_limit_exceeded",
                 headers={"Retry-After": str(_RETRY_AFTER_S)},
             )
-        self._change_to(byte_count)
 
-    def shrink_to(self, byte_count: int) -> None:
-        """Keep at most so many bytes."""
-        self._change_to(min(byte_count, self._byte_count))
-
-    def _change_to(self, byte_count: int) -> None:
-        self._memory.reserved_bytes += byte_count - self._byte_count
-        self._byte_count = byte_count
+    @contextlib.contextmanager
+    def waiting(self, byte_count: int) -> Iterator[None]:
+        """Count so many bytes inside the block, in which a client takes them."""
+        self.untaken_bytes += byte_count
+        try:
+            yield
+        finally:
+            self.untaken_bytes -= byte_count
 
 
 def answer_token_count(request: TokenRequest, echoes_prompt: bool) -> int:

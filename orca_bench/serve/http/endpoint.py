@@ -1,7 +1,7 @@
 """One POST request in, its answer out: a bounded body is read, work is done while the client is there, the answer is sent.
 
 A handler turns a body into an object or into an answer that is to be generated, which is sent as JSON or as server-sent events.
-Where the client goes away, the work is cancelled. An answer has its memory reserved from before it is computed until it is sent.
+Where the client goes away, the work is cancelled. While a client takes nothing of an answer, its memory is counted.
 Its own module because the rules of HTTP are the same for all handlers.
 """
 
@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.serve.answer_batch import AnswerFailed
-from orca_bench.serve.http.answer_memory import AnswerMemory, Reservation
+from orca_bench.serve.http.answer_memory import AnswerMemory
 from orca_bench.serve.http.api_error import ApiError, stopping, too_many_requests
 from orca_bench.serve.http.api_objects import GeneratedAnswer
 from orca_bench.serve.http.requests import MAX_BODY_BYTES
@@ -28,9 +28,6 @@ from orca_bench.serve.token_requests import QueueFull, SchedulerClosed
 #: Seconds until a client is given up that sends its body slowly.
 BODY_TIMEOUT_S = 60.0
 
-#: What a request takes in memory for each byte of its body: as objects (`300,` is an int of 28 bytes in a list), or in an answer
-#: of `/tokenize` (a text of a byte is an id of six, which is there twice).
-_BYTES_PER_BODY_BYTE = 16
 #: asyncio copies what the system does not take of an answer.
 _COPIES = 2
 
@@ -42,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class JsonEndpoint:
-    """An endpoint of POST requests, whose bodies a handler answers, and whose answers stay in a memory until they are sent."""
+    """An endpoint of POST requests, whose bodies a handler answers; what clients do not take is counted in a memory."""
 
     def __init__(self, handler: Handler, answer_memory: AnswerMemory):
         self._handler, self._answer_memory = handler, answer_memory
@@ -70,32 +67,37 @@ class JsonEndpoint:
             await asyncio.gather(work, departure, return_exceptions=True)
 
     async def _respond(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._answer_memory.reservation() as reservation:
-            try:
-                response = await self._answer(body, reservation, send)
-            except Exception as error:
-                await _send_error(_api_error(error), scope, receive, send)
-                return
-            if response is not None:
+        try:
+            response = await self._answer(body, send)
+        except Exception as error:
+            await _send_error(_api_error(error), scope, receive, send)
+            return
+        if response is not None:
+            with self._answer_memory.waiting(_COPIES * len(response.body) + len(body)):
                 await _send_response(response, send)
 
-    async def _answer(self, body: bytes, reservation: Reservation, send: Send) -> JSONResponse | None:
+    async def _answer(self, body: bytes, send: Send) -> JSONResponse | None:
         """The answer to a body; None where it was sent as a stream."""
-        request_bytes = _BYTES_PER_BODY_BYTE * len(body)
-        reservation.reserve(request_bytes)
         answer = await self._handler(body)
         if isinstance(answer, GeneratedAnswer):
-            reservation.reserve(request_bytes + answer.max_bytes)
+            self._answer_memory.check_room()
             if answer.is_stream:
-                async with contextlib.aclosing(answer.events()) as events:
-                    # The first event decides whether there is an answer or a refusal.
-                    first_event = await anext(events)
-                    await _send_events(first_event, events, send)
+                await self._stream(answer, send)
                 return None
             answer = await answer.whole()
-        response = answer if isinstance(answer, JSONResponse) else JSONResponse(answer)
-        reservation.shrink_to(_COPIES * len(response.body))
-        return response
+        return answer if isinstance(answer, JSONResponse) else JSONResponse(answer)
+
+    async def _stream(self, answer: GeneratedAnswer, send: Send) -> None:
+        """Send an answer as it is computed; while its client takes nothing, all of it may wait in memory."""
+
+        async def send_and_count(message: Message) -> None:
+            with self._answer_memory.waiting(answer.max_bytes):
+                await send(message)
+
+        async with contextlib.aclosing(answer.events()) as events:
+            # The first event decides whether there is an answer or a refusal.
+            first_event = await anext(events)
+            await _send_events(first_event, events, send_and_count)
 
 
 class _ClientGone(Exception):

@@ -7,9 +7,10 @@ import tracemalloc
 import pytest
 from model_servers import serving
 from slow_clients import http_request, slow_client
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from orca_bench.serve.answer_batch import AnswerBatch, AnswerRequest
+from orca_bench.serve.http import server as http_server
 from orca_bench.serve.http.answer_memory import AnswerMemory, max_answer_bytes
 from orca_bench.serve.http.api_error import ApiError
 from orca_bench.serve.sampling import Sampling
@@ -24,7 +25,8 @@ MAX_ANSWER_BYTES = 10_000_000
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
-def test_requests_are_refused_while_slow_clients_hold_too_many_answers(tiny_model, is_stream):
+def test_requests_are_refused_while_slow_clients_hold_too_many_answers(tiny_model, monkeypatch, is_stream):
+    monkeypatch.setattr(http_server, "_CHECK_INTERVAL_S", 1000 * PATIENCE_S)
     with (
         serving(tiny_model, max_answer_bytes=MAX_ANSWER_BYTES, send_buffer_bytes=SEND_BUFFER_BYTES) as server,
         contextlib.ExitStack() as clients,
@@ -45,22 +47,27 @@ def test_requests_are_refused_while_slow_clients_hold_too_many_answers(tiny_mode
             assert refusal.json()["error"]["code"] == "rate_limit_exceeded"
             assert "not taken" in refusal.json()["error"]["message"]
         assert server.client.get("/health").status_code == 200
+        assert server.post("/tokenize", prompt="x").status_code == 200
         clients.close()
         assert eventually(lambda: server.post(COMPLETIONS, **LARGE_REQUEST).status_code == 200)
 
 
-def test_a_request_that_is_alone_is_answered_however_long_its_answer_is(tiny_model):
+def test_answers_that_clients_take_as_they_come_refuse_nobody(tiny_model):
+    """Whatever is computed meanwhile: a long stream is read, another answer is asked for and taken."""
     with serving(tiny_model, max_answer_bytes=1) as server:
-        for _ in range(3):
-            assert server.post(COMPLETIONS, **LARGE_REQUEST).status_code == 200
-            assert server.post("/tokenize", prompt="x").status_code == 200
-            server.refusal(COMPLETIONS, model="model", prompt="Why?", echo=1)
-            with server.client.stream("POST", COMPLETIONS, json=LARGE_REQUEST | {"stream": True}) as response:
-                assert response.status_code == 200 and list(response.iter_lines())[-2] == "data: [DONE]"
+        long_stream = {"model": "model", "prompt": "Why?", "max_tokens": 400, "n": 4, "stream": True}
+        with server.client.stream("POST", COMPLETIONS, json=long_stream) as response:
+            lines = response.iter_lines()
+            next(lines)
+            for _ in range(3):
+                assert server.post(COMPLETIONS, **LARGE_REQUEST).status_code == 200
+                assert server.post("/tokenize", prompt="x").status_code == 200
+                server.refusal(COMPLETIONS, model="model", prompt="Why?", echo=1)
+            assert list(lines)[-2] == "data: [DONE]"
 
 
 @pytest.mark.parametrize("top_count", [0, 20])
-def test_an_answer_that_nobody_takes_has_no_more_memory_than_was_reserved(server, top_count):
+def test_an_answer_that_nobody_takes_has_no_more_memory_than_is_counted(server, top_count):
     scheduler = server.schedulers["model"]
     tokens = TokenRequest([5] * 10, 400, Sampling(temperature=1.0, top_k=0, seed=1), top_count)
     batch = AnswerBatch(scheduler, [AnswerRequest(tokens)] * 2, 2)
@@ -80,14 +87,13 @@ def test_an_answer_that_nobody_takes_has_no_more_memory_than_was_reserved(server
     assert 100_000 < bytes_in_memory <= max_answer_bytes(batch.requests, echoes_prompts=False)
 
 
-def test_memory_that_was_reserved_is_free_again():
+def test_what_was_taken_counts_no_more():
     memory = AnswerMemory(100)
-    with memory.reservation() as first, memory.reservation() as second:
-        first.reserve(150)  # alone
-        with pytest.raises(ApiError, match="not taken"):
-            second.reserve(1)
-        first.shrink_to(60)
-        second.reserve(40)
-        second.shrink_to(500)
-        assert memory.reserved_bytes == 100
-    assert memory.reserved_bytes == 0
+    with memory.waiting(60):
+        memory.check_room()
+        with memory.waiting(50), pytest.raises(ApiError, match="not taken"):
+            memory.check_room()
+        with pytest.raises(ConnectionError), memory.waiting(50):
+            raise ConnectionError
+        memory.check_room()
+    assert memory.untaken_bytes == 0
