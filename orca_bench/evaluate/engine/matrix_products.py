@@ -15,7 +15,6 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-
 #: Up to so many rows in float32 PyTorch's own products are the faster ones: the time is that of reading the weight, and of the
 #: call, which takes some 20 µs less (measured with weights of 288 to 1,536 features on a CPU of Intel; on one of AMD it was not).
 #: The last bits of a product may so be others at 9 rows than at 8, as they are at other numbers of rows.
