@@ -74,7 +74,7 @@ def end_with_command() -> None:
     try:
         descriptor = os.open(pipe_path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:  # the command has ended and removed it
-        _end_process_tree()
+        end_with_children(1)
     threading.Thread(target=_watch_parent, args=(descriptor, parent_id), daemon=True).start()
 
 
@@ -101,7 +101,7 @@ def _watch_parent(pipe_descriptor: int | None, parent_id: int) -> None:
         time.sleep(_POLL_INTERVAL_S)
     if not is_open:  # nobody else is left to remove it
         shutil.rmtree(Path(os.environ[_LIFELINE_VARIABLE]).parent, ignore_errors=True)
-    _end_process_tree()
+    end_with_children(1)
 
 
 def _is_open(pipe_descriptor: int) -> bool:
@@ -112,12 +112,13 @@ def _is_open(pipe_descriptor: int) -> bool:
         return True
 
 
-def _end_process_tree() -> None:
+def end_with_children(exit_code: int) -> NoReturn:
+    """End this process at once, and before it all that it has started."""
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):  # compilers that DeepSpeed has started, say
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    os._exit(1)
+    os._exit(exit_code)
 
 
 def find_free_port() -> int:

@@ -1,8 +1,9 @@
 """What a launcher such as torchrun tells each process that it starts: its number, and how many there are.
 
-In: the environment variables RANK, LOCAL_RANK and WORLD_SIZE (https://docs.pytorch.org/docs/stable/elastic/run.html). Out:
-numbers, and the store through which its processes exchange messages. Its own module because training, evaluation and the loading
-of models must agree on how the variables are read; nothing else reads them.
+In: the environment variables RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+(https://docs.pytorch.org/docs/stable/elastic/run.html). Out: numbers, and the store through which the processes exchange
+messages. Its own module because training, evaluation and the loading of models must agree on how the variables are read; nothing
+else reads them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 _RANK_VARIABLE, _LOCAL_RANK_VARIABLE, _WORLD_SIZE_VARIABLE = "RANK", "LOCAL_RANK", "WORLD_SIZE"
+_LOCAL_WORLD_SIZE_VARIABLES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")  # torchrun's and deepspeed's
+#: `True` where torchrun itself has the store, so that no process is to open its port.
+_LAUNCHER_HAS_STORE_VARIABLE = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 def is_launched() -> bool:
@@ -44,18 +48,44 @@ def local_rank() -> int:
     return int(os.environ.get(_LOCAL_RANK_VARIABLE, "0"))
 
 
-def open_store(timeout: datetime.timedelta = datetime.timedelta(minutes=30)) -> Store:
+def local_world_size() -> int:
+    """How many processes the launcher has started on this machine; all of them where it does not say."""
+    return int(next(filter(None, map(os.environ.get, _LOCAL_WORLD_SIZE_VARIABLES)), world_size()))
+
+
+def is_first_of_machine() -> bool:
+    """Whether this is the process that reports errors for all of this machine."""
+    return local_rank() == 0
+
+
+def master_address() -> tuple[str, int]:
+    """The host and port at which the launcher's processes meet; raises UserError where the launcher names none."""
+    try:
+        return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"cannot reach the other processes of the launcher: it names no host and port ({error})",
+            where="MASTER_ADDR",
+        ) from error
+
+
+def open_store(timeout: datetime.timedelta = datetime.timedelta(minutes=30), waits_for_all: bool = True) -> Store:
     """The torch store at MASTER_ADDR and MASTER_PORT that the processes of a launcher share; it must live as long as it is used.
 
-    `timeout` is the longest wait for another process, then and later. Raises UserError where the others cannot be reached.
+    The launcher has it, or else rank 0, which waits for the others if `waits_for_all`. `timeout` is the longest wait for another
+    process, then and later. Raises UserError where the others cannot be reached.
     """
-    from torch.distributed import rendezvous
+    from torch.distributed import TCPStore
 
+    host, port = master_address()
+    has_store = rank() == 0 and os.environ.get(_LAUNCHER_HAS_STORE_VARIABLE) != str(True)
     try:
-        store, *_ = next(rendezvous("env://", timeout=timeout))
+        # `multi_tenant`: torch.distributed opens the same port again.
+        return TCPStore(host, port, world_size(), has_store, timeout, wait_for_workers=waits_for_all, multi_tenant=True)
     except (RuntimeError, ValueError) as error:  # RuntimeError: torch's DistStoreError and DistNetworkError
-        raise UserError(f"cannot reach the other processes of the launcher: {error}", where="MASTER_ADDR") from error
-    return store
+        raise UserError(
+            f"cannot reach the other processes of the launcher: {error}", where=f"MASTER_ADDR {host}:{port}"
+        ) from error
 
 
 def set_local_rank(new_rank: int) -> None:

@@ -298,8 +298,8 @@ def split_differences(earlier_recipe: Recipe, new_recipe: Recipe) -> list[str]:
 
 def _differences(earlier_recipe: BaseModel, new_recipe: BaseModel, ignored_marks: tuple[str, ...]) -> list[str]:
     """The keys without one of the marks that differ, each with both values."""
-    earlier_values = _values_by_key(earlier_recipe, ignored_marks)
-    new_values = _values_by_key(new_recipe, ignored_marks)
+    earlier_values = values_by_key(earlier_recipe, ignored_marks)
+    new_values = values_by_key(new_recipe, ignored_marks)
     return [
         f"{key} was {earlier_values.get(key)!r}, now {new_values.get(key)!r}"
         for key in earlier_values | new_values
@@ -307,7 +307,7 @@ def _differences(earlier_recipe: BaseModel, new_recipe: BaseModel, ignored_marks
     ]
 
 
-def _values_by_key(section: BaseModel, ignored_marks: tuple[str, ...], key_prefix: str = "") -> dict[str, Any]:
+def values_by_key(section: BaseModel, ignored_marks: tuple[str, ...] = (), key_prefix: str = "") -> dict[str, Any]:
     """Values by dotted key, those with one of the marks left out."""
     value_by_key: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
@@ -315,7 +315,7 @@ def _values_by_key(section: BaseModel, ignored_marks: tuple[str, ...], key_prefi
         if set(ignored_marks) & {mark for mark in field.metadata if isinstance(mark, str)}:
             continue
         if isinstance(value, BaseModel):
-            value_by_key |= _values_by_key(value, ignored_marks, f"{key_prefix}{field_name}.")
+            value_by_key |= values_by_key(value, ignored_marks, f"{key_prefix}{field_name}.")
         else:
             value_by_key[key_prefix + field_name] = value
     return value_by_key

@@ -47,6 +47,7 @@ from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.example_preparation import PreparedExamples
 from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory, longest_row
 from orca_bench.train.model_shape import ModelShape
+from orca_bench.train.peer_watch import PeerWatch
 from orca_bench.train.rank_processes import LostRank, RankProcesses
 from orca_bench.train.run_folder import Run, environment_entries
 from orca_bench.train.training_process import train_in_this_process
@@ -239,22 +240,24 @@ def launch_training(
     launcher: str = "torchrun",
     show_message: hub.ShowMessage = lambda line: None,
     shows_steps: bool = False,
+    watch: PeerWatch | None = None,
 ) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
 
-    `shows_steps` prints each step's metrics. Inside a launcher (torchrun, deepspeed) this process is one of them; else one is
-    started. Raises Interrupted when the user stopped it (a checkpoint is written first) and UserError or RuntimeError when
-    it failed.
+    `shows_steps` prints each step's metrics. Inside a launcher (torchrun, deepspeed) this process is one of them, and `watch` is
+    over the others; else one is started. Raises Interrupted when the user stopped it (a checkpoint is written first) and
+    UserError or RuntimeError when it failed.
     """
-    if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
-        if exit_code := train_in_this_process(run):
-            raise SystemExit(exit_code)
+    if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one keeps the run's folder
+        if failure := train_in_this_process(run, watch=watch):
+            raise failure.error()
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     start_s, lost_rank = time.time(), None
     if launcher_environment.is_launched():
-        exit_code = train_in_this_process(run, shows_steps)
+        failure = train_in_this_process(run, shows_steps, watch)
+        exit_code = 0 if failure is None else failure.exit_code
     else:
         processes = RankProcesses(run, recipe.train.processes)
         exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), processes, show_message)

@@ -29,6 +29,7 @@ from orca_bench.train import (
 )
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.data_reports import MakeDataReport
+from orca_bench.train.launcher_ranks import LaunchedRanks
 from orca_bench.train.run_folder import Run, whole_number
 from orca_bench.train.run_setup import PreparedRun
 
@@ -106,26 +107,34 @@ def _train_in_run(
     display: TrainingDisplay,
     make_data_report: MakeDataReport | None,
 ) -> Run:
-    if not fresh:
-        recipe = run.recipe_to_continue(recipe)
-    if launcher_environment.has_other_processes():
-        child_processes.end_with_parent()
-    if not fresh and is_recipe_trained(run, recipe):
-        continuation_checks.check_same_records(run, record_files.hash_sources(recipe.data.records))
-        if launcher_environment.rank() == 0:
-            _add_data_report(recipe, run, display, make_data_report)
-        display.message(f"already trained: {run.model} (--fresh trains again)")
-        return run
-    store = launcher_environment.open_store() if launcher_environment.has_other_processes() else None
+    if not launcher_environment.has_other_processes():
+        return _prepare_and_train(run, recipe, fresh, launcher, display, make_data_report, None)
+    child_processes.end_with_parent()
+    with launcher_ranks.join_ranks(run, recipe, display.message) as ranks:
+        return _prepare_and_train(run, recipe, fresh, launcher, display, make_data_report, ranks)
+
+
+def _prepare_and_train(
+    run: Run,
+    recipe: Recipe,
+    fresh: bool,
+    launcher: str,
+    display: TrainingDisplay,
+    make_data_report: MakeDataReport | None,
+    ranks: LaunchedRanks | None,
+) -> Run:
+    """Prepare the run in the first process, and train it in this one, which is one of `ranks`, or in those that it starts."""
     if launcher_environment.rank() == 0:
-        _prepare(recipe, run, fresh, display, make_data_report)
-        if store is not None:
-            launcher_ranks.announce_prepared_run(store, run)
-    else:
-        launcher_ranks.wait_for_prepared_run(store, run)
-    start_s = time.monotonic()
+        _prepare_or_keep(recipe, run, fresh, display, make_data_report)
+        if ranks is not None:
+            ranks.announce_prepared_run(run)
+    elif ranks is not None:
+        ranks.wait_for_prepared_run(run)
+    if run.status == "finished":
+        return run
+    start_s, watch = time.monotonic(), None if ranks is None else ranks.watch
     try:
-        run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
+        run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps, watch)
     except Interrupted as interruption:
         raise Interrupted(
             f"{interruption} (leave out --fresh, which starts over)" if fresh else str(interruption)
@@ -140,6 +149,20 @@ def _train_in_run(
         _report_best_model(run, recipe, display)
         _write_card(run, display)
     return run
+
+
+def _prepare_or_keep(
+    recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay, make_data_report: MakeDataReport | None
+) -> None:
+    """Leave a run that is trained as it is, except for a report on its records; prepare any other."""
+    if not fresh:
+        recipe = run.recipe_to_continue(recipe)
+    if fresh or not is_recipe_trained(run, recipe):
+        _prepare(recipe, run, fresh, display, make_data_report)
+        return
+    continuation_checks.check_same_records(run, record_files.hash_sources(recipe.data.records))
+    _add_data_report(recipe, run, display, make_data_report)
+    display.message(f"already trained: {run.model} (--fresh trains again)")
 
 
 def _report_best_model(run: Run, recipe: Recipe, display: TrainingDisplay) -> None:

@@ -7,6 +7,7 @@ Where a launcher started the command itself, the command calls `train_in_this_pr
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,51 +22,68 @@ from orca_bench.files import write_json
 from orca_bench.train import memory_errors, rank_processes
 from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoint_step
 from orca_bench.train.divergence import Diverged, divergence_message
+from orca_bench.train.peer_watch import Failure, PeerWatch
 from orca_bench.train.run_folder import Run
 
 if TYPE_CHECKING:
     from orca_bench.train.step_metrics import StepMetrics
+
+_CAUSE_TIMEOUT_S = 3.0  # after an error of a collective, in which a lost process that caused it is known
 
 
 def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
     child_processes.end_with_command()
     run = Run(Path(sys.argv[-1]))  # deepspeed's launcher puts --local_rank before it
-    child_processes.end_at_once(train_in_this_process(run, "--quiet" not in sys.argv))
+    failure = train_in_this_process(run, "--quiet" not in sys.argv)
+    child_processes.end_at_once(0 if failure is None else failure.exit_code)
 
 
-def train_in_this_process(run: Run, shows_steps: bool = True) -> int:
-    """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
+def train_in_this_process(run: Run, shows_steps: bool = True, watch: PeerWatch | None = None) -> Failure | None:
+    """Train the prepared run in this process; returns why it failed, or None. `shows_steps` prints each step's metrics.
+
+    `watch` is over the other processes of a launcher that may be on other machines; it is closed.
+    """
     with rank_processes.registered(run, launcher_environment.rank()):
-        return _train_and_write_outcome(run, shows_steps)
+        failure = _train_and_write_outcome(run, shows_steps, watch)
+    if watch is not None:
+        watch.close(failure)
+    return failure
 
 
-def _train_and_write_outcome(run: Run, shows_steps: bool) -> int:
+def _train_and_write_outcome(run: Run, shows_steps: bool, watch: PeerWatch | None) -> Failure | None:
     try:
         _write_outcome(run, _train_run(run, shows_steps))
-        return 0
+        return None
     except UserError as error:
-        _write_outcome(run, "failed", str(error), 2)
-        return 2
+        return _write_failure(run, str(error), 2)
     except Diverged as error:  # on every process at once
+        if watch is not None:  # so no process need tell the others
+            watch.close()
         checkpoint = newest_checkpoint(run.checkpoints_folder)
         message = divergence_message(
             error.report, run.manifest["records"], None if checkpoint is None else str(checkpoint)
         )
         _write_outcome(run, "diverged", message, 1, diverged=error.report.entry())
-        return 1
+        return Failure(message)
     except Exception as error:
-        traceback.print_exc()
         if memory_errors.is_memory_error(error):
+            traceback.print_exc()
             recipe = recipe_file.read_recipe_file(run.recipe_file)
-            message = memory_errors.memory_error_message(error, recipe, launcher_environment.rank())
-            _write_outcome(run, "failed", message, 2)
-            return 2
+            return _write_failure(
+                run, memory_errors.memory_error_message(error, recipe, launcher_environment.rank()), 2
+            )
+        if watch is not None and (others_failure := watch.wait_for_failure(_CAUSE_TIMEOUT_S)):
+            return _write_failure(run, others_failure.message, others_failure.exit_code)
+        traceback.print_exc()
         if disk_message := full_disk_message(run.folder):
-            _write_outcome(run, "failed", disk_message, 2)
-            return 2
-        _write_outcome(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
-        return 1
+            return _write_failure(run, disk_message, 2)
+        return _write_failure(run, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
+
+
+def _write_failure(run: Run, message: str, exit_code: int) -> Failure:
+    _write_outcome(run, "failed", message, exit_code)
+    return Failure(message, exit_code)
 
 
 def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
@@ -84,6 +102,12 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {})
     )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
+    if tokenizer.fingerprint != run.manifest["tokenizer_sha256"]:
+        raise UserError(
+            f"{socket.gethostname()} has another tokenizer there than the launcher's first process",
+            where=tokenizer.source,
+            hint="all machines need the same files",
+        )
     run_examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file)
     examples, model_config = run_examples.training, student_model.student_config(recipe, tokenizer)
     plan = BatchPlan.of_recipe(recipe, examples, model_config)
@@ -92,7 +116,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     import torch
 
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
+        torch.set_num_threads(max(1, library_settings.core_count() // launcher_environment.local_world_size()))
     is_first_rank = launcher_environment.rank() == 0
     # Before the engine starts, so that a server that cannot be reached is reported at once.
     with open_trackers(run, recipe) if is_first_rank else contextlib.nullcontext(Trackers()) as trackers:

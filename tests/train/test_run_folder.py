@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from datetime import timedelta
 
 import pytest
 
@@ -12,7 +11,7 @@ from orca_bench import recipe_file
 from orca_bench.child_processes import Lifeline
 from orca_bench.errors import UserError
 from orca_bench.recipe import MAY_CHANGE_MARK, MAY_SPLIT_MARK, Recipe, Train
-from orca_bench.train import divergence, launcher_ranks
+from orca_bench.train import divergence
 from orca_bench.train import run_folder as run_module
 from orca_bench.train.checkpoint_files import CheckpointManifest, newest_checkpoint
 from orca_bench.train.run_folder import Run, newest_finished_run
@@ -343,21 +342,3 @@ def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():
     assert divergence.weights_problem(900.0) is None
     assert "5e+29" in divergence.weights_problem(5e29)
     assert "inf" in divergence.weights_problem(float("inf"))
-
-
-def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run, tmp_path, monkeypatch):
-    from torch.distributed import HashStore
-
-    monkeypatch.setattr(launcher_ranks, "_PREPARATION_TIMEOUT", timedelta(seconds=0.3))
-    monkeypatch.setattr(launcher_ranks, "_FILES_TIMEOUT_S", 0.3)
-    store = HashStore()
-    with pytest.raises(UserError, match="the launcher's first process has ended"):
-        launcher_ranks.wait_for_prepared_run(store, run)
-    launcher_ranks.announce_prepared_run(store, run)
-    launcher_ranks.wait_for_prepared_run(store, run)
-    stale = Run(tmp_path / "stale")
-    stale.folder.mkdir()
-    stale.update_manifest(**run.manifest | {"status": "finished"})
-    for other in (Run(tmp_path / "another disk" / "r"), stale):
-        with pytest.raises(UserError, match="does not see there what the launcher's first process has written.*--runs"):
-            launcher_ranks.wait_for_prepared_run(store, other)
