@@ -133,6 +133,15 @@ class CompletionBody(SamplingBody):
     return_tokens_as_token_ids: bool | None = None
 
 
+def _check_tool_choice(value: Any) -> Any:
+    if value not in (None, "auto", "none"):
+        raise ValueError("no tool can be used here: leave it out, or 'auto' or 'none'")
+    return value
+
+
+_without_tools = AfterValidator(_check_tool_choice)
+
+
 def _joined_parts(value: Any) -> Any:
     """The content of a message as one text, where it comes in parts that are texts; anything else stays as it is."""
     is_text = isinstance(value, list) and all(
@@ -163,7 +172,7 @@ Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True)]
 
 
 class ChatBody(SamplingBody):
-    """`POST /v1/chat/completions`."""
+    """`POST /v1/chat/completions`. Tools may be offered, as some clients do; the model is not told of them and uses none."""
 
     messages: Messages
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -171,7 +180,9 @@ class ChatBody(SamplingBody):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_TOKENS)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Any] | None, _only([])] = None
+    tools: list[Any] | None = None
+    tool_choice: Annotated[Any, _without_tools] = None
+    parallel_tool_calls: bool | None = None
 
 
 class TokenizeBody(_Body):

@@ -87,7 +87,9 @@ def test_a_body_that_cannot_be_read_is_refused(server, content, message):
             "messages.0.content: should be a valid string",
         ),
         ("top_logprobs", 2, "top_logprobs is for logprobs: true"),
-        ("tools", [{}], "tools: is not supported"),
+        ("tools", "search", "tools: should be a valid array"),
+        ("tool_choice", "required", "tool_choice: no tool can be used here"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}, "tool_choice: no tool can be used here"),
         ("response_format", {"type": "json_object"}, "response_format.type: should be 'text'"),
     ],
 )

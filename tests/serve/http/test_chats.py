@@ -63,6 +63,16 @@ def test_the_second_turn_uses_what_was_computed_for_the_first(client, server):
     assert second.usage.prompt_tokens_details.cached_tokens >= first.usage.prompt_tokens - 16
 
 
+def test_tools_that_a_client_offers_change_nothing(client):
+    options = {"model": "model", "messages": [user("Where?")], "max_tokens": 10}
+    tool = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}}
+    offered = {"tools": [tool], "tool_choice": "auto", "parallel_tool_calls": True}
+    plain, with_tools = (client.chat.completions.create(**options, **more) for more in ({}, offered))
+    assert with_tools.choices[0].message.content == plain.choices[0].message.content
+    assert with_tools.usage.prompt_tokens == plain.usage.prompt_tokens
+    assert not with_tools.choices[0].message.tool_calls
+
+
 def test_a_stream_has_the_tokens_and_their_log_probabilities(client):
     options = {"model": "model", "messages": [user("Where?")], "logprobs": True, "top_logprobs": 2, "max_tokens": 10}
     whole = client.chat.completions.create(**options).choices[0]
