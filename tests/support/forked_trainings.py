@@ -51,7 +51,8 @@ def start(run: Run, recipe: Recipe) -> list[int]:
             os.dup2(descriptor, 2)
             exit_code = 1
             try:
-                exit_code = training_process.train_in_this_process(run, shows_steps=False)
+                failure = training_process.train_in_this_process(run, shows_steps=False)
+                exit_code = 0 if failure is None else failure.exit_code
             finally:
                 os._exit(exit_code)
         process_ids.append(process_id)
