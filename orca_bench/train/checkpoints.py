@@ -3,9 +3,8 @@
 To save, each process copies its part of the state into main memory, which is all that training waits for, and a thread writes
 the copy. The processes tell one another after each later step whether they have written all; then process 0 marks the
 checkpoint as whole. So a copy of the state of each process stands in main memory while a checkpoint is written: with AdamW 12
-bytes for each of its parameters. Weights that are not trained (with LoRA) are left out: they are read from the base model again.
-Its own module because the order of these things decides what a kill leaves;
-checkpoint_files.py has the files.
+bytes for each of its parameters. With LoRA the weights of the base model are left out: they are read from it again. Its own
+module because the order of these things decides what a kill leaves; checkpoint_files.py has the files.
 """
 
 from __future__ import annotations
@@ -27,18 +26,22 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 
-_FROZEN_WEIGHTS_KEY = "frozen_weights_sum"  # in a checkpoint, beside its step
+_FROZEN_WEIGHTS_KEY = "frozen_weights_sum"  # in a checkpoint with LoRA, beside its step
 
 
 class Checkpoints:
-    """The checkpoints of one run and the engine that trains it. All public methods are collectives."""
+    """The checkpoints of one run and the engine that trains it. All public methods are collectives.
 
-    def __init__(self, engine: DeepSpeedEngine, folder: Path, max_checkpoints: int) -> None:
+    With LoRA a checkpoint has LoRA's weights alone, and a sum by which the base's are recognised. Without it a checkpoint has all
+    weights, also those that a model itself excludes from training.
+    """
+
+    def __init__(self, engine: DeepSpeedEngine, folder: Path, max_checkpoints: int, has_lora: bool = False) -> None:
         import torch
 
         self._engine, self._folder, self._max_checkpoints = engine, folder, max_checkpoints
         self._is_first_rank = torch.distributed.get_rank() == 0
-        self._frozen_weights_sum = frozen_weights_sum(engine)
+        self._frozen_weights_sum = frozen_weights_sum(engine) if has_lora else None
         self._write: _BackgroundWrite | None = None
         self._removal: threading.Thread | None = None
 
@@ -96,6 +99,9 @@ class Checkpoints:
         folder = checkpoint_files.temporary_folder(self._folder, steps_done)
         if self._is_first_rank:  # before DeepSpeed's barrier, after which each process creates the folder
             shutil.rmtree(folder, ignore_errors=True)
+        client_state = {"step": steps_done}
+        if self._frozen_weights_sum is not None:
+            client_state[_FROZEN_WEIGHTS_KEY] = self._frozen_weights_sum
         copying_engine = _CopyingCheckpointEngine(self._engine.checkpoint_engine)
         self._engine.checkpoint_engine = copying_engine
         try:
@@ -103,9 +109,9 @@ class Checkpoints:
                 self._engine.save_checkpoint(
                     str(self._folder),
                     tag=folder.name,
-                    client_state={"step": steps_done, _FROZEN_WEIGHTS_KEY: self._frozen_weights_sum},
+                    client_state=client_state,
                     save_latest=False,
-                    exclude_frozen_parameters=True,
+                    exclude_frozen_parameters=self._frozen_weights_sum is not None,
                 )
         finally:
             self._engine.checkpoint_engine = copying_engine.wrapped
@@ -178,8 +184,8 @@ def _separate_step_counts(engine: DeepSpeedEngine) -> None:
             state["step"] = state["step"].to(parameter.device, copy=True)
 
 
-def frozen_weights_sum(engine: DeepSpeedEngine) -> int | None:
-    """A number by which the weights that are not trained are recognised; None where all are trained. A collective.
+def frozen_weights_sum(engine: DeepSpeedEngine) -> int:
+    """A number by which the weights that are not trained are recognised. A collective.
 
     Each parameter's weights, their bits taken as integers, are added and multiplied by its place in the model; the sum is
     modulo 2^64. So it is the same, to the bit, however the weights are divided over processes.
@@ -187,19 +193,17 @@ def frozen_weights_sum(engine: DeepSpeedEngine) -> int | None:
     import torch
 
     bits_sum = torch.zeros((), dtype=torch.int64, device=engine.device)
-    is_partitioned = has_frozen = False
+    is_partitioned = False
     for place, parameter in enumerate(engine.module.parameters(), 1):
         if parameter.requires_grad:
             continue
-        has_frozen, weights = True, parameter.detach()
+        weights = parameter.detach()
         if hasattr(parameter, "ds_tensor"):  # at stage 3; what is behind the last weight has no defined value
             is_partitioned = True
             start = torch.distributed.get_rank() * parameter.ds_tensor.numel()
             weights = parameter.ds_tensor.detach().flatten()[: max(0, parameter.ds_numel - start)]
         bits = weights.view(torch.int32 if weights.dtype == torch.float32 else torch.int16)
         bits_sum += place * bits.sum(dtype=torch.int64).to(engine.device)
-    if not has_frozen:
-        return None
     if is_partitioned:
         torch.distributed.all_reduce(bits_sum)
     return int(bits_sum)

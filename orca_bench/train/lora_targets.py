@@ -72,6 +72,11 @@ def adapter_parameter_count(lora: Lora, layers: Sequence[LinearLayers]) -> int:
     )
 
 
+def is_quantized(base_folder: ModelFolder) -> bool:
+    """Whether a base's weights are quantised so that LoRA is not trained beside them (`check_base`)."""
+    return base_folder.is_quantized or base_folder.gptq_bits_per_weight is not None
+
+
 def check_base(recipe: Recipe, base_folder: ModelFolder, show_message: hub.ShowMessage) -> None:
     """Raise UserError where the weights that LoRA is trained beside are quantised, in the folder or in the one that it was
     written from. `show_message` gets a line where they were dequantised from a GGUF file.
@@ -80,7 +85,7 @@ def check_base(recipe: Recipe, base_folder: ModelFolder, show_message: hub.ShowM
     other numbers than here, and a merge would no longer be of that kind. A GGUF file they dequantise too.
     """
     base = recipe.model.base
-    if base_folder.is_quantized or base_folder.gptq_bits_per_weight is not None:
+    if is_quantized(base_folder):
         raise UserError(
             f"the weights of {base} are quantised: LoRA is trained beside weights in the recipe's precision, and merged into "
             "them",
@@ -99,7 +104,18 @@ def check_targets(lora: Lora, layers: Sequence[LinearLayers]) -> None:
     """Raise UserError for a target that the model does not have, and for a rank above the smaller side of a target's matrix."""
     names = list(dict.fromkeys(layer.name for layer in layers))
     if not names:
-        raise UserError("this model has no linear layers that LoRA can be trained beside", where="train.lora")
+        raise UserError(
+            "this model has no linear layers that LoRA can be trained beside",
+            where="train.lora",
+            hint="they have to be torch.nn.Linear itself, not a subclass or a plain parameter; train all weights with "
+            "`lora: null`",
+        )
+    if not target_layers(lora, layers) and lora.targets is None:
+        raise UserError(
+            "this model has no linear layers that LoRA can be trained beside but its output head",
+            where="train.lora",
+            hint=f"name it with train.lora.targets=[{', '.join(names)}], or train all weights with `lora: null`",
+        )
     for target in lora.targets or ():
         if target in names:
             continue

@@ -92,21 +92,23 @@ class FlopsUtilization:
         return self.step_flops(sequence_lengths) / seconds / self.peak_flops_per_second
 
 
-def engine_utilization(engine: DeepSpeedEngine) -> FlopsUtilization:
-    """The utilization of an engine's model and of the GPUs of all its processes."""
+def engine_utilization(engine: DeepSpeedEngine, has_lora: bool) -> FlopsUtilization:
+    """The utilization of an engine's model and of the GPUs of all its processes.
+
+    With LoRA the parameters that are not trained are the model's, and those that are trained LoRA's. Without it all of them count
+    as trained, also those that a model itself excludes from training.
+    """
     import torch
 
     counts = [
         (getattr(weight, "ds_numel", weight.numel()), weight.requires_grad) for weight in engine.module.parameters()
     ]
-    trained_count = sum(count for count, is_trained in counts if is_trained)
-    frozen_count = sum(count for count, is_trained in counts if not is_trained)
     peak_of_one = peak_flops_per_second(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
     peak_of_all = None if peak_of_one is None else peak_of_one * torch.distributed.get_world_size()
-    if not frozen_count:
-        return flops_utilization(engine.module.config, trained_count, peak_of_all)
-    utilization = flops_utilization(engine.module.config, frozen_count, peak_of_all)
-    return replace(utilization, adapter_parameter_count=trained_count)
+    adapter_count = sum(count for count, is_trained in counts if is_trained) if has_lora else 0
+    model_count = sum(count for count, _ in counts) - adapter_count
+    utilization = flops_utilization(engine.module.config, model_count, peak_of_all)
+    return replace(utilization, adapter_parameter_count=adapter_count)
 
 
 def flops_utilization(

@@ -53,7 +53,7 @@ class ModelShape:
 
     def trained_parameter_count(self, train_section: Train) -> int:
         """The number of weights that are trained: LoRA's, or all."""
-        return self.adapter_parameter_count(train_section) or self.parameter_count
+        return self.parameter_count if train_section.lora is None else self.adapter_parameter_count(train_section)
 
     def training_flops(self, train_section: Train) -> FlopsUtilization:
         """The operations of a step of this training."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
 from orca_bench.train import lora_targets, resolved_sources, student_model
 from orca_bench.train.model_shape import ModelShape, published_shape
@@ -35,7 +36,8 @@ def read_workload(recipe: Recipe, display: TrainingDisplay = SilentTrainingDispl
             where="plan",
             hint="give their number with --records, and their mean length with --tokens-per-record",
         ) from error
-    return Workload(prepared.shape, prepared.examples.lengths, int(prepared.examples.lengths.max()))
+    lengths = prepared.examples.lengths
+    return Workload(prepared.shape, lengths, int(lengths.max()), prepared.has_quantized_base)
 
 
 def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int | None) -> Workload:
@@ -53,12 +55,16 @@ def described_workload(recipe: Recipe, record_count: int, tokens_per_record: int
             where="--tokens-per-record",
             hint=f"give 1 to {max_length}",
         )
-    shape = published_shape(recipe.model.base) or _configured_shape(recipe)
+    shape, has_quantized_base = published_shape(recipe.model.base), False
+    if shape is None:
+        shape, has_quantized_base = _configured_shape(recipe)
     if recipe.train.lora is not None:
         lora_targets.check_targets(recipe.train.lora, shape.linear_layers)
     if tokens_per_record is None:
-        return Workload(shape, np.full(record_count, max_length, np.int64), max_length)
-    return Workload(shape, _spread_lengths(record_count, tokens_per_record, max_length), max_length)
+        lengths: np.ndarray = np.full(record_count, max_length, np.int64)
+    else:
+        lengths = _spread_lengths(record_count, tokens_per_record, max_length)
+    return Workload(shape, lengths, max_length, has_quantized_base)
 
 
 def _spread_lengths(count: int, mean: int, max_length: int) -> np.ndarray:
@@ -75,8 +81,15 @@ def _spread_lengths(count: int, mean: int, max_length: int) -> np.ndarray:
     return np.clip(np.rint(high * factors), 1, max_length).astype(np.int64)
 
 
-def _configured_shape(recipe: Recipe) -> ModelShape:
-    """The shape by the base's configuration, or by the recipe's random model and the size of its tokenizer."""
+def _configured_shape(recipe: Recipe) -> tuple[ModelShape, bool]:
+    """(the shape by the base's configuration, or by the recipe's random model and the size of its tokenizer; whether the base is
+    quantised). Raises UserError where the recipe has LoRA beside a quantised base.
+    """
     resolved_recipe, _ = resolved_sources.resolve_recipe_sources(recipe, {}, with_weights=False)
     tokenizer = tokenizers.load_tokenizer(resolved_recipe.model.tokenizer_source)
-    return ModelShape.of_config(student_model.student_config(resolved_recipe, tokenizer))
+    base, has_quantized_base = resolved_recipe.model.base, False
+    if base is not None:
+        has_quantized_base = lora_targets.is_quantized(ModelFolder(base))
+        if recipe.train.lora is not None:
+            lora_targets.check_base(recipe, ModelFolder(base), show_message=lambda line: None)
+    return ModelShape.of_config(student_model.student_config(resolved_recipe, tokenizer)), has_quantized_base

@@ -16,6 +16,7 @@ import numpy as np
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.recipe import Lora, Recipe, Train
+from orca_bench.train import lora_targets
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.gpus import GPUS, Gpu
 from orca_bench.train.memory_estimate import MemoryEstimate, estimate_memory, longest_row
@@ -48,12 +49,14 @@ class Machines:
 class Workload:
     """What is trained: the model's shape, the lengths of the examples in tokens, int64 [examples], and the greatest length.
 
-    Where only their mean is known, `longest` is above all `lengths`.
+    Where only their mean is known, `longest` is above all `lengths`. `has_quantized_base`: the weights of `model.base` are
+    quantised, so that LoRA would be refused.
     """
 
     shape: ModelShape
     lengths: np.ndarray
     longest: int
+    has_quantized_base: bool = False
 
     @property
     def is_of_equal_lengths(self) -> bool:
@@ -179,7 +182,7 @@ def plan_run(recipe: Recipe, workload: Workload, machines: Machines, measured_st
         own_estimate = estimator.estimate(own_train)
     estimates = [estimator.estimate(train) for train in settings(own_train, workload.is_of_equal_lengths)]
     fitting, with_lora = _cheapest_first(estimates), []
-    if own_train.lora is None and not own_estimate.fits and workload.shape.linear_layers:
+    if not own_estimate.fits and _can_have_proposed_lora(recipe, workload):
         lora_train = own_train.model_copy(update={"lora": PROPOSED_LORA})
         with_lora = _cheapest_first(map(estimator.estimate, settings(lora_train, workload.is_of_equal_lengths)))
     problem = None
@@ -197,6 +200,17 @@ def plan_run(recipe: Recipe, workload: Workload, machines: Machines, measured_st
     if own_train.zero_stage == 3 and own_train.processes > 1:
         stage_2_estimate = estimator.estimate(own_train.model_copy(update={"zero_stage": 2}))
     return RunPlan(own_estimate, stage_2_estimate, fitting, with_lora, problem)
+
+
+def _can_have_proposed_lora(recipe: Recipe, workload: Workload) -> bool:
+    """Whether a recipe that trains all weights could be trained with `PROPOSED_LORA` instead: training would not refuse it."""
+    if recipe.train.lora is not None or recipe.model.base is None or workload.has_quantized_base:
+        return False
+    try:
+        lora_targets.check_targets(PROPOSED_LORA, workload.shape.linear_layers)
+    except UserError:
+        return False
+    return True
 
 
 def _cheapest_first(estimates: Iterable[RunEstimate]) -> list[RunEstimate]:

@@ -67,7 +67,7 @@ class PreparedRun:
     `recipe` is as it was read; `tokenizer_folder` is where its tokenizer lies on this machine, and `commit_by_key` are the
     commits of what came from the hub. `sources` are the records' files; `examples` are those that are trained on, and
     `prepared_examples` all of them with those held out; `shape` is that of the student; `memory_estimate` is an estimate per
-    process.
+    process; `has_quantized_base` says that LoRA would be refused.
     """
 
     recipe: Recipe
@@ -79,6 +79,7 @@ class PreparedRun:
     plan: BatchPlan
     shape: ModelShape
     memory_estimate: MemoryEstimate
+    has_quantized_base: bool = False
 
     @property
     def parameter_count(self) -> int:
@@ -151,6 +152,7 @@ def compute_prepared_run(
         plan,
         shape,
         estimate_memory(shape, recipe.train, row_length),
+        has_quantized_base=model.base is not None and lora_targets.is_quantized(ModelFolder(model.base)),
     )
 
 

@@ -47,7 +47,7 @@ class RunWatch:
         self._report_metrics, self._trackers = report_metrics, trackers
         self._is_first_rank = torch.distributed.get_rank() == 0
         self._curves_picture = CurvesPicture(run.metrics_file, run.curves_file, recipe.name)
-        self._utilization = model_flops.engine_utilization(engine)
+        self._utilization = model_flops.engine_utilization(engine, recipe.train.lora is not None)
         history: list[tuple[list[float], float]] = [([], math.inf)]
         if self._is_first_rank:
             # Also of a step that is done again: its model may be in exports/best already.

@@ -84,7 +84,12 @@ def train_to_end(training: Training) -> Literal["finished", "interrupted"]:
     Continues from the newest checkpoint. Raises Diverged, on every process, where a step's loss or gradient is useless, and then
     writes neither checkpoint nor model. A collective.
     """
-    checkpoints = Checkpoints(training.engine, training.run.checkpoints_folder, training.recipe.train.keep_checkpoints)
+    checkpoints = Checkpoints(
+        training.engine,
+        training.run.checkpoints_folder,
+        training.recipe.train.keep_checkpoints,
+        has_lora=training.recipe.train.lora is not None,
+    )
     try:
         training_status = _train_steps(training, checkpoints)
     except divergence.Diverged:  # on every process; a checkpoint of an earlier step may still be on its way to the disk

@@ -20,6 +20,7 @@ from orca_bench.train import checkpoints as checkpoints_module
 from orca_bench.train.checkpoint_files import checkpoint_problem, newest_checkpoint
 from orca_bench.train.checkpoints import Checkpoints, copy_to_main_memory
 from orca_bench.train.deepspeed_engine import deepspeed_config, without_shared_memory_operator
+from orca_bench.train.model_flops import engine_utilization
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def new_engine():
     variables = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
     variables["MASTER_PORT"] = child_processes.find_free_port()
 
-    def start(zero_stage=3, precision="fp32", hidden_size=32, is_converted=False):
+    def start(zero_stage=3, precision="fp32", hidden_size=32, is_converted=False, frozen_name=None):
         train = {"zero_stage": zero_stage, "precision": precision, "processes": 1, "micro_batch": 16}
         sections = {"model": {"base": "-"}, "data": {"records": ["-"]}}
         recipe = Recipe.model_validate({"name": "r", "train": train} | sections)
@@ -40,7 +41,10 @@ def new_engine():
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(hidden_size=hidden_size, intermediate_size=64, **shape))
         model = model.bfloat16() if precision == "bf16" else model
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
+        if frozen_name is not None:
+            model.get_parameter(frozen_name).requires_grad_(False)
+        trained_parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained_parameters, lr=5e-3, fused=True)
         config = deepspeed_config(recipe, is_converted)
         config["zero_optimization"] |= {
             "sub_group_size": 10_000,  # several parts, as models of more than 1e9 parameters have
@@ -247,3 +251,14 @@ def test_a_copy_shares_nothing_with_its_original_and_has_the_same_types():
     assert copied_state["b"]["c"] == [1] and copied_state["a"][1][1] == 5 and copied_state["d"] is None
     assert copied_state["a"][0].tolist() == [2, 3] and copied_state["a"][0].untyped_storage().nbytes() == 8
     assert copied_state["a"][1][0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_without_lora_a_weight_that_the_model_itself_does_not_train_is_treated_as_all_others(new_engine, folder):
+    """So runs of such models go on from checkpoints of before there was LoRA."""
+    name = "model.norm.weight"
+    engine, _ = trained_one_step(new_engine(0, frozen_name=name), folder)
+    path = next((folder / "step-00000001").glob("*model_states.pt"))
+    state = torch.load(path, weights_only=False)
+    assert name in state["module"] and "frozen_weights_sum" not in state
+    assert Checkpoints(new_engine(0, frozen_name=name), folder, 2).load() == 1
+    assert engine_utilization(engine, has_lora=False) == engine_utilization(new_engine(0), has_lora=False)

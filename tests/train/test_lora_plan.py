@@ -1,11 +1,14 @@
 """What LoRA costs by the formulas, and where a plan lists it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.recipe import Data, Lora, Model, Recipe, Train
+from orca_bench.recipe import Architecture, Data, Lora, Model, Recipe, Train
 from orca_bench.train.gpus import find_gpu
+from orca_bench.train.lora_targets import LinearLayers
 from orca_bench.train.memory_estimate import estimate_memory
 from orca_bench.train.model_shape import published_shape
 from orca_bench.train.planned_workload import described_workload
@@ -82,6 +85,26 @@ def test_where_the_recipe_fits_or_has_lora_itself_nothing_else_is_proposed():
     plan = plan_run(card(lora=own), WORKLOAD, eight)
     assert not plan.lora_estimates and all(estimate.train.lora == own for estimate in plan.fitting_estimates)
     assert plan.fitting_estimates[0].hours < plan_run(card(), WORKLOAD, eight).fitting_estimates[0].hours
+
+
+def test_lora_that_training_would_refuse_is_not_proposed():
+    one_gpu = Machines(find_gpu("a100-40g", {}), 1, 1, 1.5)
+    recipe = card(processes=1, micro_batch=16)
+    shape = {"hidden_size": 5120, "intermediate_size": 13_824, "num_hidden_layers": 40, "num_attention_heads": 40}
+    random = Model(random=Architecture(**shape), tokenizer="mini:tokenizer")
+    narrow = LinearLayers("gate", 5120, 8, 40)  # the rank that is proposed is 16
+    without_layers, with_narrow_layer = (
+        replace(WORKLOAD, shape=replace(SHAPE_13B, linear_layers=linear_layers))
+        for linear_layers in ((), (*SHAPE_13B.linear_layers, narrow))
+    )
+    for refused_recipe, workload in (
+        (recipe.model_copy(update={"model": random}), WORKLOAD),
+        (recipe, replace(WORKLOAD, has_quantized_base=True)),
+        (recipe, without_layers),
+        (recipe, with_narrow_layer),
+    ):
+        with pytest.raises(UserError, match="no setting fits"):
+            plan_run(refused_recipe, workload, one_gpu)
 
 
 def test_what_does_not_fit_with_lora_either_is_refused():

@@ -14,6 +14,7 @@ from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Data, Lora, Model, Recipe, Train
 from orca_bench.train import lora, lora_targets, student_model
 from orca_bench.train.model_shape import ModelShape
+from orca_bench.train.planned_workload import described_workload
 from orca_bench.train.run_setup import check_machine, compute_prepared_run
 from orca_bench.train.train_recipe import describe_training
 
@@ -70,7 +71,21 @@ def test_an_output_head_that_shares_its_weights_is_no_target():
 
 def test_a_model_without_linear_layers_is_refused():
     message = refusal(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=100))
-    assert "this model has no linear layers that LoRA can be trained beside" in message
+    assert "this model has no linear layers that LoRA can be trained beside; they have to be torch.nn.Linear" in message
+
+
+def test_a_model_whose_only_linear_layer_is_its_head_is_refused_unless_the_head_is_named():
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=100, tie_word_embeddings=False)
+    message = refusal(config)
+    assert "no linear layers that LoRA can be trained beside but its output head" in message
+    assert "name it with train.lora.targets=[lm_head]" in message
+    lora_targets.check_targets(Lora(rank=2, alpha=2.0, targets=["lm_head"]), layers(config))
+
+
+def test_no_weight_is_trained_where_lora_has_no_targets():
+    shape = ModelShape.of_config(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=100))
+    assert shape.trained_parameter_count(Train(lora=Lora(rank=2, alpha=2.0))) == 0
+    assert shape.trained_parameter_count(Train()) == shape.parameter_count
 
 
 def test_a_rank_above_the_smaller_side_of_a_targets_matrix_is_refused_with_both_ways_out():
@@ -122,7 +137,12 @@ def test_a_quantised_folder_is_refused_with_the_reason_though_its_weights_can_be
         describe_training(recipe_of("quantised"))
     with pytest.raises(UserError, match="model.base: the weights of quantised are quantised"):
         compute_prepared_run(recipe_of("quantised"))
-    assert "quantised" in str(compute_prepared_run(without_lora(recipe_of("quantised"))).recipe.model.base)
+    with pytest.raises(UserError, match="model.base: the weights of quantised are quantised"):
+        described_workload(recipe_of("quantised"), 100, None)
+    prepared = compute_prepared_run(without_lora(recipe_of("quantised")))
+    assert "quantised" in str(prepared.recipe.model.base) and prepared.has_quantized_base
+    assert described_workload(without_lora(recipe_of("quantised")), 100, None).has_quantized_base
+    assert not described_workload(without_lora(recipe_of("plain")), 100, None).has_quantized_base
 
 
 def test_a_quantised_gguf_file_is_a_base_and_the_command_says_that_it_is_dequantised(recipe_of, tmp_path, mini):
