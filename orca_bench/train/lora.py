@@ -8,6 +8,7 @@ merged in float32 as it is written, and rounded once.
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,26 +27,39 @@ if TYPE_CHECKING:
 #: The folder of the adapter in a model folder.
 ADAPTER_FOLDER_NAME = "adapter"
 PACKAGE_NAME = "peft"
+#: The release whose names of parameters and functions are used here; the extra `lora` in pyproject.toml installs it.
+PACKAGE_RELEASE = "0.18"
 _ADAPTER_NAME = "default"  # in the names of peft's parameters
 _SAVED_PREFIX = "base_model.model."  # of names in adapter_model.safetensors: peft 0.18's PeftModel around its LoraModel
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The model that an adapter belongs to, as `from_pretrained` takes it: a path or hub id, and the commit of the latter."""
+    """The model that an adapter belongs to: its hub id and commit; None where it is a folder or file of this machine."""
 
-    path_or_hub_id: str
+    hub_id: str | None = None
     commit: str | None = None
 
 
 def check_package(lora: Lora | None) -> None:
-    """Raise UserError where a recipe has LoRA and peft is not installed."""
-    if lora is not None and importlib.util.find_spec(PACKAGE_NAME) is None:
+    """Raise UserError where a recipe has LoRA and peft is not installed, or another version than names are used of here."""
+    if lora is None:
+        return
+    problem = None
+    if importlib.util.find_spec(PACKAGE_NAME) is None:
+        problem = "the package peft is not installed"
+    elif not _has_known_version(installed_version := importlib.metadata.version(PACKAGE_NAME)):
+        problem = f"peft {installed_version} is installed, and LoRA needs peft {PACKAGE_RELEASE}"
+    if problem is not None:
         raise UserError(
-            "the package peft is not installed",
+            problem,
             where="train.lora",
             hint="install orca-bench[lora], or train all weights with `lora: null`",
         )
+
+
+def _has_known_version(version: str) -> bool:
+    return version == PACKAGE_RELEASE or version.startswith(f"{PACKAGE_RELEASE}.")
 
 
 def inject_adapter(student: PreTrainedModel, lora: Lora, seed: int) -> None:
@@ -97,7 +111,10 @@ def merged_weight(weight: torch.Tensor, matrices: LoraMatrices, lora: Lora) -> t
 def save_adapter(
     model: PreTrainedModel, matrices_by_weight: Mapping[str, LoraMatrices], base: BaseModel, folder: Path
 ) -> None:
-    """Write the matrices, in float32, as a folder of peft: adapter_config.json and adapter_model.safetensors."""
+    """Write the matrices, in float32, as a folder of peft: adapter_config.json and adapter_model.safetensors.
+
+    The base is named by its hub id alone: a path says where it lies on a machine, and the folder may be published.
+    """
     import peft
     from peft.utils import SAFETENSORS_WEIGHTS_NAME
 
@@ -107,7 +124,7 @@ def save_adapter(
         tensor_by_name |= {a_name: matrices.a, b_name: matrices.b}
     adapter_state = peft.get_peft_model_state_dict(model, tensor_by_name, _ADAPTER_NAME, save_embedding_layers=False)
     config = copy.deepcopy(model.peft_config[_ADAPTER_NAME])
-    config.base_model_name_or_path, config.revision = base.path_or_hub_id, base.commit
+    config.base_model_name_or_path, config.revision = base.hub_id, base.commit
     config.inference_mode = True  # as PeftModel.save_pretrained writes it
     config.target_modules = sorted(config.target_modules)  # a set: else each export has another order
     config.save_pretrained(str(folder))

@@ -183,9 +183,10 @@ def _export(training: Training, folder: Path, steps_done: int) -> None:
     """Write the student as it is after `steps_done` steps as a model folder. A collective."""
     origin: dict[str, str | int] = {"run": training.run.folder.name, "step": steps_done}
     base = None
-    if training.recipe.train.lora is not None:  # named as in the run's own recipe, where a hub id is no local folder
-        manifest, recipe = training.run.manifest, training.run.read_recipe()
-        base = BaseModel(str(recipe.model.base), manifest.get("commits", {}).get("model.base"))
+    if training.recipe.train.lora is not None:
+        base, commit = BaseModel(), training.run.manifest.get("commits", {}).get("model.base")
+        if commit is not None:  # then the run's own recipe has the hub id, and that of the training a local folder
+            base = BaseModel(training.run.read_recipe().model.base, commit)
     export_model(training.engine, training.recipe.train, training.tokenizer, folder, origin, training.data_report, base)
 
 

@@ -152,9 +152,7 @@ def write_lora_cases(recipe, tokenizer, folder: Path) -> None:
     for stage, precision in CASES:
         case_folder = folder / f"{stage}-{precision}"
         engine, train = engine_of(recipe, tokenizer, stage, precision, Lora(rank=4, alpha=12.0))
-        export_model(
-            engine, train, tokenizer, case_folder / "untrained", {"run": "r", "step": 0}, None, BaseModel("base")
-        )
+        export_model(engine, train, tokenizer, case_folder / "untrained", {"run": "r", "step": 0}, None, BaseModel())
         for _ in range(3):
             engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
             engine.step()
@@ -164,7 +162,13 @@ def write_lora_cases(recipe, tokenizer, folder: Path) -> None:
         if torch.distributed.get_rank() == 0:
             torch.save(logits, case_folder / "logits.pt")
         export_model(
-            engine, train, tokenizer, case_folder / "trained", {"run": "r", "step": 3}, None, BaseModel("base")
+            engine,
+            train,
+            tokenizer,
+            case_folder / "trained",
+            {"run": "r", "step": 3},
+            None,
+            BaseModel("owner/name", "c0"),
         )
         engine.destroy()
 

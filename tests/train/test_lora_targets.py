@@ -1,7 +1,10 @@
 """Which layers LoRA is trained beside, and what is refused before anything is trained."""
 
+import importlib.metadata
 import json
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from gptq_folders import write_gptq
@@ -104,6 +107,22 @@ def test_a_missing_peft_is_named_with_its_extra(monkeypatch):
     with pytest.raises(UserError, match=r"train\.lora: the package peft is not installed; install orca-bench\[lora\]"):
         check_machine(recipe)
     check_machine(recipe.model_copy(update={"train": train.model_copy(update={"lora": None})}))
+
+
+def test_another_version_of_peft_than_the_extra_installs_is_named_with_the_extra(monkeypatch):
+    extra = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert extra["project"]["optional-dependencies"]["lora"] == [f"peft>={lora.PACKAGE_RELEASE},<0.19"]
+    section, version_of = Lora(rank=8, alpha=8.0), importlib.metadata.version
+    for version in ("0.18", "0.18.1"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        lora.check_package(section)
+    for version in ("0.17.1", "0.19.0", "0.180"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        with pytest.raises(UserError, match=rf"peft {version} is installed, and LoRA needs peft 0\.18; install orca-"):
+            lora.check_package(section)
+        lora.check_package(None)
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
+    lora.check_package(section)
 
 
 # --- quantised bases ---------------------------------------------------------------------------------------------------

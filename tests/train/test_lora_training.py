@@ -146,6 +146,8 @@ def test_a_checkpoint_has_no_frozen_weights_and_the_manifest_counts_the_trained_
         state = torch.load(path, weights_only=False)
         assert state["module"] and all(".lora_" in name for name in state["module"])
         assert not state["frozen_param_fragments"]
+    config = json.loads((run / "model" / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None  # the base is a folder of this machine
     byte_count = sum(path.stat().st_size for path in checkpoint.glob("*optim_states.pt"))
     assert byte_count < 12 * manifest["trained_parameters"] + 60_000
 
