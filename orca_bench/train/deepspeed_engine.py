@@ -18,6 +18,7 @@ from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import lora, operator_locks, packed_attention, packing_check
+from orca_bench.train.memory_estimate import reduce_bucket_size
 from orca_bench.train.micro_batches import MicroBatch
 from orca_bench.train.output_head import LossHead
 
@@ -85,6 +86,7 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
     student = _load_student(recipe, tokenizer, deepspeed_configuration)
     if recipe.train.lora is not None:
         lora.inject_adapter(student, recipe.train.lora, recipe.train.seed)
+        fit_gradient_buffer(deepspeed_configuration, student)
     if recipe.train.gradient_checkpointing:
         student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     student.config.use_cache = False
@@ -101,6 +103,16 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
     packing_check.check_engine(engine, recipe.train.packing != "none", recipe.data.max_length)
     engine.train()
     return engine
+
+
+def fit_gradient_buffer(deepspeed_configuration: dict[str, Any], student: PreTrainedModel) -> None:
+    """Set the size of DeepSpeed's buffer of gradients to what a student with LoRA needs (`reduce_bucket_size`)."""
+    trained_count = sum(
+        getattr(parameter, "ds_numel", parameter.numel())
+        for parameter in student.parameters()
+        if parameter.requires_grad
+    )
+    deepspeed_configuration["zero_optimization"]["reduce_bucket_size"] = reduce_bucket_size(trained_count)
 
 
 def _gather_layers_whole(student: PreTrainedModel) -> None:

@@ -17,6 +17,9 @@ _BYTES_PER_GIB = 2**30
 #: Parameters whose gradients DeepSpeed sends together, and at stage 3 whose gradient it copies to float32 at a time and whose
 #: weights it keeps gathered, at most: the defaults of deepspeed 0.19.8, runtime/zero/config.py.
 _REDUCE_BUCKET_SIZE, _SUB_GROUP_SIZE, _MOST_LIVE_PARAMETERS = 500_000_000, 1_000_000_000, 1_000_000_000
+#: Bytes a logit of an output head with LoRA, in the backward pass of torch's cross-entropy, which is in float32 whatever the
+#: precision: the logarithms of the probabilities, their gradient and that of the logits.
+_LORA_HEAD_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,15 @@ def optimizer_bytes_per_parameter(train_section: Train) -> int:
     return 8 if train_section.precision == "fp32" else 12
 
 
+def reduce_bucket_size(trained_count: int) -> int:
+    """The number of gradients that are sent together: all, at most DeepSpeed's default.
+
+    With LoRA it is DeepSpeed's `reduce_bucket_size`, because DeepSpeed 0.19.8 allocates the whole of it (runtime/zero/stage3.py,
+    stage_1_and_2.py), and the default is more than all gradients.
+    """
+    return min(trained_count, _REDUCE_BUCKET_SIZE)
+
+
 def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) -> MemoryEstimate:
     """What one process needs in GiB at its peak, without the memory of Python, of libraries and of fragmentation.
 
@@ -72,7 +84,8 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     (`stage3_max_live_parameters`).
 
     With LoRA only its weights have gradients and the optimizer's states (Hu et al. 2021, arXiv 2106.09685, section 4.2), and a
-    frozen output head has no gradient of its weights. Activations are the products A x beside those above; where not all
+    frozen output head has no gradient of its weights. A head with LoRA computes all logits at once (`_LORA_HEAD_BYTES`).
+    Activations are the products A x beside those above; where not all
     linear layers are targets these are too many, because a frozen layer keeps no input for the backward pass.
 
     Activations and head go while the gradients come. So the smaller of the two is not needed: on one side activations and
@@ -102,12 +115,12 @@ def estimate_memory(shape: ModelShape, train_section: Train, row_length: int) ->
     else:
         activation_bytes = layer_activation_bytes * shape.layer_count
     part_size = min(positions_per_part(tokens_per_micro_batch), tokens_per_micro_batch)
-    if any(layer.is_output_head for layer in _lora_layers(shape, train_section)):
-        part_size = tokens_per_micro_batch  # a head with LoRA computes its own logits
     bytes_with_copy = 6 if is_mixed_precision else 4
-    head_gradient_width = 0 if adapter_count else shape.hidden_size
+    head_gradient_width = shape.hidden_size if train_section.lora is None else 0
     head_bytes = bytes_with_copy * (part_size + head_gradient_width) * shape.vocab_size
-    sent_bytes = gradient_bytes * min(trained_count, _REDUCE_BUCKET_SIZE) if zero_stage >= 1 else 0
+    if any(layer.is_output_head for layer in _lora_layers(shape, train_section)):
+        head_bytes = _LORA_HEAD_BYTES * tokens_per_micro_batch * shape.vocab_size
+    sent_bytes = gradient_bytes * reduce_bucket_size(trained_count) if zero_stage >= 1 else 0
     copied_bytes = gathered_bytes = 0.0
     if is_mixed_precision and zero_stage >= 1 and not is_offloaded:
         copied_count = trained_count * optimizer_share

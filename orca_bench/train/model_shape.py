@@ -59,6 +59,15 @@ class ModelShape:
         """The operations of a step of this training."""
         return replace(self.flops, adapter_parameter_count=self.adapter_parameter_count(train_section))
 
+    def has_lora_at_last_product(self, train_section: Train) -> bool:
+        """Whether LoRA is trained beside the last matrix product of the layers."""
+        if train_section.lora is None:
+            return False
+        return any(
+            (layer.input_size, layer.output_size) == (self.intermediate_size, self.hidden_size)
+            for layer in lora_targets.target_layers(train_section.lora, self.linear_layers)
+        )
+
     @property
     def layer_product_parameter_count(self) -> int:
         """Parameters of all layers: all without the embedding and the output head."""

@@ -111,7 +111,8 @@ def estimate_step(
     states. Communication: ZeRO's volumes (arXiv 1910.02054, section 7): 2 Ψ a step without ZeRO and at stage 1, at stage 2 Ψ
     for each pass and Ψ a step, at stage 3 3 Ψ for each pass, times (n - 1) / n; Ψ are the bytes of all weights.
 
-    With LoRA frozen weights have no gradients (`FlopsUtilization.product_flops`) and no states. Ψ are then the bytes of LoRA's
+    With LoRA frozen weights have no gradients (`FlopsUtilization.product_flops`) and no states. Where the last product of a layer
+    is a target, it is recomputed too: peft computes it before A x, which the backward pass needs. Ψ are then the bytes of LoRA's
     weights, but for the two times that stage 3 gathers all weights in each pass. Python's time for LoRA's own layers was not
     measured, and is not added.
 
@@ -123,7 +124,9 @@ def estimate_step(
     product_flops = flops.product_flops(token_count)
     attention_flops = flops.attention_flops(float(work.pass_attended.sum()))
     if is_recomputed:
-        recomputed = shape.layer_product_parameter_count - shape.layer_count * shape.last_product_parameter_count
+        recomputed = shape.layer_product_parameter_count
+        if not shape.has_lora_at_last_product(train):
+            recomputed -= shape.layer_count * shape.last_product_parameter_count
         product_flops += 2.0 * (recomputed + adapter_count) * token_count
         attention_flops *= 4 / 3
     number_bytes = 4 if train.precision == "fp32" else 2

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from transformers import LlamaConfig
 
 from orca_bench.errors import UserError
 from orca_bench.recipe import Architecture, Data, Lora, Model, Recipe, Train
+from orca_bench.train import lora, student_model
+from orca_bench.train.deepspeed_engine import deepspeed_config, fit_gradient_buffer
 from orca_bench.train.gpus import find_gpu
 from orca_bench.train.lora_targets import LinearLayers
-from orca_bench.train.memory_estimate import estimate_memory
-from orca_bench.train.model_shape import published_shape
+from orca_bench.train.memory_estimate import estimate_memory, reduce_bucket_size
+from orca_bench.train.model_shape import ModelShape, published_shape
 from orca_bench.train.planned_workload import described_workload
 from orca_bench.train.run_plan import PROPOSED_LORA, Machines, Workload, plan_run
 from orca_bench.train.step_estimate import StepWork, estimate_step
@@ -41,6 +44,49 @@ def test_frozen_weights_take_two_thirds_of_the_operations():
     assert trained_flops.product_flops(1.0) == pytest.approx(flops.product_flops(1.0) * 4 / 6 + 6 * adapter_count)
     assert trained_flops.attention_flops(1.0) == flops.attention_flops(1.0)
     assert SHAPE_13B.training_flops(Train()) == flops
+
+
+@pytest.mark.parametrize(("targets", "recomputes_last"), [(None, True), (["down_proj"], True), (["q_proj"], False)])
+def test_the_last_product_of_a_layer_is_recomputed_where_it_is_a_target(targets, recomputes_last):
+    gpu, tokens = find_gpu("a100-80g", {}), np.full(1, 600.0)
+
+    def compute(recomputes):
+        train = Train(
+            global_batch=16, lora=Lora(rank=16, alpha=32.0, targets=targets), gradient_checkpointing=recomputes
+        )
+        return estimate_step(SHAPE_13B, train, StepWork(tokens, np.zeros(1)), gpu).compute
+
+    expected = SHAPE_13B.layer_product_parameter_count
+    expected += SHAPE_13B.adapter_parameter_count(Train(lora=Lora(rank=16, alpha=32.0, targets=targets)))
+    expected -= 0 if recomputes_last else 40 * 5120 * 13_824
+    recomputed_flops = (compute(True) - compute(False)) * gpu.product_share * gpu.peak_flops
+    assert recomputed_flops == pytest.approx(2 * 600 * expected)
+
+
+def test_an_output_head_with_lora_has_all_logits_and_their_gradients_in_float32():
+    for precision in ("bf16", "fp32"):
+        train = lora_train(lora=Lora(rank=16, alpha=32.0, targets=["lm_head"]), micro_batch=1, precision=precision)
+        assert estimate_memory(SHAPE_13B, train, 1024).output_head_gib * 2**30 == pytest.approx(12 * 1024 * 32_000)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeeds_buffer_of_gradients_has_the_size_of_the_estimate(stage):
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4, vocab_size=500
+    )
+    train = lora_train(lora=Lora(rank=4, alpha=8.0), zero_stage=stage, precision="fp32", processes=1, micro_batch=16)
+    student, shape = student_model.build_random_model(config, seed=0), ModelShape.of_config(config)
+    lora.inject_adapter(student, train.lora, seed=0)
+    recipe = Recipe(name="r", model=Model(base="b"), data=Data(records=["r"]), train=train)
+    deepspeed_configuration = deepspeed_config(recipe)
+    assert "reduce_bucket_size" not in deepspeed_configuration["zero_optimization"]  # as without LoRA
+    fit_gradient_buffer(deepspeed_configuration, student)
+    bucket_size = deepspeed_configuration["zero_optimization"]["reduce_bucket_size"]
+    gathered_count = 0 if stage < 3 else shape.parameter_count + shape.adapter_parameter_count(train)
+    buffers_gib = estimate_memory(shape, train, 64).buffers_gib
+    assert buffers_gib * 2**30 == pytest.approx(4 * (bucket_size + gathered_count))
+    assert bucket_size == shape.trained_parameter_count(train)
+    assert reduce_bucket_size(10**12) == 500_000_000
 
 
 def test_what_is_sent_are_loras_gradients_and_at_stage_3_all_weights_twice_a_pass():
