@@ -131,12 +131,12 @@ def _print_plan(recipe: Recipe, workload: Workload, machines: Machines, plan: Ru
     from orca_bench.cli.training_display import parameters_text
 
     own = plan.recipe_estimate
-    lengths, trained_count = workload.lengths, workload.shape.trained_parameter_count(own.train)
+    lengths = workload.lengths
     price = "price of a GPU-hour unknown (--price)"
     if machines.dollars_per_hour is not None:
         price = f"${machines.dollars_per_hour:.2f} per GPU-hour"
     console.print(
-        f"{recipe.name}: {parameters_text(workload.shape.parameter_count, trained_count, own.train.lora)}; "
+        f"{recipe.name}: {parameters_text(workload.shape, own.train)}; "
         f"{counted(len(lengths), 'example')} of {lengths.mean():.0f} tokens (longest {workload.longest:,}); "
         f"{counted(own.step_count, 'step')} of {own.train.global_batch}"
     )

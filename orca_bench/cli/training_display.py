@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from orca_bench.cli.console import console, counting
 from orca_bench.counts import ReportProgress, counted
+from orca_bench.errors import join_names
 from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
-    from orca_bench.recipe import Lora
+    from orca_bench.recipe import Train
     from orca_bench.train.memory_estimate import MemoryEstimate
+    from orca_bench.train.model_shape import ModelShape
     from orca_bench.train.run_setup import PreparedRun
 
 _MAX_RECORD_NUMBERS = 5  # record numbers that a message names
+_MOST_TARGET_NAMES = 12
 
 
 class TrainingConsole:
@@ -40,7 +43,7 @@ class TrainingConsole:
         console.print(
             f"{encoding_report.record_count:,} records, {int(examples.lengths.sum()):,} tokens, of which "
             f"{int(examples.trained_token_counts.sum()):,} trained; {counted(plan.step_count, 'step')}; "
-            f"{parameters_text(prepared.parameter_count, prepared.trained_parameter_count, prepared.recipe.train.lora)}"
+            f"{parameters_text(prepared.shape, prepared.recipe.train)}"
         )
         for remark in plan.remarks():
             self.message(remark)
@@ -70,14 +73,19 @@ class TrainingConsole:
             console.print(f"{counted(len(split.held_out), 'example')} held out of training{duplicates_text}")
 
 
-def parameters_text(parameter_count: int, trained_count: int, lora: Lora | None) -> str:
-    """How many parameters a model has, and with LoRA how many are trained beside them."""
+def parameters_text(shape: ModelShape, train_section: Train) -> str:
+    """How many parameters a model has, and with LoRA how many are trained beside which of its layers."""
+    parameter_count, lora = shape.parameter_count, train_section.lora
     if lora is None:
         return f"{parameter_count:,} parameters"
+    from orca_bench.train.lora_targets import target_layers
+
+    trained_count = shape.trained_parameter_count(train_section)
+    names = list(dict.fromkeys(layer.name for layer in target_layers(lora, shape.linear_layers)))
     share = trained_count / (parameter_count + trained_count)
     return (
         f"{parameter_count:,} parameters, which stay, and {trained_count:,} of LoRA of rank {lora.rank}, which are trained "
-        f"({share:.2%} of all)"
+        f"({share:.2%} of all) beside {join_names(names, _MOST_TARGET_NAMES)}"
     )
 
 

@@ -262,3 +262,21 @@ def test_without_lora_a_weight_that_the_model_itself_does_not_train_is_treated_a
     assert name in state["module"] and "frozen_weights_sum" not in state
     assert Checkpoints(new_engine(0, frozen_name=name), folder, 2).load() == 1
     assert engine_utilization(engine, has_lora=False) == engine_utilization(new_engine(0), has_lora=False)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_with_lora_a_checkpoint_has_none_of_the_names_of_a_weight_that_embedding_and_head_share(
+    new_engine, folder, zero_stage
+):
+    name = "model.embed_tokens.weight"
+    engine = new_engine(zero_stage, frozen_name=name)
+    train(engine, 0)
+    checkpoints = Checkpoints(engine, folder, 2, has_lora=True)
+    checkpoints.save(1)
+    checkpoints.wait()
+    path = next((folder / "step-00000001").glob("*model_states.pt"))
+    names = set(torch.load(path, weights_only=False)["module"])
+    assert "model.norm.weight" in names and not names & {name, "lm_head.weight"}
+    continued_engine = new_engine(zero_stage, frozen_name=name)
+    assert Checkpoints(continued_engine, folder, 2, has_lora=True).load() == 1
+    assert train(continued_engine, 1) == train(engine, 1)

@@ -131,6 +131,7 @@ def test_a_dry_run_says_how_many_of_all_weights_are_trained(orca, two):
     process = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
     text = " ".join(process.stdout.split())
     assert f"{manifest['parameters']:,} parameters, which stay, and {manifest['trained_parameters']:,} of LoRA" in text
+    assert "beside q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj" in text
 
 
 def test_a_checkpoint_has_no_frozen_weights_and_the_manifest_counts_the_trained_ones(two):
