@@ -3,7 +3,7 @@
 Each process has a TCP connection to rank 0, which passes on what happens to one of them. Without it a process waits minutes in a
 collective for one that has ended or cannot be reached, and then does not know which. A process that ends closes its connection. A
 machine that is off or a link that is cut is noticed by the kernel at the other end, so that a process that computes for long is
-not taken for lost. A process that is stopped or hangs sends nothing. Silence is counted in waits of the process that listens: one
+not taken for lost. A process that is stopped sends nothing. Silence is counted in waits of the process that listens: one
 that was stopped itself does not take the others for silent when it goes on, and no clock of another machine matters. Its own
 module because it knows nothing of training: tests run it in plain processes.
 """
@@ -11,6 +11,7 @@ module because it knows nothing of training: tests run it in plain processes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import json
 import secrets
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orca_bench import launcher_environment
 from orca_bench.errors import UserError
@@ -33,7 +34,6 @@ _BEAT_INTERVAL_S = 2.0  # between two lines that each process sends
 _SILENCE_S = 120.0  # without a line, after which a process is taken for stopped; longer than what holds Python's lock
 _END_TIMEOUT_S = 5.0  # after a failure, in which the training may end by itself; a collective on a cut link does not
 _CONNECT_TIMEOUT_S = 60.0  # for all connections, once every process is known to be there
-_GREETING_TIMEOUT_S = 5.0  # for the first line on a connection
 _POLL_INTERVAL_S = 0.2
 _ADDRESS_KEY = "peer_watch_address"
 
@@ -74,7 +74,7 @@ class _Connection:
         """The lines that have come, at least a part of one; raises OSError where the connection is lost."""
         received_bytes = self.socket.recv(65536)
         if not received_bytes:
-            raise ConnectionResetError
+            raise ConnectionResetError(errno.ECONNRESET, "closed")
         *lines, self._unread_bytes = (self._unread_bytes + received_bytes).split(b"\n")
         return [json.loads(line) for line in lines]
 
@@ -93,14 +93,18 @@ class PeerWatch:
     """Watches the connections of this process in a thread, until it is closed.
 
     `end_process` is called in the thread, and is to end this process, where its training does not end by itself after another
-    process was lost or has failed.
+    process was lost or has failed. Without `notices_stopped` a silent process is waited for.
     """
 
     def __init__(
-        self, connections: Iterable[_Connection], own_name: str, end_process: Callable[[Failure], None]
+        self,
+        connections: Iterable[_Connection],
+        own_name: str,
+        end_process: Callable[[Failure], None],
+        notices_stopped: bool = True,
     ) -> None:
         self.failure: Failure | None = None
-        self._own_name, self._end_process = own_name, end_process
+        self._own_name, self._end_process, self._notices_stopped = own_name, end_process, notices_stopped
         self._selector = selectors.DefaultSelector()
         for connection in connections:
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -110,7 +114,8 @@ class PeerWatch:
 
     def wait_for_failure(self, timeout_s: float) -> Failure | None:
         """What happened to another process, where it is known within so many seconds: it may have broken a collective."""
-        self._has_failure.wait(timeout_s)
+        if not self._is_closed.is_set():
+            self._has_failure.wait(timeout_s)
         return self.failure
 
     def close(self, failure: Failure | None = None) -> None:
@@ -128,6 +133,8 @@ class PeerWatch:
 
     def _remove(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)
+        with contextlib.suppress(OSError):  # the other end has closed it
+            connection.socket.shutdown(socket.SHUT_WR)
         connection.socket.close()
 
     def _watch(self) -> None:
@@ -148,7 +155,11 @@ class PeerWatch:
         try:
             messages = connection.receive()
         except OSError as error:
-            self._end_connection(connection, connection.failure(error))
+            if error.errno is not None or not isinstance(error, TimeoutError):  # else nothing has come yet
+                self._end_connection(connection, connection.failure(error))
+            return
+        except ValueError as error:
+            self._end_connection(connection, Failure(f"{connection.name} sent what is no message ({error})"))
             return
         connection.silent_beats = 0
         for message in messages:
@@ -168,9 +179,9 @@ class PeerWatch:
             except OSError as error:
                 self._end_connection(connection, connection.failure(error))
                 continue
-            if connection.silent_beats * _BEAT_INTERVAL_S > _SILENCE_S:
+            if self._notices_stopped and connection.silent_beats * _BEAT_INTERVAL_S > _SILENCE_S:
                 self._end_connection(
-                    connection, _loss(connection.name, f"silent for {_SILENCE_S:.0f} s, stopped or hanging")
+                    connection, _loss(connection.name, f"silent for {_SILENCE_S:.0f} s: it is stopped")
                 )
 
     def _end_connection(self, connection: _Connection, failure: Failure) -> None:
@@ -184,12 +195,17 @@ class PeerWatch:
 
 
 def watch_peers(
-    store: Store, rank: int, world_size: int, own_host: str, end_process: Callable[[Failure], None]
+    store: Store,
+    rank: int,
+    world_size: int,
+    own_host: str,
+    end_process: Callable[[Failure], None],
+    notices_stopped: bool = True,
 ) -> PeerWatch:
     """Connect this process with rank 0, or rank 0 with all others, and watch them. All processes call it at the same time.
 
-    The store gives the others rank 0's address and a secret, without which nobody can connect. Raises UserError where the
-    connections do not come about within a minute.
+    The store gives the others rank 0's address and a secret, which tells them from programs that connect to any open port. Raises
+    UserError where the connections do not come about within a minute.
     """
     own_name = _name(rank, own_host)
     try:
@@ -200,7 +216,7 @@ def watch_peers(
             where="MASTER_ADDR",
             hint="the machines must reach one another on all ports, as gloo and NCCL need it too",
         ) from error
-    return PeerWatch(connections, own_name, end_process)
+    return PeerWatch(connections, own_name, end_process, notices_stopped)
 
 
 def _name(rank: int, host: str) -> str:
@@ -208,33 +224,64 @@ def _name(rank: int, host: str) -> str:
 
 
 def _accept_all(store: Store, world_size: int, own_host: str) -> list[_Connection]:
-    """Rank 0's connections to all other ranks."""
-    secret, connections = secrets.token_hex(16), dict[int, _Connection]()
+    """Rank 0's connections to all other ranks; raises TimeoutError, in those that have connected too, where one is missing."""
+    secret, connection_by_rank = secrets.token_hex(16), dict[int, _Connection]()
     deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    with socket.create_server(
-        ("", 0), family=family, backlog=world_size, dualstack_ipv6=family == socket.AF_INET6
-    ) as listener:
+    with (
+        socket.create_server(
+            ("", 0), family=family, backlog=world_size, dualstack_ipv6=family == socket.AF_INET6
+        ) as listener,
+        selectors.DefaultSelector() as selector,
+    ):
         address = [_own_address(), listener.getsockname()[1]]
         store.set(_ADDRESS_KEY, json.dumps({"address": address, "secret": secret, "host": own_host}))
-        while len(connections) < world_size - 1:
-            listener.settimeout(max(deadline_s - time.monotonic(), 0.001))
-            accepted_socket, _ = listener.accept()
-            accepted_socket.settimeout(_GREETING_TIMEOUT_S)
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # somebody else's connection
-                greeting = json.loads(_read_line(accepted_socket))
-                if secrets.compare_digest(greeting["secret"], secret):
-                    rank = int(greeting["rank"])
-                    connections[rank] = _Connection(accepted_socket, _name(rank, greeting["host"]))
-    return list(connections.values())
+        selector.register(listener, selectors.EVENT_READ)
+        while len(connection_by_rank) < world_size - 1 and time.monotonic() < deadline_s:
+            for key, _ in selector.select(_POLL_INTERVAL_S):
+                if key.fileobj is listener:
+                    accepted_socket, _ = listener.accept()
+                    accepted_socket.setblocking(False)
+                    selector.register(accepted_socket, selectors.EVENT_READ, bytearray())
+                elif _is_line_complete(key.data, connected_socket := cast(socket.socket, key.fileobj)):
+                    selector.unregister(connected_socket)
+                    rank, name = _parse_greeting(key.data, secret)
+                    if 0 < rank < world_size:
+                        connection_by_rank[rank] = _Connection(connected_socket, name)
+                    else:
+                        connected_socket.close()
+        for key in list(selector.get_map().values()):  # strangers who have sent no line
+            cast(socket.socket, key.fileobj).close()
+    missing_ranks = [rank for rank in range(1, world_size) if rank not in connection_by_rank]
+    if missing_ranks:
+        reason = f"no connection in {_CONNECT_TIMEOUT_S:.0f} s from rank {', '.join(map(str, missing_ranks))}"
+        for connection in connection_by_rank.values():
+            with contextlib.suppress(OSError):
+                connection.send({"failure": asdict(Failure(f"{_name(0, own_host)}: {reason}", 2))})
+            connection.socket.close()
+        raise TimeoutError(reason)
+    return list(connection_by_rank.values())
 
 
-def _read_line(connected_socket: socket.socket) -> bytes:
-    """One line of at most 1,000 bytes; what comes after it is left to be read."""
-    line = b""
-    while not line.endswith(b"\n") and len(line) < 1000 and (next_byte := connected_socket.recv(1)):
-        line += next_byte
-    return line
+def _is_line_complete(line: bytearray, connected_socket: socket.socket) -> bool:
+    """Read on to the end of a line of at most 1,000 bytes; what comes after it is left to be read. True at its end."""
+    try:
+        while not line.endswith(b"\n") and len(line) < 1000 and (next_byte := connected_socket.recv(1)):
+            line += next_byte
+    except BlockingIOError:
+        return False
+    except OSError:
+        line.clear()
+    return True
+
+
+def _parse_greeting(line: bytearray, secret: str) -> tuple[int, str]:
+    """The rank that has sent a line, and its name; rank 0 for somebody else's line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        greeting = json.loads(line)
+        if secrets.compare_digest(greeting["secret"], secret):
+            return int(greeting["rank"]), _name(int(greeting["rank"]), greeting["host"])
+    return 0, ""
 
 
 def _connect(store: Store, rank: int, own_host: str) -> _Connection:

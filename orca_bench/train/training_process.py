@@ -102,7 +102,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {})
     )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
-    if tokenizer.fingerprint != run.manifest["tokenizer_sha256"]:
+    if tokenizer.fingerprint != run.manifest.get("tokenizer_sha256", tokenizer.fingerprint):
         raise UserError(
             f"{socket.gethostname()} has another tokenizer there than the launcher's first process",
             where=tokenizer.source,

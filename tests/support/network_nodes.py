@@ -73,8 +73,13 @@ def missing_needs() -> str | None:
 def create_nodes() -> list[NetworkNode]:
     """Two machines that reach one another."""
     nodes = [NetworkNode(number, f"ob{os.getpid() % 1_000_000}") for number in range(2)]
-    for node in nodes:
-        node.create(nodes[1].interface)
+    try:
+        for node in nodes:
+            node.create(nodes[1].interface)
+    except subprocess.CalledProcessError:
+        for node in nodes:
+            node.remove()
+        raise
     return nodes
 
 

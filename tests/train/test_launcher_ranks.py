@@ -1,6 +1,9 @@
 """Processes of a launcher, as threads, that meet, see whether they share the folder of runs, and pass on how they end."""
 
+import subprocess
+import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -98,13 +101,54 @@ def test_ctrl_c_at_one_machine_ends_the_others(join, tmp_path):
     assert isinstance(errors[0], KeyboardInterrupt) and str(errors[1]).endswith(": interrupted")
 
 
+@pytest.mark.parametrize("consequence", [KeyboardInterrupt(), RuntimeError("Connection reset by peer")])
+def test_a_process_that_is_ended_because_of_another_one_names_that_one(join, tmp_path, consequence):
+    """As where torchrun ends a process by SIGTERM, or the store of another machine is gone."""
+
+    def work(rank, ranks):
+        raise consequence if rank == 0 else UserError("the disk is full")
+
+    first_error, other_error = join([Run(tmp_path / "runs" / "r")] * 2, work)
+    assert str(first_error).startswith("rank 1 on ") and str(first_error).endswith(": the disk is full")
+    assert str(other_error) == "the disk is full"
+
+
+def test_a_machine_that_does_not_answer_whether_it_sees_the_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher_ranks, "_FILES_TIMEOUT_S", 0.2)
+    with pytest.raises(UserError, match="rank 1 has not answered whether it sees what is written there"):
+        launcher_ranks._check_shared_folder(HashStore(), 0, 2, UnbrokenWatch(), Run(tmp_path / "runs" / "r"))
+
+
+#: The first rank, whose training hangs after another one was lost: its arguments are the run's folder.
+ENDED_PROCESS = """
+import sys, pathlib
+from orca_bench.train import launcher_ranks
+from orca_bench.train.peer_watch import Failure
+from orca_bench.train.run_folder import Run
+launcher_ranks._end_process(Run(pathlib.Path(sys.argv[1])), Failure("rank 1 on node-1 was lost"))
+"""
+
+
+def test_a_process_whose_training_hangs_says_in_the_manifest_that_it_failed(tmp_path):
+    run = Run(tmp_path / "r")
+    run.folder.mkdir()
+    run.update_manifest(status="prepared")
+    words = [sys.executable, "-c", ENDED_PROCESS, str(run.folder)]
+    process = subprocess.run(words, capture_output=True, text=True)
+    assert process.returncode == 1 and process.stderr == "failed: rank 1 on node-1 was lost\n"
+    assert run.status == "failed"
+
+
+class UnbrokenWatch:
+    """A watch of processes of which none is lost."""
+
+    def wait_for_failure(self, timeout_s):
+        time.sleep(timeout_s / 10)
+
+
 def test_a_run_that_another_machine_sees_as_it_was_before_is_refused_in_bounded_time(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher_ranks, "_PREPARATION_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(launcher_ranks, "_FILES_TIMEOUT_S", 0.3)
-
-    class UnbrokenWatch:
-        def wait_for_failure(self, timeout_s):
-            return None
 
     ranks, run, stale = LaunchedRanks(HashStore(), UnbrokenWatch()), Run(tmp_path / "r"), Run(tmp_path / "stale")
     with pytest.raises(UserError, match="the launcher's first process has ended"):
