@@ -174,7 +174,8 @@ class Load:
                 self._retry_count += 1
                 await asyncio.sleep(int(error.response.headers["Retry-After"]))
                 return time.monotonic() - start + await self._send_checked(index)
-            if status == 503 and self._is_stopping:
+            # The server refuses who comes after the signal, and is not there any more for who comes after its end.
+            if self._is_stopping and (status == 503 or isinstance(error, httpx.ConnectError)):
                 self._refused_count += 1
                 return time.monotonic() - start
             self.faults.append(f"request {index}: {type(error).__name__} {error}")
@@ -389,8 +390,8 @@ class Load:
         self._check("Traceback" not in log and "failed" not in log, f"the server wrote: {log[-600:]}")
         self._note(
             f"**SIGTERM** with {len(indices)} requests under way: exit code {exit_code} after {elapsed_s:.1f} s, "
-            f"{self._refused_count} of them came after it and got 503, {len(self.faults) - fault_count} were answered otherwise "
-            "than alone."
+            f"{self._refused_count} of them came after it and were refused, {len(self.faults) - fault_count} were answered "
+            "otherwise than alone."
         )
         self.lines.append("")
 
