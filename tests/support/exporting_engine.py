@@ -119,19 +119,26 @@ def export(engine, train, tokenizer, folder: Path, dtype: str, shard_gb: float) 
     export_model(engine, section, tokenizer, folder, {"run": "r", "step": 2})
 
 
-def write_cases(recipe, tokenizer, folder: Path) -> None:
+def logits_after_steps(engine, step_count):
+    """The logits of TOKEN_IDS after so many steps of training on them."""
     import torch
 
     token_ids = torch.tensor(TOKEN_IDS)
+    for _ in range(step_count):
+        engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
+        engine.step()
+    engine.eval()
+    with torch.no_grad():
+        return engine(input_ids=token_ids, use_cache=False).logits
+
+
+def write_cases(recipe, tokenizer, folder: Path) -> None:
+    import torch
+
     for stage, precision in CASES:
         case_folder = folder / f"{stage}-{precision}"
         engine, train = engine_of(recipe, tokenizer, stage, precision)
-        for _ in range(2):
-            engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
-            engine.step()
-        engine.eval()
-        with torch.no_grad():
-            logits = engine(input_ids=token_ids, use_cache=False).logits
+        logits = logits_after_steps(engine, 2)
         if torch.distributed.get_rank() == 0:
             case_folder.mkdir(parents=True)
             torch.save(logits, case_folder / "logits.pt")
@@ -148,17 +155,11 @@ def write_lora_cases(recipe, tokenizer, folder: Path) -> None:
     from orca_bench.train.lora import BaseModel
     from orca_bench.train.model_export import export_model
 
-    token_ids = torch.tensor(TOKEN_IDS)
     for stage, precision in CASES:
         case_folder = folder / f"{stage}-{precision}"
         engine, train = engine_of(recipe, tokenizer, stage, precision, Lora(rank=4, alpha=12.0))
         export_model(engine, train, tokenizer, case_folder / "untrained", {"run": "r", "step": 0}, None, BaseModel())
-        for _ in range(3):
-            engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
-            engine.step()
-        engine.eval()
-        with torch.no_grad():
-            logits = engine(input_ids=token_ids, use_cache=False).logits
+        logits = logits_after_steps(engine, 3)
         if torch.distributed.get_rank() == 0:
             torch.save(logits, case_folder / "logits.pt")
         export_model(
