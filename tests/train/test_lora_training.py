@@ -10,15 +10,14 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from plain_training import command_losses, plain_losses
 from safetensors.torch import load_file, save_file
 from tiny_llamas import make_model
 from transformers import AutoModelForCausalLM
 
 from orca_bench import recipe_file
 from orca_bench.errors import UserError
-from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.run_folder import Run
-from orca_bench.train.token_files import load_run_examples
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "support"
 STEPS = 20
@@ -65,65 +64,33 @@ def orca(folder, command_in):
 @pytest.fixture(scope="module")
 def two(orca, folder):
     """The run of the recipe, and its losses."""
-    return folder / "runs" / "two", losses(orca, ["name=two"])
+    return folder / "runs" / "two", command_losses(orca, ["name=two"])
 
 
-def losses(orca, keys):
-    """The losses of a training by the command with these overrides."""
-    process = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
-    run = orca.folder / "runs" / keys[0].partition("=")[2]
-    assert process.returncode == 0, process.stderr + (run / "train.log").read_text()
-    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def plain_losses(run, base):
-    """The same training with peft and plain PyTorch, float32, one example at a time."""
-    recipe = recipe_file.read_recipe_file(run / "recipe.yaml")
-    train = recipe.train
-    examples = load_run_examples(Run(run).tokens_folder, Run(run).earlier_tokens_file).training
-    plan = BatchPlan(examples.lengths, train)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+def base_with_lora(run, base):
+    """The base in float32 with LoRA by peft, as the run's recipe has it."""
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    torch.manual_seed(train.seed)
-    model = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, task_type="CAUSAL_LM"))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
-    )
-    step_losses = []
-    for step in range(plan.step_count):
-        optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
-        batch, step_loss = plan.example_indices_of_step(step), 0.0
-        token_count = int(examples.trained_token_counts[batch].sum())
-        for index in batch:
-            ids, start = torch.tensor(examples.example(index), dtype=torch.long), int(examples.prompt_lengths[index])
-            logits = model(input_ids=ids[None], use_cache=False).logits[0, start - 1 : -1]
-            loss = torch.nn.functional.cross_entropy(logits, ids[start:], reduction="sum") / token_count
-            loss.backward()
-            step_loss += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(parameters, train.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        step_losses.append(step_loss)
-    return step_losses
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.manual_seed(recipe_file.read_recipe_file(run / "recipe.yaml").train.seed)
+    return peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, task_type="CAUSAL_LM"))
 
 
 def test_zero_3_in_two_processes_is_plain_pytorch_with_peft(two, folder):
     run, curve = two
-    expected = plain_losses(run, folder / "base")
+    expected = plain_losses(run, base_with_lora(run, folder / "base"))
     assert len(curve) == STEPS and expected[0] - expected[-1] > 0.05
     assert curve == pytest.approx(expected, abs=2e-6)
 
 
 def test_padded_training_in_one_process_has_the_losses_of_packed_training_in_two(orca, two):
     keys = ["name=padded", "train.packing=none", "train.processes=1", "train.accumulation=4"]
-    assert losses(orca, keys) == pytest.approx(two[1], abs=2e-6)
+    assert command_losses(orca, keys) == pytest.approx(two[1], abs=2e-6)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_every_stage_has_the_same_losses(orca, two, stage):
-    assert losses(orca, [f"name=stage-{stage}", f"train.zero_stage={stage}"]) == pytest.approx(two[1], abs=2e-6)
+    assert command_losses(orca, [f"name=stage-{stage}", f"train.zero_stage={stage}"]) == pytest.approx(two[1], abs=2e-6)
 
 
 def test_a_dry_run_says_how_many_of_all_weights_are_trained(orca, two):

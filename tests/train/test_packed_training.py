@@ -4,19 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import gathered_gradient
 import numpy as np
 import pytest
 import torch
+from plain_training import command_losses, plain_losses
 
 from orca_bench import recipe_file, tokenizers
 from orca_bench import train as training
 from orca_bench.train import student_model
-from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.run_folder import Run
-from orca_bench.train.token_files import load_run_examples
 from recipes import RECIPE
 
 EXACT_STEPS = 10
@@ -54,39 +52,11 @@ def split_keys(processes, accumulation, packing):
     ]
 
 
-def losses(orca, keys, *more_keys):
-    process = orca("train", "r.yaml", *(word for key in [*keys, *more_keys] for word in ("-o", key)))
-    run = orca.folder / "runs" / keys[0].partition("=")[2]
-    assert process.returncode == 0, process.stderr + (run / "train.log").read_text()
-    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def plain_losses(run: Path) -> list[float]:
-    """The same training in plain PyTorch, float32, one example at a time."""
+def new_student(run):
+    """The student that the run began with."""
     recipe = recipe_file.read_recipe_file(run / "recipe.yaml")
-    tokenizer, train = tokenizers.load_tokenizer(recipe.model.tokenizer), recipe.train
-    examples = load_run_examples(Run(run).tokens_folder, Run(run).earlier_tokens_file).training
-    plan = BatchPlan(examples.lengths, train)
-    model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), train.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
-    )
-    step_losses = []
-    for step in range(plan.step_count):
-        optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
-        batch, step_loss = plan.example_indices_of_step(step), 0.0
-        token_count = int(examples.trained_token_counts[batch].sum())
-        for index in batch:
-            ids, start = torch.tensor(examples.example(index), dtype=torch.long), int(examples.prompt_lengths[index])
-            logits = model(input_ids=ids[None], use_cache=False).logits[0, start - 1 : -1]
-            loss = torch.nn.functional.cross_entropy(logits, ids[start:], reduction="sum") / token_count
-            loss.backward()
-            step_loss += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        step_losses.append(step_loss)
-    return step_losses
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
+    return student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
 
 
 def assert_same_curve(curve, expected):
@@ -105,8 +75,9 @@ def test_packed_and_padded_training_are_plain_pytorch(orca, folder, steps):
     packed, padded = split_keys(2, 2, "exact"), split_keys(1, 8, "none")
     for keys in (packed, padded):
         keys[0] += f"-{steps}"
-    curves = [losses(orca, keys, *limit) for keys in (packed, padded)]
-    expected = plain_losses(folder / "runs" / packed[0].partition("=")[2])
+    curves = [command_losses(orca, [*keys, *limit]) for keys in (packed, padded)]
+    run = folder / "runs" / packed[0].partition("=")[2]
+    expected = plain_losses(run, new_student(run))
     assert max(expected) - min(expected) > 0.05 and len(expected) == steps
     for curve in curves:
         assert_same_curve(curve, expected)
@@ -115,13 +86,13 @@ def test_packed_and_padded_training_are_plain_pytorch(orca, folder, steps):
 @pytest.mark.long
 def test_every_split_has_the_curve_of_plain_pytorch(orca, folder):
     curves = {
-        (processes, accumulation, packing): losses(orca, split_keys(processes, accumulation, packing))
+        (processes, accumulation, packing): command_losses(orca, split_keys(processes, accumulation, packing))
         for processes in (1, 2, 4)
         for accumulation in (1, 2, 8)
         if processes * accumulation <= 16
         for packing in ("none", "exact")
     }
-    expected = plain_losses(folder / "runs" / "exact-2-2")
+    expected = plain_losses(folder / "runs" / "exact-2-2", new_student(folder / "runs" / "exact-2-2"))
     for curve in curves.values():
         assert_same_curve(curve, expected)
 
@@ -167,7 +138,7 @@ def test_dense_rows_train_and_say_that_a_step_has_more_examples(orca, folder):
     keys = split_keys(2, 2, "dense")
     process = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)), "--dry-run")
     assert "rows of 256 tokens" in process.stdout, process.stdout
-    curve = losses(orca, keys)
+    curve = command_losses(orca, keys)
     assert 3 < len(curve) < 50 and curve[-1] < curve[0] - 0.5
     lines = [json.loads(line) for line in (folder / "runs" / "dense-2-2" / "metrics.jsonl").read_text().splitlines()]
     assert all(16 * 256 * 0.6 < line["tokens"] <= 16 * 256 for line in lines[:-1])
@@ -178,7 +149,7 @@ def test_a_run_from_before_packing_goes_on_padded(orca, folder):
     keys = split_keys(1, 4, "none")
     keys[0] += "-old"
     limit = ["train.max_steps=4"]
-    losses(orca, keys, *limit)
+    command_losses(orca, [*keys, *limit])
     run = folder / "runs" / keys[0].partition("=")[2]
     resolved = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(resolved.replace("  packing: none\n", ""))
